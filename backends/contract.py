@@ -1,0 +1,202 @@
+"""The contract of an object backend (DESIGN section 7).
+
+Keys are relative POSIX-style paths below the backend's root ("run/raw/file.fits"): never empty,
+never absolute, no empty, ``.`` or ``..`` component. `check_key` enforces it in every backend.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+
+from pantry.backends.admission import Admission
+from pantry.errors import InvalidRequestError
+
+MAX_KEY_BYTES = 1024
+"""Longest key, in bytes of UTF-8; the limit of S3."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class ByteRange(NamedTuple):
+    """A half-open range of bytes, ``start <= offset < stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the range in bytes."""
+        return self.stop - self.start
+
+
+class ObjectStat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend knows of one object without reading it.
+
+    Attributes
+    ----------
+    key : str
+        Relative to the backend's root.
+    size_bytes : int
+        Length of the object.
+    version : str
+        Changes whenever the content may have changed: an ETag, or modification time and size.
+    modified_ns : int
+        Time of the last change, nanoseconds since 1970-01-01 UTC.
+    """
+
+    key: str
+    size_bytes: int
+    version: str
+    modified_ns: int
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backend can do; tests and callers ask this, never the backend's name.
+
+    Attributes
+    ----------
+    conditional_write : bool
+        A write that must not replace is one atomic step of the service itself.
+    local_files : bool
+        Objects are local files, so `LocalPlacement` is offered.
+    """
+
+    conditional_write: bool = True
+    local_files: bool = False
+
+
+class ObjectBackend(Protocol):
+    """A store of immutable objects; safe for concurrent use by many trio tasks.
+
+    All methods raise `pantry.errors.BackendError` or a subclass, and nothing of the SDK below.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """A URI for messages and provenance, without any secret."""
+        ...
+
+    async def stat(self, key: str) -> ObjectStat:
+        """Describe one object; `ObjectNotFoundError` if there is none."""
+        ...
+
+    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+        """Write the bytes of ``span`` into ``fd`` at the same offsets.
+
+        Exactly ``span`` is transferred or an error raised: a short answer is a
+        `TransientBackendError`. With ``if_version``, `ObjectChangedError` if the object is another
+        version. The caller keeps ``fd`` open until this returns or raises, on cancellation too.
+        If ``fd`` itself cannot be written (a full disk), that is the caller's: a `SinkError`.
+        """
+        ...
+
+    def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
+        """Iterate over all objects whose key begins with ``prefix``, in any order, page by page."""
+        ...
+
+    async def write_from(self, key: str, fd: int, size_bytes: int, *, token: str) -> ObjectStat:
+        """Store the first ``size_bytes`` of ``fd`` as a new object, all or nothing.
+
+        Never replaces: `ObjectExistsError` if the key is taken. ``token`` (letters, digits and
+        dashes) marks the object as written by this call, so that `undo_write` can tell it from
+        anybody else's. When this returns, the object is durable in the service. The offset of
+        ``fd`` is not moved.
+        """
+        ...
+
+    async def undo_write(self, key: str, *, token: str) -> bool:
+        """Remove whatever a `write_from` with this ``key`` and ``token`` left, complete or not.
+
+        Idempotent; an object written by anybody else is left alone. True if something was removed.
+        """
+        ...
+
+    async def settle_write(self, key: str, *, token: str) -> None:
+        """Forget ``token`` once the write is committed: free what `undo_write` would have needed."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete one object; no error if there is none."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and threads; the backend is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class LocalPlacement(Protocol):
+    """Backends whose objects are local files can take a file over without copying it."""
+
+    async def place(self, key: str, source_path: str, *, how: str, token: str) -> ObjectStat:
+        """Make the local file ``source_path`` the object ``key``; ``how`` is ``hardlink``, ``symlink`` or ``move``.
+
+        Never replaces. ``move`` leaves the source in place until `settle_write`.
+        """
+        ...
+
+    def open_local(self, key: str) -> int:
+        """Open the object read-only and return its descriptor, below the root only."""
+        ...
+
+
+class BackendFactory(Protocol):
+    """What the entry point of a backend names: makes backends from configuration."""
+
+    def __call__(self, root: str, options: Mapping[str, object], admission: Admission) -> ObjectBackend:
+        """Make the backend for ``root`` (a URI of its scheme) with checked ``options``."""
+        ...
+
+
+class SinkError(OSError):
+    """Writing to the descriptor that the caller gave failed; the backend is not at fault."""
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is a safe relative key, else raise `InvalidRequestError`."""
+    if not key or _encoded_length(key) > MAX_KEY_BYTES or "\0" in key:
+        raise InvalidRequestError(f"bad object key {key[:80]!r}: empty, too long or with a NUL byte")
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise InvalidRequestError(f"bad object key {key[:80]!r}: it must be a relative path without '.' or '..'")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return ``prefix`` if some key may begin with it, else raise `InvalidRequestError`.
+
+    The prefix may be empty or end in a slash or within a component: ``""``, ``"run/"``, ``"run/ra"``.
+    """
+    *whole, _partial = prefix.split("/")
+    if _encoded_length(prefix) > MAX_KEY_BYTES or "\0" in prefix or any(part in ("", ".", "..") for part in whole):
+        raise InvalidRequestError(f"bad key prefix {prefix[:80]!r}: no key can begin with it")
+    return prefix
+
+
+def check_span(span: ByteRange) -> ByteRange:
+    """Return ``span`` if ``0 <= start <= stop``, else raise `InvalidRequestError`."""
+    if not 0 <= span.start <= span.stop:
+        raise InvalidRequestError(f"bad byte range {span.start}:{span.stop}")
+    return span
+
+
+def check_token(token: str) -> str:
+    """Return ``token`` if it is 1 to 64 letters, digits and dashes, else raise `InvalidRequestError`."""
+    if not _TOKEN.fullmatch(token):
+        raise InvalidRequestError("a write token must be 1 to 64 letters, digits and dashes")
+    return token
+
+
+def _encoded_length(text: str) -> int:
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"bad object key {text[:80]!r}: not valid Unicode") from None

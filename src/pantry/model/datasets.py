@@ -1,0 +1,107 @@
+"""Dataset types, references to datasets, and what is recorded of their stored files."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+import msgspec
+
+from pantry.errors import DatasetTypeError
+from pantry.model.data_id import DataCoordinate
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+MAX_DATASET_TYPE_NAME = 128
+
+
+class DatasetType(msgspec.Struct, frozen=True, kw_only=True):
+    """A named kind of dataset with its dimensions and its storage class.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits and underscores; a dot separates a component from its parent.
+    dimensions : tuple of str
+        The dimensions that identify a dataset of this type: after registration the complete
+        group in the order of the universe, before it any set that implies the rest.
+    storage_class : str
+        Name of the `pantry.model.storage.StorageClass`.
+    is_calibration : bool
+        Whether datasets may be certified into CALIBRATION collections.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    storage_class: str
+    is_calibration: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name) or len(self.name) > MAX_DATASET_TYPE_NAME:
+            raise DatasetTypeError(
+                f"bad dataset type name {self.name[:80]!r}",
+                hint="use letters, digits and underscores, beginning with a letter",
+            )
+
+    @property
+    def component(self) -> str | None:
+        """The component after the first dot, if the name has one."""
+        return self.name.split(".", 1)[1] if "." in self.name else None
+
+    @property
+    def parent_name(self) -> str:
+        """The name without the component."""
+        return self.name.split(".", 1)[0]
+
+
+class DatasetRef(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A reference to one dataset.
+
+    Attributes
+    ----------
+    id : uuid.UUID
+        Globally unique.
+    dataset_type : DatasetType
+        What kind of dataset.
+    data_id : DataCoordinate
+        About what.
+    run : str
+        The RUN collection that holds it.
+    """
+
+    id: UUID
+    dataset_type: DatasetType
+    data_id: DataCoordinate
+    run: str
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, DatasetRef) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return f"{self.dataset_type.name}@{self.data_id!r} (run={self.run!r}, id={self.id})"
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry records of a dataset's file (DESIGN section 8).
+
+    Attributes
+    ----------
+    path : str
+        Key in the repository's storage, relative to its root.
+    size_bytes : int
+        Length of the file.
+    hash : str
+        xxh3-128 of the content, 32 lower-case hex digits, as ``xxh128sum`` prints it.
+    formatter : str
+        Name of the formatter that reads the file.
+    ingest_ns : int
+        When the dataset was stored, nanoseconds since 1970-01-01 UTC.
+    """
+
+    path: str
+    size_bytes: int
+    hash: str
+    formatter: str
+    ingest_ns: int

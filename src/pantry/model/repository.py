@@ -1,0 +1,51 @@
+"""Repositories as their users see them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from pantry.errors import InvalidRequestError
+
+DATA_MODEL_VERSION = 1
+"""Version of the repository's data model that this software writes (DMS-MWBT-REQ-0002)."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
+
+
+class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered repository.
+
+    Attributes
+    ----------
+    name : str
+        By which users call it.
+    uuid : str
+        Made at creation, never changed.
+    root : str
+        URI of its storage, without secrets.
+    registry : str
+        URI of its registry, without secrets.
+    version : int
+        Version of its data model.
+    writable : bool
+        Whether the asking user may write.
+    """
+
+    name: str
+    uuid: str
+    root: str
+    registry: str
+    version: int
+    writable: bool
+
+
+def check_repository_name(name: str) -> str:
+    """Return ``name`` if it can name a repository, else raise `InvalidRequestError`."""
+    if not _NAME.match(name):
+        raise InvalidRequestError(
+            f"bad repository name {name[:80]!r}",
+            hint="1 to 64 letters, digits and _ . + -, beginning with a letter or digit",
+        )
+    return name

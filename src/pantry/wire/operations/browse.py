@@ -1,0 +1,66 @@
+"""Operations that the mounted view needs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from pantry.model.data_id import DataIdValue
+from pantry.wire.operations.base import StreamOperation
+
+
+class TreeEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One name below a dataset type's directory: a directory of a dimension value, or a file.
+
+    Attributes
+    ----------
+    name : str
+        As in `pantry.model.naming`.
+    value : int, str or None
+        For a directory, the value of the next dimension.
+    id : uuid.UUID or None
+        For a file, the dataset.
+    size_bytes : int
+        For a file, its length.
+    modified_ns : int
+        For a file, when the dataset was stored, nanoseconds since 1970-01-01 UTC.
+    hash : str
+        For a file, xxh3-128 of its content.
+    """
+
+    name: str
+    value: DataIdValue | None = None
+    id: UUID | None = None
+    size_bytes: int = 0
+    modified_ns: int = 0
+    hash: str = ""
+
+
+class TreeBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch of entries; ``level`` is the dimension of directories, empty for files."""
+
+    level: str
+    entries: list[TreeEntry]
+
+
+class ListTree(StreamOperation[TreeBatch], frozen=True, kw_only=True, omit_defaults=True, tag="tree.list"):
+    """List one directory of the mounted view below ``<collection>/<dataset type>``.
+
+    Attributes
+    ----------
+    repository, collection, dataset_type : str
+        Which directory tree; chains are searched first to last.
+    parts : tuple of str
+        Names of the dimension directories gone down so far.
+    name : str
+        Only this entry, for a look-up; empty for all.
+    """
+
+    result_type: ClassVar[type[TreeBatch]] = TreeBatch
+    repository: str
+    collection: str
+    dataset_type: str
+    parts: tuple[str, ...] = ()
+    name: str = ""

@@ -1,0 +1,149 @@
+"""Operations on the daemon itself and its cache."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from pantry.wire.operations.base import Operation, StreamOperation
+
+
+class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache holds and did since the daemon started.
+
+    Attributes
+    ----------
+    quota_bytes : int
+        Most that it may hold.
+    used_bytes : int
+        Complete objects, and the chunks of incomplete ones that are there.
+    reserved_bytes : int
+        Promised to transfers and puts under way.
+    objects, partial_objects : int
+        Complete and incomplete ones.
+    hits, misses : int
+        Opens that found the complete object, and those that did not.
+    fetches : int
+        Requests made upstream.
+    fetched_bytes, evicted_objects, evicted_bytes : int
+        Totals since the start.
+    """
+
+    quota_bytes: int
+    used_bytes: int
+    reserved_bytes: int
+    objects: int
+    partial_objects: int
+    hits: int
+    misses: int
+    fetches: int
+    fetched_bytes: int
+    evicted_objects: int
+    evicted_bytes: int
+
+
+class GetCacheStatus(Operation[CacheStatus], frozen=True, kw_only=True, tag="cache.status"):
+    """Ask for `CacheStatus`."""
+
+    result_type: ClassVar[type[CacheStatus]] = CacheStatus
+
+
+class CachedObject(msgspec.Struct, frozen=True, array_like=True):
+    """One object in the cache.
+
+    Attributes
+    ----------
+    realm, hash : str
+        Which object.
+    size_bytes : int
+        Length of the whole object.
+    cached_bytes : int
+        How much of it is there.
+    read_ns : int
+        When it was last opened, nanoseconds since 1970-01-01 UTC.
+    open_count : int
+        Opens under way.
+    name : str
+        A path by which it was read, for people; empty if not known.
+    """
+
+    realm: str
+    hash: str
+    size_bytes: int
+    cached_bytes: int
+    read_ns: int
+    open_count: int
+    name: str = ""
+
+
+class CacheListing(msgspec.Struct, frozen=True):
+    """A batch of cached objects."""
+
+    objects: list[CachedObject]
+
+
+class ListCache(StreamOperation[CacheListing], frozen=True, kw_only=True, tag="cache.list"):
+    """List the cached objects of the repositories that the user may read, last read first."""
+
+    result_type: ClassVar[type[CacheListing]] = CacheListing
+
+
+class Evicted(msgspec.Struct, frozen=True):
+    """What was evicted."""
+
+    objects: int
+    bytes: int
+
+
+class EvictObjects(Operation[Evicted], frozen=True, kw_only=True, omit_defaults=True, tag="cache.evict"):
+    """Evict objects by hash, or with ``everything`` all; only the daemon's own user or root may."""
+
+    result_type: ClassVar[type[Evicted]] = Evicted
+    hashes: tuple[str, ...] = ()
+    everything: bool = False
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon.
+
+    Attributes
+    ----------
+    version : str
+        Of the software.
+    mode : str
+        ``user`` or ``system``.
+    pid, uid : int
+        Of its process.
+    started_ns : int
+        When it started, nanoseconds since 1970-01-01 UTC.
+    socket, config : str
+        Its socket, and its configuration file or empty.
+    connections, requests : int
+        Open connections, and requests answered so far.
+    repositories : int
+        Registered ones.
+    puts_under_way : int
+        Begun and not yet ended.
+    cache : CacheStatus
+        See there.
+    """
+
+    version: str
+    mode: str
+    pid: int
+    uid: int
+    started_ns: int
+    socket: str
+    config: str
+    connections: int
+    requests: int
+    repositories: int
+    puts_under_way: int
+    cache: CacheStatus
+
+
+class GetStatus(Operation[Status], frozen=True, kw_only=True, tag="status"):
+    """Ask for `Status`."""
+
+    result_type: ClassVar[type[Status]] = Status

@@ -1,0 +1,192 @@
+"""Operations on the bytes of datasets."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.base import Operation
+from pantry.wire.operations.repositories import Done
+
+Transfer = Literal["copy", "move", "link", "hardlink", "symlink", "in_place"]
+"""How `ingest` takes a file over: ``link`` is ``hardlink`` where it can be, else ``symlink``."""
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """An opened dataset; the read-only descriptor of its cached file comes with it.
+
+    Attributes
+    ----------
+    ref : DatasetRef
+        What was found.
+    file : StoredFile
+        What is recorded of its file.
+    name : str
+        The file's name in the mount, a stage directory and an export.
+    complete : bool
+        Whether the whole file is there. If not, the descriptor has holes: a range may be read only
+        after `FetchRanges` with ``handle`` said that it is there.
+    handle : int
+        For `FetchRanges` and `CloseOpened`; 0 if complete.
+    was_cached : bool
+        Whether nothing had to be fetched.
+    origin : str
+        URI from which it is or was fetched, without secrets.
+    """
+
+    ref: DatasetRef
+    file: StoredFile
+    name: str
+    complete: bool
+    handle: int = 0
+    was_cached: bool = False
+    origin: str = ""
+
+
+class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=True, tag="data.open"):
+    """Resolve and open in one round trip, by id or by dataset type and data id.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository.
+    id : uuid.UUID or None
+        The dataset, if known.
+    dataset_type, data_id, collections, timespan
+        Otherwise, as in `FindDataset`.
+    partial : bool
+        Answer at once, also when the file is not complete in the cache.
+    """
+
+    result_type: ClassVar[type[Opened]] = Opened
+    repository: str
+    id: UUID | None = None
+    dataset_type: str = ""
+    data_id: dict[str, DataIdValue] = {}
+    collections: tuple[str, ...] = ()
+    timespan: Timespan | None = None
+    partial: bool = False
+
+
+class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):
+    """Wait until the ranges ``[start, stop)`` of an incomplete file can be read from its descriptor."""
+
+    result_type: ClassVar[type[Done]] = Done
+    handle: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+class CloseOpened(Operation[Done], frozen=True, kw_only=True, tag="data.close"):
+    """Give an `Opened.handle` back."""
+
+    result_type: ClassVar[type[Done]] = Done
+    handle: int
+
+
+class PutTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """Leave to write; the read-write descriptor of an empty temporary file comes with it.
+
+    Attributes
+    ----------
+    put : int
+        For `CommitPut` and `AbortPut`.
+    ref : DatasetRef
+        What the dataset will be.
+    formatter : str
+        Name of the formatter to write with.
+    python_type : str
+        What the storage class expects.
+    """
+
+    put: int
+    ref: DatasetRef
+    formatter: str
+    python_type: str
+
+
+class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, tag="data.begin_put"):
+    """Check that a dataset may be written and does not exist, and get a file to write it to."""
+
+    result_type: ClassVar[type[PutTicket]] = PutTicket
+    repository: str
+    dataset_type: str
+    data_id: dict[str, DataIdValue]
+    run: str
+    id: UUID | None = None
+
+
+class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, tag="data.commit_put"):
+    """Store what was written, all or nothing; when it returns the dataset is stored and findable.
+
+    The client has closed its descriptor; what anybody writes later has no effect.
+    """
+
+    result_type: ClassVar[type[DatasetRef]] = DatasetRef
+    put: int
+
+
+class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):
+    """Give up a put; a broken connection does the same."""
+
+    result_type: ClassVar[type[Done]] = Done
+    put: int
+
+
+class IngestItem(msgspec.Struct, frozen=True, array_like=True):
+    """One file to ingest.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file, or for ``in_place`` its key in the repository's storage.
+    values : tuple of int or str
+        Of the dimensions that `IngestFiles` names.
+    """
+
+    path: str
+    values: tuple[DataIdValue, ...]
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    """What was ingested: 16 bytes of dataset id for each item, in their order."""
+
+    ids: bytes
+
+
+class IngestFiles(Operation[Ingested], frozen=True, kw_only=True, omit_defaults=True, tag="data.ingest"):
+    """Take existing files into a repository, all or none (DMS-MWBT-REQ-0008, 0009).
+
+    Unless the peer is the daemon's own user or ``transfer`` is ``in_place`` on a remote store, the
+    request carries one readable descriptor per item, so that the daemon reads nothing that the user
+    could not.
+
+    Attributes
+    ----------
+    repository, dataset_type, run : str
+        Where to and as what; the run is made if it does not exist.
+    transfer : str
+        See `Transfer`.
+    dimensions : tuple of str
+        What the items' values are of.
+    items : tuple of IngestItem
+        The files.
+    formatter : str
+        Name of the formatter that will read them; empty for the storage class's own.
+    skip_existing : bool
+        Pass over data ids that the run already has, in place of a `DatasetExistsError`.
+    """
+
+    result_type: ClassVar[type[Ingested]] = Ingested
+    repository: str
+    dataset_type: str
+    run: str
+    transfer: Transfer
+    dimensions: tuple[str, ...]
+    items: tuple[IngestItem, ...]
+    formatter: str = ""
+    skip_existing: bool = False

@@ -1,0 +1,246 @@
+"""Operations on dataset types, dimension records and datasets as the registry knows them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import DatasetRef, DatasetType, StoredFile
+from pantry.model.records import DimensionRecord
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.base import Operation, StreamOperation
+
+BindValue = DataIdValue | float | bool | tuple[DataIdValue, ...]
+
+
+class RegisteredDatasetType(msgspec.Struct, frozen=True):
+    """A dataset type with its complete dimensions, and whether it was new."""
+
+    dataset_type: DatasetType
+    new: bool
+
+
+class RegisterDatasetType(Operation[RegisteredDatasetType], frozen=True, kw_only=True, tag="dataset_type.register"):
+    """Register a dataset type (DMS-MWBT-REQ-0059); no error if an equal one exists."""
+
+    result_type: ClassVar[type[RegisteredDatasetType]] = RegisteredDatasetType
+    repository: str
+    dataset_type: DatasetType
+
+
+class DatasetTypeList(msgspec.Struct, frozen=True):
+    """Dataset types in order of name."""
+
+    dataset_types: tuple[DatasetType, ...]
+
+
+class ListDatasetTypes(
+    Operation[DatasetTypeList], frozen=True, kw_only=True, omit_defaults=True, tag="dataset_type.list"
+):
+    """List registered dataset types whose names match any of the globs; none given for all."""
+
+    result_type: ClassVar[type[DatasetTypeList]] = DatasetTypeList
+    repository: str
+    patterns: tuple[str, ...] = ()
+
+
+class CountDone(msgspec.Struct, frozen=True):
+    """How many things were done."""
+
+    count: int
+
+
+class InsertDimensionRecords(
+    Operation[CountDone], frozen=True, kw_only=True, omit_defaults=True, tag="dimension_record.insert"
+):
+    """Insert records of one element, all or none.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository.
+    records : tuple of DimensionRecord
+        Of any elements; inserted in the order of the universe.
+    skip_existing : bool
+        Leave equal keys alone; otherwise they are a `ConflictError`.
+    """
+
+    result_type: ClassVar[type[CountDone]] = CountDone
+    repository: str
+    records: tuple[DimensionRecord, ...]
+    skip_existing: bool = False
+
+
+class Associate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.associate"):
+    """Put datasets into a TAGGED collection; replaces members with the same type and data id."""
+
+    result_type: ClassVar[type[CountDone]] = CountDone
+    repository: str
+    collection: str
+    ids: tuple[UUID, ...]
+
+
+class Disassociate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.disassociate"):
+    """Take datasets out of a TAGGED collection."""
+
+    result_type: ClassVar[type[CountDone]] = CountDone
+    repository: str
+    collection: str
+    ids: tuple[UUID, ...]
+
+
+class FoundDataset(msgspec.Struct, frozen=True):
+    """A dataset and what is recorded of its file, or None."""
+
+    ref: DatasetRef | None
+    file: StoredFile | None
+
+
+class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.find"):
+    """Find the first dataset of this type and data id in the collections, in their order.
+
+    Attributes
+    ----------
+    repository, dataset_type : str
+        Where and what.
+    data_id : dict
+        Dimension names and values; may also give alternate keys or record fields of the
+        dimensions ("detector.full_name", "exposure.obs_id").
+    collections : tuple of str
+        To search, in this order; empty for the repository's default.
+    timespan : Timespan or None
+        For CALIBRATION collections.
+    """
+
+    result_type: ClassVar[type[FoundDataset]] = FoundDataset
+    repository: str
+    dataset_type: str
+    data_id: dict[str, DataIdValue]
+    collections: tuple[str, ...]
+    timespan: Timespan | None = None
+
+
+class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, tag="dataset.get"):
+    """Look a dataset up by its id."""
+
+    result_type: ClassVar[type[FoundDataset]] = FoundDataset
+    repository: str
+    id: UUID
+
+
+class RefBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch of datasets of one type, by columns.
+
+    Attributes
+    ----------
+    dataset_type : DatasetType
+        Of all of them.
+    required, implied : tuple of str
+        Dimension names; ``implied`` only where values are given.
+    ids : bytes
+        16 bytes each.
+    columns : list of list
+        One list of values for each dimension in ``required`` then ``implied``.
+    runs : list of str
+        Distinct run names.
+    run_index : list of int
+        For each dataset, which of ``runs``.
+    """
+
+    dataset_type: DatasetType
+    required: tuple[str, ...]
+    implied: tuple[str, ...]
+    ids: bytes
+    columns: list[list[DataIdValue | None]]
+    runs: list[str]
+    run_index: list[int]
+
+
+class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.query"):
+    """Find datasets; arguments as of Gen3's ``Butler.query_datasets``.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository.
+    dataset_types : tuple of str
+        Names or globs.
+    collections : tuple of str
+        Names or globs, in search order.
+    find_first : bool
+        Of datasets with one type and data id, only the one in the first collection.
+    data_id : dict
+        Dimension values that all must have.
+    where : str
+        Query expression.
+    bind : dict
+        Values for names in ``where``.
+    order_by : tuple of str
+        Dimension or metadata names, with ``-`` in front for descending.
+    limit : int or None
+        At most so many.
+    expand : bool
+        Give the values of implied dimensions too.
+    """
+
+    result_type: ClassVar[type[RefBatch]] = RefBatch
+    repository: str
+    dataset_types: tuple[str, ...]
+    collections: tuple[str, ...]
+    find_first: bool = True
+    data_id: dict[str, DataIdValue] = {}
+    where: str = ""
+    bind: dict[str, BindValue] = {}
+    order_by: tuple[str, ...] = ()
+    limit: int | None = None
+    expand: bool = False
+
+
+class DataIdBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch of data ids by columns, as in `RefBatch`."""
+
+    required: tuple[str, ...]
+    implied: tuple[str, ...]
+    columns: list[list[DataIdValue | None]]
+
+
+class QueryDataIds(StreamOperation[DataIdBatch], frozen=True, kw_only=True, omit_defaults=True, tag="data_id.query"):
+    """Find data ids over the dimension records; arguments as of `QueryDatasets`.
+
+    With ``dataset_types`` and ``collections``, only those for which such datasets exist.
+    """
+
+    result_type: ClassVar[type[DataIdBatch]] = DataIdBatch
+    repository: str
+    dimensions: tuple[str, ...]
+    dataset_types: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    data_id: dict[str, DataIdValue] = {}
+    where: str = ""
+    bind: dict[str, BindValue] = {}
+    order_by: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+class RecordBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch of dimension records."""
+
+    records: list[DimensionRecord]
+
+
+class QueryDimensionRecords(
+    StreamOperation[RecordBatch], frozen=True, kw_only=True, omit_defaults=True, tag="dimension_record.query"
+):
+    """Find the records of one element; arguments as of `QueryDatasets`."""
+
+    result_type: ClassVar[type[RecordBatch]] = RecordBatch
+    repository: str
+    element: str
+    data_id: dict[str, DataIdValue] = {}
+    where: str = ""
+    bind: dict[str, BindValue] = {}
+    order_by: tuple[str, ...] = ()
+    limit: int | None = None

@@ -1,0 +1,116 @@
+"""Operations on repositories and collections."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from pantry.model.collections import CollectionInfo, CollectionType
+from pantry.model.repository import RepositoryInfo
+from pantry.wire.operations.base import Operation
+
+
+class Done(msgspec.Struct, frozen=True):
+    """An answer that says only that it was done."""
+
+
+class RepositoryList(msgspec.Struct, frozen=True):
+    """Repositories that the asking user may read."""
+
+    repositories: tuple[RepositoryInfo, ...]
+
+
+class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omit_defaults=True, tag="repo.create"):
+    """Make a repository and register it by name at once (DMS-MWBT-REQ-0024).
+
+    Attributes
+    ----------
+    name : str
+        How users will call it.
+    root : str
+        URI of its storage: a directory or ``s3://bucket/prefix``; must not hold a repository yet.
+    registry : str
+        SQLAlchemy URL of the registry; empty for SQLite in a directory root, or in the daemon's
+        state directory for other roots.
+    dimensions : str
+        A universe as YAML text; empty for the default one.
+    storage_options : dict
+        Options of the storage backend that go into the repository's configuration; no secrets.
+    readers, writers : tuple of str
+        User names, ``@group`` names, or ``*`` for everybody; the creator may always do both.
+    """
+
+    result_type: ClassVar[type[RepositoryInfo]] = RepositoryInfo
+    name: str
+    root: str
+    registry: str = ""
+    dimensions: str = ""
+    storage_options: dict[str, str | int | bool] = {}
+    readers: tuple[str, ...] = ()
+    writers: tuple[str, ...] = ()
+
+
+class ListRepositories(Operation[RepositoryList], frozen=True, kw_only=True, tag="repo.list"):
+    """List the repositories that the user may read."""
+
+    result_type: ClassVar[type[RepositoryList]] = RepositoryList
+
+
+class GetRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, tag="repo.get"):
+    """Describe one repository."""
+
+    result_type: ClassVar[type[RepositoryInfo]] = RepositoryInfo
+    repository: str
+
+
+class CollectionList(msgspec.Struct, frozen=True):
+    """Collections, in order of name unless the search order was asked for."""
+
+    collections: tuple[CollectionInfo, ...]
+
+
+class RegisterCollection(Operation[Done], frozen=True, kw_only=True, omit_defaults=True, tag="collection.register"):
+    """Make a collection; no error if it exists with the same type."""
+
+    result_type: ClassVar[type[Done]] = Done
+    repository: str
+    name: str
+    type: CollectionType
+    doc: str = ""
+
+
+class RedefineChain(Operation[Done], frozen=True, kw_only=True, tag="collection.redefine_chain"):
+    """Set the children of a CHAINED collection, in search order."""
+
+    result_type: ClassVar[type[Done]] = Done
+    repository: str
+    name: str
+    children: tuple[str, ...]
+
+
+class QueryCollections(
+    Operation[CollectionList], frozen=True, kw_only=True, omit_defaults=True, tag="collection.query"
+):
+    """Find collections.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository.
+    patterns : tuple of str
+        Names or shell-style globs; empty for all.
+    types : tuple of CollectionType
+        Only these; empty for all.
+    flatten_chains : bool
+        Give the children of matching chains in place of the chains, in search order.
+    with_dataset_types : bool
+        Fill in `CollectionInfo.dataset_types`.
+    """
+
+    result_type: ClassVar[type[CollectionList]] = CollectionList
+    repository: str
+    patterns: tuple[str, ...] = ()
+    types: tuple[CollectionType, ...] = ()
+    flatten_chains: bool = False
+    with_dataset_types: bool = False

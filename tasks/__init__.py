@@ -1,0 +1,1 @@
+"""The task framework; not built yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -58,7 +57,7 @@ class ListTree(StreamOperation[TreeBatch], frozen=True, kw_only=True, omit_defau
         Only this entry, for a look-up; empty for all.
     """
 
-    result_type: ClassVar[type[TreeBatch]] = TreeBatch
+    result_type = TreeBatch
     repository: str
     collection: str
     dataset_type: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
 from pantry.wire.operations.base import Operation, StreamOperation
@@ -46,7 +44,7 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GetCacheStatus(Operation[CacheStatus], frozen=True, kw_only=True, tag="cache.status"):
     """Ask for `CacheStatus`."""
 
-    result_type: ClassVar[type[CacheStatus]] = CacheStatus
+    result_type = CacheStatus
 
 
 class CachedObject(msgspec.Struct, frozen=True, array_like=True):
@@ -86,7 +84,7 @@ class CacheListing(msgspec.Struct, frozen=True):
 class ListCache(StreamOperation[CacheListing], frozen=True, kw_only=True, tag="cache.list"):
     """List the cached objects of the repositories that the user may read, last read first."""
 
-    result_type: ClassVar[type[CacheListing]] = CacheListing
+    result_type = CacheListing
 
 
 class Evicted(msgspec.Struct, frozen=True):
@@ -99,7 +97,7 @@ class Evicted(msgspec.Struct, frozen=True):
 class EvictObjects(Operation[Evicted], frozen=True, kw_only=True, omit_defaults=True, tag="cache.evict"):
     """Evict objects by hash, or with ``everything`` all; only the daemon's own user or root may."""
 
-    result_type: ClassVar[type[Evicted]] = Evicted
+    result_type = Evicted
     hashes: tuple[str, ...] = ()
     everything: bool = False
 
@@ -146,4 +144,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class GetStatus(Operation[Status], frozen=True, kw_only=True, tag="status"):
     """Ask for `Status`."""
 
-    result_type: ClassVar[type[Status]] = Status
+    result_type = Status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -63,7 +63,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
         Answer at once, also when the file is not complete in the cache.
     """
 
-    result_type: ClassVar[type[Opened]] = Opened
+    result_type = Opened
     repository: str
     id: UUID | None = None
     dataset_type: str = ""
@@ -76,7 +76,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
 class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):
     """Wait until the ranges ``[start, stop)`` of an incomplete file can be read from its descriptor."""
 
-    result_type: ClassVar[type[Done]] = Done
+    result_type = Done
     handle: int
     ranges: tuple[tuple[int, int], ...]
 
@@ -84,7 +84,7 @@ class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):
 class CloseOpened(Operation[Done], frozen=True, kw_only=True, tag="data.close"):
     """Give an `Opened.handle` back."""
 
-    result_type: ClassVar[type[Done]] = Done
+    result_type = Done
     handle: int
 
 
@@ -112,7 +112,7 @@ class PutTicket(msgspec.Struct, frozen=True, kw_only=True):
 class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, tag="data.begin_put"):
     """Check that a dataset may be written and does not exist, and get a file to write it to."""
 
-    result_type: ClassVar[type[PutTicket]] = PutTicket
+    result_type = PutTicket
     repository: str
     dataset_type: str
     data_id: dict[str, DataIdValue]
@@ -126,14 +126,14 @@ class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, tag="data.comm
     The client has closed its descriptor; what anybody writes later has no effect.
     """
 
-    result_type: ClassVar[type[DatasetRef]] = DatasetRef
+    result_type = DatasetRef
     put: int
 
 
 class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):
     """Give up a put; a broken connection does the same."""
 
-    result_type: ClassVar[type[Done]] = Done
+    result_type = Done
     put: int
 
 
@@ -181,7 +181,7 @@ class IngestFiles(Operation[Ingested], frozen=True, kw_only=True, omit_defaults=
         Pass over data ids that the run already has, in place of a `DatasetExistsError`.
     """
 
-    result_type: ClassVar[type[Ingested]] = Ingested
+    result_type = Ingested
     repository: str
     dataset_type: str
     run: str

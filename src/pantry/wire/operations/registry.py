@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -26,7 +25,7 @@ class RegisteredDatasetType(msgspec.Struct, frozen=True):
 class RegisterDatasetType(Operation[RegisteredDatasetType], frozen=True, kw_only=True, tag="dataset_type.register"):
     """Register a dataset type (DMS-MWBT-REQ-0059); no error if an equal one exists."""
 
-    result_type: ClassVar[type[RegisteredDatasetType]] = RegisteredDatasetType
+    result_type = RegisteredDatasetType
     repository: str
     dataset_type: DatasetType
 
@@ -42,7 +41,7 @@ class ListDatasetTypes(
 ):
     """List registered dataset types whose names match any of the globs; none given for all."""
 
-    result_type: ClassVar[type[DatasetTypeList]] = DatasetTypeList
+    result_type = DatasetTypeList
     repository: str
     patterns: tuple[str, ...] = ()
 
@@ -68,7 +67,7 @@ class InsertDimensionRecords(
         Leave equal keys alone; otherwise they are a `ConflictError`.
     """
 
-    result_type: ClassVar[type[CountDone]] = CountDone
+    result_type = CountDone
     repository: str
     records: tuple[DimensionRecord, ...]
     skip_existing: bool = False
@@ -77,7 +76,7 @@ class InsertDimensionRecords(
 class Associate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.associate"):
     """Put datasets into a TAGGED collection; replaces members with the same type and data id."""
 
-    result_type: ClassVar[type[CountDone]] = CountDone
+    result_type = CountDone
     repository: str
     collection: str
     ids: tuple[UUID, ...]
@@ -86,17 +85,22 @@ class Associate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.as
 class Disassociate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.disassociate"):
     """Take datasets out of a TAGGED collection."""
 
-    result_type: ClassVar[type[CountDone]] = CountDone
+    result_type = CountDone
     repository: str
     collection: str
     ids: tuple[UUID, ...]
 
 
 class FoundDataset(msgspec.Struct, frozen=True):
-    """A dataset and what is recorded of its file, or None."""
+    """A dataset and what is recorded of its file, or None.
+
+    ``name`` is the file's name in the mount, a stage directory and an export, as in `Opened`; empty
+    without a file.
+    """
 
     ref: DatasetRef | None
     file: StoredFile | None
+    name: str = ""
 
 
 class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.find"):
@@ -115,7 +119,7 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
         For CALIBRATION collections.
     """
 
-    result_type: ClassVar[type[FoundDataset]] = FoundDataset
+    result_type = FoundDataset
     repository: str
     dataset_type: str
     data_id: dict[str, DataIdValue]
@@ -126,7 +130,7 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
 class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, tag="dataset.get"):
     """Look a dataset up by its id."""
 
-    result_type: ClassVar[type[FoundDataset]] = FoundDataset
+    result_type = FoundDataset
     repository: str
     id: UUID
 
@@ -186,7 +190,7 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         Give the values of implied dimensions too.
     """
 
-    result_type: ClassVar[type[RefBatch]] = RefBatch
+    result_type = RefBatch
     repository: str
     dataset_types: tuple[str, ...]
     collections: tuple[str, ...]
@@ -213,7 +217,7 @@ class QueryDataIds(StreamOperation[DataIdBatch], frozen=True, kw_only=True, omit
     With ``dataset_types`` and ``collections``, only those for which such datasets exist.
     """
 
-    result_type: ClassVar[type[DataIdBatch]] = DataIdBatch
+    result_type = DataIdBatch
     repository: str
     dimensions: tuple[str, ...]
     dataset_types: tuple[str, ...] = ()
@@ -236,7 +240,7 @@ class QueryDimensionRecords(
 ):
     """Find the records of one element; arguments as of `QueryDatasets`."""
 
-    result_type: ClassVar[type[RecordBatch]] = RecordBatch
+    result_type = RecordBatch
     repository: str
     element: str
     data_id: dict[str, DataIdValue] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
 from pantry.model.collections import CollectionInfo, CollectionType
@@ -41,7 +39,7 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
         User names, ``@group`` names, or ``*`` for everybody; the creator may always do both.
     """
 
-    result_type: ClassVar[type[RepositoryInfo]] = RepositoryInfo
+    result_type = RepositoryInfo
     name: str
     root: str
     registry: str = ""
@@ -54,13 +52,13 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
 class ListRepositories(Operation[RepositoryList], frozen=True, kw_only=True, tag="repo.list"):
     """List the repositories that the user may read."""
 
-    result_type: ClassVar[type[RepositoryList]] = RepositoryList
+    result_type = RepositoryList
 
 
 class GetRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, tag="repo.get"):
     """Describe one repository."""
 
-    result_type: ClassVar[type[RepositoryInfo]] = RepositoryInfo
+    result_type = RepositoryInfo
     repository: str
 
 
@@ -73,7 +71,7 @@ class CollectionList(msgspec.Struct, frozen=True):
 class RegisterCollection(Operation[Done], frozen=True, kw_only=True, omit_defaults=True, tag="collection.register"):
     """Make a collection; no error if it exists with the same type."""
 
-    result_type: ClassVar[type[Done]] = Done
+    result_type = Done
     repository: str
     name: str
     type: CollectionType
@@ -83,7 +81,7 @@ class RegisterCollection(Operation[Done], frozen=True, kw_only=True, omit_defaul
 class RedefineChain(Operation[Done], frozen=True, kw_only=True, tag="collection.redefine_chain"):
     """Set the children of a CHAINED collection, in search order."""
 
-    result_type: ClassVar[type[Done]] = Done
+    result_type = Done
     repository: str
     name: str
     children: tuple[str, ...]
@@ -108,7 +106,7 @@ class QueryCollections(
         Fill in `CollectionInfo.dataset_types`.
     """
 
-    result_type: ClassVar[type[CollectionList]] = CollectionList
+    result_type = CollectionList
     repository: str
     patterns: tuple[str, ...] = ()
     types: tuple[CollectionType, ...] = ()

@@ -1,0 +1,193 @@
+"""The daemon's configuration: parsed once, at the edge, into frozen values."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from pantry.daemon.config.loading import load_yaml_file
+from pantry.errors import ConfigError
+from pantry.wire.paths import SYSTEM_SOCKET, user_socket
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The cache.
+
+    Attributes
+    ----------
+    directory : str
+        Only the daemon enters it; empty for the mode's default.
+    quota_bytes : int
+        Most that it holds, with what is in flight.
+    high_water, low_water : float
+        Fractions of the quota: above the first, objects are evicted down to the second.
+    chunk_bytes : int
+        Size of a chunk of a partly cached file; smaller for small files.
+    """
+
+    directory: str = ""
+    quota_bytes: int = 20 * GIB
+    high_water: float = 0.95
+    low_water: float = 0.85
+    chunk_bytes: int = 4 * MIB
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits per user, then per node.
+
+    Attributes
+    ----------
+    connections_per_user, requests_per_user : int
+        Open connections, and requests under way.
+    transfers_per_user, transfers : int
+        Threads that talk to storage services.
+    queries_per_user, queries : int
+        Threads that talk to registries.
+    put_bytes : int
+        Longest file that one put may write.
+    """
+
+    connections_per_user: int = 1024
+    requests_per_user: int = 2048
+    transfers_per_user: int = 16
+    transfers: int = 32
+    queries_per_user: int = 8
+    queries: int = 16
+    put_bytes: int = 1024 * GIB
+
+
+class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Options and credentials for every storage root that begins with ``match``.
+
+    Attributes
+    ----------
+    match : str
+        Beginning of a root's URI, such as ``s3://bucket/``; the longest match wins.
+    options : dict
+        Options of the storage backend; may hold secrets, which are never shown.
+    """
+
+    match: str
+    options: dict[str, str | int | bool]
+
+
+class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository that the node's administrator registers by configuration."""
+
+    root: str
+    registry: str = ""
+
+
+class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything.
+
+    Attributes
+    ----------
+    mode : str
+        ``user``: for one user, started on demand; ``system``: for all users of the node.
+    socket : str
+        Path of the Unix socket.
+    state_directory : str
+        The journal, the site index, and registries of repositories in object stores.
+    idle_exit_s : float
+        When started on demand: leave after so many seconds without a connection; 0 for never.
+    shutdown_s : float
+        How long requests under way may go on after SIGTERM, in seconds.
+    administrators : tuple of str
+        Users and ``@groups`` who may create repositories and evict, besides root and the daemon's
+        own user.
+    trusted : tuple of str
+        Users and ``@groups`` who may ask on behalf of others (a mount for all users).
+    log_level : str
+        ``debug``, ``info``, ``warning`` or ``error``.
+    cache, limits, storage, repositories
+        See there.
+    source : str
+        The file that it was read from; empty for defaults only.
+    """
+
+    mode: str = "user"
+    socket: str = ""
+    state_directory: str = ""
+    idle_exit_s: float = 600.0
+    shutdown_s: float = 20.0
+    administrators: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+    log_level: str = "info"
+    cache: CacheConfig = CacheConfig()
+    limits: LimitsConfig = LimitsConfig()
+    storage: tuple[StorageConfig, ...] = ()
+    repositories: dict[str, RepositoryConfig] = {}
+    source: str = ""
+
+
+def default_config_file(mode: str) -> str:
+    """Return where the configuration of a mode is looked for."""
+    if mode == "system":
+        return "/etc/pantry/pantryd.yaml"
+    return os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "pantry", "pantryd.yaml")
+
+
+def load_config(
+    path: str = "", *, mode: str = "", socket: str = "", state: str = "", cache: str = "", on_demand: bool = False
+) -> DaemonConfig:
+    """Read the configuration and fill in the mode's defaults; arguments win over the file.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, has an unknown key, a wrong type or an impossible value.
+    """
+    file = path or default_config_file(mode or "user")
+    config = load_yaml_file(file, DaemonConfig) if path or os.path.exists(file) else DaemonConfig()
+    source = file if path or os.path.exists(file) else ""
+    config = msgspec.structs.replace(
+        config,
+        source=source,
+        mode=mode or config.mode,
+        socket=socket or config.socket,
+        state_directory=state or config.state_directory,
+        cache=msgspec.structs.replace(config.cache, directory=cache or config.cache.directory),
+    )
+    _check(config)
+    system = config.mode == "system"
+    defaults = {
+        "socket": SYSTEM_SOCKET if system else user_socket(),
+        "state": "/var/lib/pantry" if system else os.path.join(_xdg("XDG_STATE_HOME", ".local/state"), "pantry"),
+        "cache": "/var/cache/pantry" if system else os.path.join(_xdg("XDG_CACHE_HOME", ".cache"), "pantry"),
+    }
+    return msgspec.structs.replace(
+        config,
+        socket=os.path.abspath(config.socket or defaults["socket"]),
+        state_directory=os.path.abspath(config.state_directory or defaults["state"]),
+        idle_exit_s=config.idle_exit_s if on_demand and not system else 0.0,
+        cache=msgspec.structs.replace(
+            config.cache, directory=os.path.abspath(config.cache.directory or defaults["cache"])
+        ),
+    )
+
+
+def _xdg(variable: str, below_home: str) -> str:
+    return os.environ.get(variable) or os.path.join(os.path.expanduser("~"), below_home)
+
+
+def _check(config: DaemonConfig) -> None:
+    where = config.source or "configuration"
+    if config.mode not in ("user", "system"):
+        raise ConfigError(f"{where}: mode: must be 'user' or 'system', not {config.mode!r}")
+    if config.log_level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"{where}: log_level: must be debug, info, warning or error, not {config.log_level!r}")
+    cache = config.cache
+    if not 0 < cache.low_water <= cache.high_water <= 1:
+        raise ConfigError(f"{where}: cache: 0 < low_water <= high_water <= 1 does not hold")
+    if cache.quota_bytes < MIB:
+        raise ConfigError(f"{where}: cache: quota_bytes: {cache.quota_bytes} is less than 1 MiB")
+    if cache.chunk_bytes < 64 * 1024 or cache.chunk_bytes & (cache.chunk_bytes - 1):
+        raise ConfigError(f"{where}: cache: chunk_bytes: must be a power of two of at least 64 KiB")
+    for name in LimitsConfig.__struct_fields__:
+        if getattr(config.limits, name) < 1:
+            raise ConfigError(f"{where}: limits: {name}: must be at least 1")

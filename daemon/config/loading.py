@@ -1,0 +1,129 @@
+"""YAML to frozen values, with the file and line of whatever is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from pantry.errors import ConfigError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])iB\Z")
+_UNIT = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def load_yaml_file(path: str, kind: type[T]) -> T:
+    """Read a YAML file into a frozen struct; see `load_yaml`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    return load_yaml(text, kind, source=path)
+
+
+def load_yaml(text: str, kind: type[T], *, source: str) -> T:
+    """Turn YAML text into a struct of type ``kind``.
+
+    Keys that ``kind`` does not have are refused, with the place they stand and the likeliest
+    right name. Values of keys in ``_bytes`` may be written as ``20 GiB``.
+
+    Raises
+    ------
+    ConfigError
+        Always with ``source`` and, where there is one, the line.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 0
+        raise ConfigError(f"{source}:{line}: not YAML: {exc.problem}") from None
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{source}: not YAML: {exc}") from None
+    lines: dict[str, int] = {}
+    loader = yaml.SafeLoader("")
+    try:
+        plain = {} if root is None else _plain(root, loader, "$", lines, source, depth=0)
+    finally:
+        loader.dispose()
+    _refuse_unknown(plain, kind, "$", lines, source)
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as exc:
+        message, _, place = str(exc).partition(" - at `")
+        place = place.rstrip("`")
+        raise ConfigError(f"{source}:{_line(lines, place)}: {place.removeprefix('$.') or 'top'}: {message}") from None
+
+
+def _line(lines: dict[str, int], place: str) -> int:
+    while place not in lines and place != "$":
+        place = place.rpartition(".")[0] if place.rfind(".") > place.rfind("[") else place[: place.rfind("[")]
+        place = place or "$"
+    return lines.get(place, 1)
+
+
+def _plain(
+    node: yaml.Node, loader: yaml.SafeLoader, place: str, lines: dict[str, int], source: str, *, depth: int
+) -> Any:
+    lines[place] = node.start_mark.line + 1
+    if depth > 20:
+        raise ConfigError(f"{source}:{lines[place]}: nested too deeply")
+    if isinstance(node, yaml.MappingNode):
+        made: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node)
+            if not isinstance(key, str):
+                raise ConfigError(f"{source}:{key_node.start_mark.line + 1}: keys are text, not {key!r}")
+            if key in made:
+                raise ConfigError(f"{source}:{key_node.start_mark.line + 1}: the key {key!r} stands twice")
+            below = f"{place}.{key}"
+            value = _plain(value_node, loader, below, lines, source, depth=depth + 1)
+            lines[below] = key_node.start_mark.line + 1
+            if key.endswith("_bytes") and isinstance(value, str) and (match := _SIZE.match(value)):
+                value = int(float(match[1]) * _UNIT[match[2]])
+            made[key] = value
+        return made
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _plain(child, loader, f"{place}[{number}]", lines, source, depth=depth + 1)
+            for number, child in enumerate(node.value)
+        ]
+    return loader.construct_object(node)
+
+
+def _structs_in(kind: Any) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """Give the struct types inside a field's type, with how they are reached: '', '[]' or '{}'."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield "", kind
+    for argument in get_args(kind):
+        for _, inner in _structs_in(argument):
+            yield "{}" if getattr(kind, "__origin__", None) is dict else "[]", inner
+
+
+def _refuse_unknown(value: Any, kind: type[msgspec.Struct], place: str, lines: dict[str, int], source: str) -> None:
+    if not isinstance(value, dict):
+        return
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name != "source"}
+    for key, inner in value.items():
+        below = f"{place}.{key}"
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(types))}"
+            raise ConfigError(f"{source}:{lines[below]}: unknown key {below.removeprefix('$.')!r}", hint=hint)
+        for how, struct in _structs_in(types[key]):
+            if how == "":
+                _refuse_unknown(inner, struct, below, lines, source)
+            elif how == "[]" and isinstance(inner, list):
+                for number, item in enumerate(inner):
+                    _refuse_unknown(item, struct, f"{below}[{number}]", lines, source)
+            elif how == "{}" and isinstance(inner, dict):
+                for name, item in inner.items():
+                    _refuse_unknown(item, struct, f"{below}.{name}", lines, source)

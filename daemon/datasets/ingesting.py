@@ -1,0 +1,330 @@
+"""Taking existing files into a repository, all or none (DMS-MWBT-REQ-0008, 0009)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from pantry.backends.admission import Admission
+from pantry.backends.contract import ByteRange, LocalPlacement
+from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.datasets.putting import Puts
+from pantry.daemon.journal import Intent, Journal, Target
+from pantry.daemon.registry import NewDataset, PreparedIngest
+from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.service import Repositories
+from pantry.errors import BackendError, DatasetExistsError, InvalidRequestError, ObjectExistsError
+from pantry.model.collections import check_collection_name
+from pantry.model.datasets import StoredFile
+from pantry.model.naming import extension_of
+from pantry.model.storage import storage_class
+from pantry.wire.operations import IngestFiles
+
+T = TypeVar("T")
+
+MAX_ITEMS = 5000
+_HASHED_AT_ONCE = 500
+_PARALLEL_UPLOADS = 8
+
+
+class _SourceFile:
+    """One file to take over: open for reading, with its size and hash."""
+
+    def __init__(self, path: str, fd: int | None) -> None:
+        self.path = path
+        self.fd = fd
+        self.size_bytes = 0
+        self.hash = ""
+        self._status: tuple[int, ...] = ()
+
+    def measure(self) -> None:
+        """Hash the file; for a worker thread."""
+        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY) if self.fd is None else self.fd
+        try:
+            found = os.fstat(opened)
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidRequestError(f"{self.path} is not a regular file")
+            self.size_bytes = found.st_size
+            self._status = _fingerprint(found)
+            self.hash = hash_file(opened, found.st_size)
+        finally:
+            if self.fd is None:
+                os.close(opened)
+
+    def open(self) -> int:
+        """Open the file anew, to be closed by the caller."""
+        return os.dup(self.fd) if self.fd is not None else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def require_unchanged(self, fd: int) -> None:
+        """Raise unless the file is still the one that was hashed."""
+        if _fingerprint(os.fstat(fd)) != self._status:
+            raise BackendError(f"{self.path} was changed while it was ingested", hint="ingest it when it is complete")
+
+
+def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
+    # Not the ctime: a hard link or a chmod changes it and no content.
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Ingester:
+    """Ingests files.
+
+    Parameters
+    ----------
+    journal : Journal
+        Remembers what is being stored.
+    repositories : Repositories
+        For queries and undoing.
+    puts : Puts
+        Undoes failed writes.
+    transfers : Admission
+        Lets reads of local files into threads.
+    """
+
+    def __init__(self, journal: Journal, repositories: Repositories, puts: Puts, transfers: Admission) -> None:
+        self._journal = journal
+        self._repositories = repositories
+        self._puts = puts
+        self._transfers = transfers
+
+    async def ingest(
+        self, repository: Repository, request: IngestFiles, fds: Sequence[int], *, same_user: bool
+    ) -> list[bytes]:
+        """Ingest and return the dataset ids, 16 bytes each, in the order of the items.
+
+        Raises
+        ------
+        DatasetExistsError
+            The run has one of them already and ``skip_existing`` was not asked for; nothing was
+            ingested. With ``skip_existing``, the id given for such an item is that of the dataset
+            that exists.
+        """
+        if not request.items or len(request.items) > MAX_ITEMS:
+            raise InvalidRequestError(f"one request ingests 1 to {MAX_ITEMS} files, not {len(request.items)}")
+        check_collection_name(request.run)
+        in_place = request.transfer == "in_place"
+        if not in_place and not same_user and len(fds) != len(request.items):
+            raise InvalidRequestError("ingest needs a readable descriptor for each file")
+        items = request.items
+        paths = [self._key_in_place(repository, one.path) if in_place else one.path for one in items]
+        prepared = await self._repositories.queries.call(
+            partial(
+                repository.registry.prepare_ingest,
+                request.dataset_type,
+                request.run,
+                request.dimensions,
+                [one.values for one in items],
+                [extension_of(path) for path in paths],
+            )
+        )
+        existing = [number for number, found in enumerate(prepared.existing) if found is not None]
+        if existing and not request.skip_existing:
+            raise DatasetExistsError(
+                f"{len(existing)} of {len(items)} datasets exist in run {request.run!r} already,"
+                f" the first from {items[existing[0]].path}",
+                hint="use skip_existing (--skip-existing) to ingest only the others",
+            )
+        wanted = [number for number, found in enumerate(prepared.existing) if found is None]
+        ids = [found or uuid.uuid4().bytes for found in prepared.existing]
+        if not wanted:
+            return ids
+        if in_place and not isinstance(repository.backend, LocalPlacement):
+            sources = await self._measure_remote(repository, [paths[number] for number in wanted])
+        else:
+            sources = await self._measure_local(repository, paths, fds, wanted, in_place=in_place)
+        formatter = request.formatter or storage_class(prepared.dataset_type.storage_class).formatter
+        now = time.time_ns()
+        new = [
+            NewDataset(
+                uuid.UUID(bytes=ids[number]),
+                prepared.data_ids[number],
+                StoredFile(
+                    path=paths[number] if in_place else prepared.paths[number],
+                    size_bytes=source.size_bytes,
+                    hash=source.hash,
+                    formatter=formatter,
+                    ingest_ns=now,
+                ),
+            )
+            for number, source in zip(wanted, sources, strict=True)
+        ]
+        if in_place:
+            await self._register(repository, request.run, prepared, new)
+        else:
+            await self._transfer(repository, request, prepared, new, sources)
+        return ids
+
+    def _key_in_place(self, repository: Repository, path: str) -> str:
+        root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
+        return path.removeprefix(root)
+
+    async def _measure_local(
+        self, repository: Repository, paths: list[str], fds: Sequence[int], wanted: list[int], *, in_place: bool
+    ) -> list[_SourceFile]:
+        backend = repository.backend
+        made: list[_SourceFile] = []
+
+        def measure(numbers: list[int]) -> list[_SourceFile]:
+            sources = []
+            for number in numbers:
+                fd = None
+                if in_place and isinstance(backend, LocalPlacement):
+                    fd = backend.open_local(paths[number])
+                elif fds:
+                    fd = fds[number]
+                source = _SourceFile(paths[number], fd)
+                try:
+                    source.measure()
+                except OSError as exc:
+                    raise BackendError(f"{source.path} cannot be read: {exc.strerror}") from None
+                finally:
+                    if in_place and fd is not None:
+                        os.close(fd)
+                        source.fd = None
+                sources.append(source)
+            return sources
+
+        for begin in range(0, len(wanted), _HASHED_AT_ONCE):
+            made += await self._transfers.call(partial(measure, wanted[begin : begin + _HASHED_AT_ONCE]))
+        return made
+
+    async def _measure_remote(self, repository: Repository, keys: list[str]) -> list[_SourceFile]:
+        sources = [_SourceFile(key, None) for key in keys]
+        limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
+
+        async def measure(source: _SourceFile) -> None:
+            async with limit:
+                found = await repository.backend.stat(source.path)
+                path = os.path.join(self._puts.cache.incoming, f"{uuid.uuid4()}.measure")
+                with self._puts.cache.reserved(found.size_bytes):
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                    try:
+                        os.unlink(path)
+                        span = ByteRange(0, found.size_bytes)
+                        await repository.backend.read_into(source.path, span, fd, if_version=found.version)
+                        source.size_bytes = found.size_bytes
+                        source.hash = await trio.to_thread.run_sync(hash_file, fd, found.size_bytes)
+                    finally:
+                        os.close(fd)
+
+        await _each(measure, sources)
+        return sources
+
+    async def _register(
+        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[NewDataset]
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await self._repositories.queries.call(
+                partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new)
+            )
+
+    async def _transfer(
+        self,
+        repository: Repository,
+        request: IngestFiles,
+        prepared: PreparedIngest,
+        new: list[NewDataset],
+        sources: list[_SourceFile],
+    ) -> None:
+        token = str(uuid.uuid4())
+        targets = tuple(Target(repository.name, one.file.path, one.id.bytes) for one in new)
+        intent = Intent(token, targets)
+        await self._journal.record(intent)
+        limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
+
+        async def store(work: tuple[NewDataset, _SourceFile]) -> None:
+            dataset, source = work
+            async with limit:
+                await self._store_one(repository, request, dataset, source, token)
+
+        try:
+            await _each(store, list(zip(new, sources, strict=True)))
+            await self._register(repository, request.run, prepared, new)
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                await self._puts.undo(intent)
+            if isinstance(exc, ObjectExistsError):
+                raise DatasetExistsError(
+                    f"{exc.message}, though the registry has no such dataset",
+                    hint="ingest it in place, or remove the file",
+                ) from None
+            raise
+        await self._settle(repository, new, token)
+        if request.transfer == "move":
+            for source in sources:
+                await self._transfers.call(partial(_remove_source, source.path))
+        self._journal.clear(token)
+
+    async def _settle(self, repository: Repository, new: list[NewDataset], token: str) -> None:
+        for one in new:
+            await repository.backend.settle_write(one.file.path, token=token)
+
+    async def _store_one(
+        self, repository: Repository, request: IngestFiles, dataset: NewDataset, source: _SourceFile, token: str
+    ) -> None:
+        how = request.transfer
+        if how in ("link", "hardlink", "symlink"):
+            if not isinstance(repository.backend, LocalPlacement):
+                raise InvalidRequestError(
+                    f"{repository.backend.location} is not a local file system, so nothing can be linked into it",
+                    hint="use transfer='copy'",
+                )
+            await self._link(repository.backend, dataset.file.path, source, how, token)
+            return
+        fd = source.open()
+        try:
+            await repository.backend.write_from(dataset.file.path, fd, source.size_bytes, token=token)
+            source.require_unchanged(fd)
+        finally:
+            os.close(fd)
+
+    async def _link(self, backend: LocalPlacement, key: str, source: _SourceFile, how: str, token: str) -> None:
+        if how == "link":
+            try:
+                await backend.place(key, source.path, how="hardlink", token=token)
+            except ObjectExistsError:
+                raise
+            except BackendError:
+                # Another file system, or one without hard links.
+                await backend.place(key, source.path, how="symlink", token=token)
+        else:
+            await backend.place(key, source.path, how=how, token=token)
+        fd = source.open()
+        try:
+            source.require_unchanged(fd)
+        finally:
+            os.close(fd)
+
+
+def _remove_source(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as exc:
+        raise BackendError(
+            f"{path} was ingested but cannot be removed: {exc.strerror}", hint="remove it yourself"
+        ) from None
+
+
+async def _each(func: Callable[[T], Awaitable[None]], work: Sequence[T]) -> None:
+    """Run ``func`` for all of ``work`` side by side; the first error ends the rest and is raised bare."""
+    failed: list[Exception] = []
+
+    async def one(item: T) -> None:
+        try:
+            await func(item)
+        except Exception as exc:
+            failed.append(exc)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for item in work:
+            nursery.start_soon(one, item)
+    if failed:
+        raise failed[0]

@@ -1,0 +1,203 @@
+"""The life of a write: a temporary file, an intent, the upload, the registry (DESIGN section 3)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from functools import partial
+
+import trio
+
+from pantry.daemon.cache.eviction import ObjectId
+from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.cache.objects import ObjectCache, is_written
+from pantry.daemon.datasets.recovery import undo_intent
+from pantry.daemon.journal import Intent, Journal, Target
+from pantry.daemon.registry import NewDataset
+from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.service import Repositories
+from pantry.errors import (
+    CacheFullError,
+    DatasetExistsError,
+    InvalidRequestError,
+    LimitExceededError,
+    ObjectExistsError,
+    PantryError,
+)
+from pantry.model.collections import check_collection_name
+from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.storage import storage_class
+
+log = logging.getLogger(__name__)
+
+
+class BegunPut:
+    """A put between its beginning and its end; released if the client goes.
+
+    Attributes
+    ----------
+    ref : DatasetRef
+        What it will be.
+    key : str
+        Where it will be stored.
+    """
+
+    def __init__(self, puts: Puts, repository: Repository, ref: DatasetRef, key: str, formatter: str) -> None:
+        self.repository = repository
+        self.ref = ref
+        self.key = key
+        self.formatter = formatter
+        self.python_type = storage_class(ref.dataset_type.storage_class).python_type
+        self.path = os.path.join(puts.cache.incoming, f"{ref.id}.put")
+        self.committing = False
+        self._puts = puts
+
+    def open_for_client(self) -> int:
+        """Make the temporary file and open it for the client to write."""
+        self._puts.under_way += 1
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    async def release(self) -> None:
+        """Remove the temporary file, unless it became part of the cache."""
+        self._puts.under_way -= 1
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            log.debug("put %s left no temporary file", self.ref.id)
+
+
+class Puts:
+    """Begins and commits puts.
+
+    Parameters
+    ----------
+    cache : ObjectCache
+        Gives the temporary files room, and keeps what was written for its readers.
+    journal : Journal
+        Remembers what is being stored.
+    repositories : Repositories
+        For undoing.
+    put_bytes : int
+        Longest file that one put may write.
+    """
+
+    def __init__(self, cache: ObjectCache, journal: Journal, repositories: Repositories, *, put_bytes: int) -> None:
+        self.cache = cache
+        self.under_way = 0
+        self._journal = journal
+        self._repositories = repositories
+        self._put_bytes = put_bytes
+
+    async def begin(
+        self,
+        repository: Repository,
+        dataset_type: str,
+        data_id: Mapping[str, object],
+        run: str,
+        dataset_id: uuid.UUID | None,
+    ) -> BegunPut:
+        """Check everything that can be known before the object is written.
+
+        Raises
+        ------
+        DatasetExistsError
+            The run has such a dataset (DMS-MWBT-REQ-0074).
+        """
+        check_collection_name(run)
+        prepared = await self._repositories.queries.call(
+            partial(repository.registry.prepare_put, dataset_type, run, data_id, None)
+        )
+        kind = storage_class(prepared.dataset_type.storage_class)
+        ref = DatasetRef(
+            id=dataset_id or uuid.uuid4(), dataset_type=prepared.dataset_type, data_id=prepared.data_id, run=run
+        )
+        return BegunPut(self, repository, ref, prepared.path, kind.formatter)
+
+    async def commit(self, put: BegunPut) -> DatasetRef:
+        """Store what the client wrote, all or nothing (DMS-MWBT-REQ-0073, 0076)."""
+        if put.committing:
+            raise InvalidRequestError(f"the put of {put.ref} is being committed already")
+        put.committing = True
+        fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(fd).st_size
+            if size > self._put_bytes:
+                raise LimitExceededError(f"{size} bytes are more than one put may write ({self._put_bytes})")
+            if is_written(fd):
+                fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
+            # From here on nobody but the daemon can change the file.
+            digest = await trio.to_thread.run_sync(hash_file, fd, size)
+            file = StoredFile(
+                path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
+            )
+            await self._store(put, file, fd)
+            self._keep(put, file)
+        finally:
+            os.close(fd)
+        return put.ref
+
+    async def _store(self, put: BegunPut, file: StoredFile, fd: int) -> None:
+        token = str(put.ref.id)
+        intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
+        await self._journal.record(intent)
+        new = NewDataset(put.ref.id, put.ref.data_id, file)
+        try:
+            await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
+            # The commit itself is not interrupted: afterwards it is either done or not.
+            with trio.CancelScope(shield=True):
+                await self._repositories.queries.call(
+                    partial(put.repository.registry.insert_datasets, put.ref.run, put.ref.dataset_type.name, [new])
+                )
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                await self.undo(intent)
+            if isinstance(exc, ObjectExistsError):
+                raise DatasetExistsError(
+                    f"{put.key} exists in {put.repository.backend.location} already",
+                    hint="another write of the same dataset is under way, or a file was put there by other means",
+                ) from None
+            raise
+        await put.repository.backend.settle_write(put.key, token=token)
+        self._journal.clear(token)
+
+    async def undo(self, intent: Intent) -> None:
+        """Remove what a failed write left; what cannot be removed now stays in the journal."""
+        try:
+            await undo_intent(self._repositories, intent)
+        except PantryError as exc:
+            # The intent stays in the journal, and the next start undoes it.
+            log.error("a failed write cannot be undone now: %s", exc.message)
+        else:
+            self._journal.clear(intent.token)
+
+    def _keep(self, put: BegunPut, file: StoredFile) -> None:
+        """Make what was written part of the cache, if there is room."""
+        try:
+            reservation = self.cache.reserve(file.size_bytes)
+        except CacheFullError:
+            return
+        reservation.use(file.size_bytes)
+        self.cache.publish(put.path, ObjectId(put.repository.realm, file.hash), file.size_bytes, name=put.key)
+
+
+def _private_copy(path: str, fd: int, size_bytes: int) -> int:
+    """Replace the file by a copy that nobody else has open; return its descriptor and close ``fd``."""
+    copy_path = path + ".copy"
+    copy = os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        offset = 0
+        while offset < size_bytes:
+            sent = os.copy_file_range(fd, copy, size_bytes - offset, offset, offset)
+            if not sent:
+                raise OSError(errno.EIO, "the file became shorter while it was stored")
+            offset += sent
+        os.rename(copy_path, path)
+        readable = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(copy)
+    os.close(fd)
+    return readable

@@ -1,0 +1,15 @@
+"""One function per operation: check who asks, call the piece that does it, shape the answer."""
+
+from __future__ import annotations
+
+from pantry.daemon.handlers import browse, cache, data, registry, repositories
+from pantry.daemon.node import Node
+from pantry.daemon.server.dispatch import Dispatcher
+
+
+def make_dispatcher(node: Node) -> Dispatcher:
+    """Register the handlers of all operations."""
+    dispatcher = Dispatcher()
+    for module in (repositories, registry, data, browse, cache):
+        module.register(dispatcher, node)
+    return dispatcher

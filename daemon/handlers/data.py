@@ -1,0 +1,138 @@
+"""Handlers of `pantry.wire.operations.data`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from pantry.daemon.datasets.opening import OpenedPartial
+from pantry.daemon.datasets.putting import BegunPut
+from pantry.daemon.node import Node
+from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.server.context import RequestContext
+from pantry.daemon.server.dispatch import Dispatcher
+from pantry.errors import DatasetNotFoundError, InvalidRequestError
+from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.naming import dataset_path, extension_of
+from pantry.wire.operations import (
+    AbortPut,
+    BeginPut,
+    CloseOpened,
+    CommitPut,
+    Done,
+    FetchRanges,
+    FindDataset,
+    FoundDataset,
+    Ingested,
+    IngestFiles,
+    OpenDataset,
+    Opened,
+    PutTicket,
+)
+
+MAX_RANGES = 4096
+
+
+def tree_name(repository: Repository, ref: DatasetRef, file: StoredFile) -> str:
+    """Return a dataset's path in the mounted view, below the repository's directory."""
+    universe = repository.registry.universe
+    order = universe.path_order(universe.group(ref.dataset_type.dimensions))
+    values = ref.data_id.required
+    return dataset_path(ref.run, ref.dataset_type.name, [values[name] for name in order], extension_of(file.path))
+
+
+async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> FoundDataset:
+    """Find what an open asks for."""
+    if asked.id is not None:
+        found = await node.repositories.queries.call(partial(repository.registry.get_dataset, asked.id))
+        what = f"with id {asked.id}"
+    else:
+        query = FindDataset(
+            repository=asked.repository,
+            dataset_type=asked.dataset_type,
+            data_id=asked.data_id,
+            collections=asked.collections,
+            timespan=asked.timespan,
+        )
+        found = await node.repositories.queries.call(partial(repository.registry.find_dataset, query))
+        what = f"of type {asked.dataset_type!r} with data id {asked.data_id} in {', '.join(asked.collections)}"
+    if found.ref is None or found.file is None:
+        raise DatasetNotFoundError(
+            f"the repository {asked.repository!r} has no dataset {what}",
+            hint="`pantry query-datasets` shows what there is",
+        )
+    return found
+
+
+def register(dispatcher: Dispatcher, node: Node) -> None:
+    """Register the handlers."""
+    repositories = node.repositories
+
+    async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
+        repository = await repositories.readable(asked.repository, context.caller)
+        found = await resolve(node, repository, asked)
+        assert found.ref is not None and found.file is not None  # noqa: S101 - for mypy; resolve raises otherwise
+        name = tree_name(repository, found.ref, found.file)
+        opened = await node.opener.open(repository, found.file, name=name, partial=asked.partial)
+        context.attach(opened.fd)
+        handle = context.session.hold(opened.partial) if opened.partial is not None else 0
+        return Opened(
+            ref=found.ref,
+            file=found.file,
+            name=name,
+            complete=opened.partial is None,
+            handle=handle,
+            was_cached=opened.was_cached,
+            origin=f"{repository.backend.location.rstrip('/')}/{found.file.path}",
+        )
+
+    async def fetch(context: RequestContext, asked: FetchRanges) -> Done:
+        held = context.session.held(asked.handle, OpenedPartial)
+        if len(asked.ranges) > MAX_RANGES:
+            raise InvalidRequestError(f"more than {MAX_RANGES} ranges in one request")
+        for start, stop in asked.ranges:
+            await held.partial.ensure(start, stop)
+        return Done()
+
+    async def close(context: RequestContext, asked: CloseOpened) -> Done:
+        held = context.session.held(asked.handle, OpenedPartial)
+        context.session.give_back(asked.handle)
+        await held.release()
+        return Done()
+
+    async def begin_put(context: RequestContext, asked: BeginPut) -> PutTicket:
+        repository = await repositories.writable(asked.repository, context.caller)
+        put = await node.puts.begin(repository, asked.dataset_type, asked.data_id, asked.run, asked.id)
+        number = context.session.hold(put)
+        context.attach(put.open_for_client())
+        return PutTicket(put=number, ref=put.ref, formatter=put.formatter, python_type=put.python_type)
+
+    async def commit_put(context: RequestContext, asked: CommitPut) -> DatasetRef:
+        put = context.session.held(asked.put, BegunPut)
+        context.session.give_back(asked.put)
+        try:
+            return await node.puts.commit(put)
+        finally:
+            with trio.CancelScope(shield=True):
+                await put.release()
+
+    async def abort_put(context: RequestContext, asked: AbortPut) -> Done:
+        put = context.session.held(asked.put, BegunPut)
+        context.session.give_back(asked.put)
+        await put.release()
+        return Done()
+
+    async def ingest(context: RequestContext, asked: IngestFiles) -> Ingested:
+        repository = await repositories.writable(asked.repository, context.caller)
+        same_user = context.caller.uid == node.own_uid
+        ids = await node.ingester.ingest(repository, asked, context.fds, same_user=same_user)
+        return Ingested(b"".join(ids))
+
+    dispatcher.register(OpenDataset, open_dataset)
+    dispatcher.register(FetchRanges, fetch)
+    dispatcher.register(CloseOpened, close)
+    dispatcher.register(BeginPut, begin_put)
+    dispatcher.register(CommitPut, commit_put)
+    dispatcher.register(AbortPut, abort_put)
+    dispatcher.register(IngestFiles, ingest)

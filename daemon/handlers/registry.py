@@ -1,0 +1,84 @@
+"""Handlers of `pantry.wire.operations.registry`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pantry.daemon.handlers.streaming import stream
+from pantry.daemon.node import Node
+from pantry.daemon.server.context import RequestContext
+from pantry.daemon.server.dispatch import Dispatcher
+from pantry.wire.operations import (
+    Associate,
+    CountDone,
+    DatasetTypeList,
+    Disassociate,
+    FindDataset,
+    FoundDataset,
+    GetDataset,
+    InsertDimensionRecords,
+    ListDatasetTypes,
+    QueryDataIds,
+    QueryDatasets,
+    QueryDimensionRecords,
+    RegisterDatasetType,
+    RegisteredDatasetType,
+)
+
+
+def register(dispatcher: Dispatcher, node: Node) -> None:
+    """Register the handlers."""
+    repositories = node.repositories
+    call = repositories.queries.call
+
+    async def register_type(context: RequestContext, asked: RegisterDatasetType) -> RegisteredDatasetType:
+        found = await repositories.writable(asked.repository, context.caller)
+        return RegisteredDatasetType(*await call(partial(found.registry.register_dataset_type, asked.dataset_type)))
+
+    async def list_types(context: RequestContext, asked: ListDatasetTypes) -> DatasetTypeList:
+        found = await repositories.readable(asked.repository, context.caller)
+        return DatasetTypeList(tuple(await call(partial(found.registry.dataset_types, asked.patterns))))
+
+    async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        insert = partial(found.registry.insert_dimension_records, asked.records, asked.skip_existing)
+        return CountDone(await call(insert))
+
+    async def associate(context: RequestContext, asked: Associate) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        return CountDone(await call(partial(found.registry.associate, asked.collection, asked.ids)))
+
+    async def disassociate(context: RequestContext, asked: Disassociate) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        return CountDone(await call(partial(found.registry.disassociate, asked.collection, asked.ids)))
+
+    async def find(context: RequestContext, asked: FindDataset) -> FoundDataset:
+        found = await repositories.readable(asked.repository, context.caller)
+        return await call(partial(found.registry.find_dataset, asked))
+
+    async def get(context: RequestContext, asked: GetDataset) -> FoundDataset:
+        found = await repositories.readable(asked.repository, context.caller)
+        return await call(partial(found.registry.get_dataset, asked.id))
+
+    async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
+        found = await repositories.readable(asked.repository, context.caller)
+        await stream(context, repositories.queries, partial(found.registry.query_datasets, asked))
+
+    async def query_data_ids(context: RequestContext, asked: QueryDataIds) -> None:
+        found = await repositories.readable(asked.repository, context.caller)
+        await stream(context, repositories.queries, partial(found.registry.query_data_ids, asked))
+
+    async def query_records(context: RequestContext, asked: QueryDimensionRecords) -> None:
+        found = await repositories.readable(asked.repository, context.caller)
+        await stream(context, repositories.queries, partial(found.registry.query_dimension_records, asked))
+
+    dispatcher.register(RegisterDatasetType, register_type)
+    dispatcher.register(ListDatasetTypes, list_types)
+    dispatcher.register(InsertDimensionRecords, insert_records)
+    dispatcher.register(Associate, associate)
+    dispatcher.register(Disassociate, disassociate)
+    dispatcher.register(FindDataset, find)
+    dispatcher.register(GetDataset, get)
+    dispatcher.register(QueryDatasets, query_datasets)
+    dispatcher.register(QueryDataIds, query_data_ids)
+    dispatcher.register(QueryDimensionRecords, query_records)

@@ -1,0 +1,80 @@
+"""The daemon's parts, put together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from pantry.backends.admission import Admission
+from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.cache.partial import PartialObjects, running_partials
+from pantry.daemon.config import DaemonConfig
+from pantry.daemon.datasets.ingesting import Ingester
+from pantry.daemon.datasets.opening import Opener
+from pantry.daemon.datasets.putting import Puts
+from pantry.daemon.datasets.recovery import recover, recover_later
+from pantry.daemon.journal import Journal, running_journal
+from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.server.identity import Identity
+from pantry.daemon.server.limits import UserLimits
+from pantry.errors import PermissionDeniedError
+
+
+class Node:
+    """Everything that handlers work with; made by `running_node`."""
+
+    def __init__(self, config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal) -> None:
+        limits = config.limits
+        self.config = config
+        self.own_uid = os.geteuid()
+        self.started_ns = time.time_ns()
+        self.limits = UserLimits(connections=limits.connections_per_user, requests=limits.requests_per_user)
+        self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers)
+        queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries)
+        self.repositories = Repositories(config, transfers=self.transfers, queries=queries)
+        self.cache = cache
+        self.partials = partials
+        self.opener = Opener(cache, partials)
+        self.puts = Puts(cache, journal, self.repositories, put_bytes=limits.put_bytes)
+        self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
+
+    def may_ask_for_others(self, peer: Identity) -> bool:
+        """Whether a peer may name the user on whose behalf it asks."""
+        return peer.uid in (0, self.own_uid) or peer.matches(self.config.trusted)
+
+    def require_administrator(self, who: Identity, to: str) -> None:
+        """Raise unless ``who`` administers this daemon."""
+        if who.uid not in (0, self.own_uid) and not who.matches(self.config.administrators):
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not {to}",
+                hint="its administrator can list you under 'administrators' in its configuration",
+            )
+
+
+@asynccontextmanager
+async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
+    """Open everything, undo what a crash cut off, and close everything in the end."""
+    os.makedirs(config.state_directory, mode=0o700, exist_ok=True)
+    cache = ObjectCache(config.cache)
+    try:
+        async with (
+            running_journal(os.path.join(config.state_directory, "journal.sqlite3")) as journal,
+            running_partials(cache) as partials,
+            trio.open_nursery() as nursery,
+        ):
+            node = Node(config, cache, partials, journal)
+            try:
+                left = await recover(journal, node.repositories)
+                if left:
+                    nursery.start_soon(recover_later, journal, node.repositories, left)
+                yield node
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await node.repositories.aclose()
+    finally:
+        cache.close()

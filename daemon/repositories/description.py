@@ -1,0 +1,93 @@
+"""``pantry.yaml`` at a repository's root: its version, registry, storage and rules."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import yaml
+
+from pantry.backends.contract import ByteRange, ObjectBackend
+from pantry.daemon.config.loading import load_yaml
+from pantry.daemon.repositories.access import AccessRules
+from pantry.errors import ConfigError, ObjectNotFoundError, RepositoryNotFoundError
+from pantry.model.repository import DATA_MODEL_VERSION
+
+DESCRIPTION_KEY = "pantry.yaml"
+MAX_DESCRIPTION_BYTES = 1024 * 1024
+IN_STATE_DIRECTORY = "state"
+"""Value of `RepositoryDescription.registry` for SQLite in the daemon's state directory."""
+
+
+class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``pantry.yaml`` says; all paths in it are relative to the root.
+
+    Attributes
+    ----------
+    version : int
+        Of the data model.
+    uuid : str
+        Made at creation, never changed.
+    registry : str
+        SQLAlchemy URL; ``sqlite:///FILE`` is relative to the root; ``state`` means the state
+        directory of the daemon that made it.
+    realm : str
+        Content is shared in the cache within a realm; empty for a realm of its own.
+    storage : dict
+        Options of the storage backend; no secrets.
+    access : AccessRules
+        Who may read and write.
+    """
+
+    version: int
+    uuid: str
+    registry: str
+    access: AccessRules
+    realm: str = ""
+    storage: dict[str, str | int | bool] = {}
+
+
+def dump_description(description: RepositoryDescription) -> bytes:
+    """Write a description as YAML."""
+    body = yaml.safe_dump(msgspec.to_builtins(description), sort_keys=False, allow_unicode=True)
+    return f"# A Pantry data repository. Paths are relative to this directory.\n{body}".encode()
+
+
+async def read_description(backend: ObjectBackend) -> RepositoryDescription:
+    """Read the description at a backend's root.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        There is no ``pantry.yaml``.
+    ConfigError
+        It is wrong, or of a newer data model than this software knows.
+    """
+    place = f"{backend.location.rstrip('/')}/{DESCRIPTION_KEY}"
+    try:
+        found = await backend.stat(DESCRIPTION_KEY)
+    except ObjectNotFoundError:
+        raise RepositoryNotFoundError(
+            f"there is no Pantry repository at {backend.location}", hint=f"{DESCRIPTION_KEY} is missing there"
+        ) from None
+    if found.size_bytes > MAX_DESCRIPTION_BYTES:
+        raise ConfigError(f"{place}: longer than {MAX_DESCRIPTION_BYTES} bytes")
+    fd = os.memfd_create("pantry.yaml", os.MFD_CLOEXEC)
+    try:
+        await backend.read_into(DESCRIPTION_KEY, ByteRange(0, found.size_bytes), fd, if_version=found.version)
+        text = os.pread(fd, found.size_bytes, 0).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{place}: not UTF-8 text") from None
+    finally:
+        os.close(fd)
+    try:
+        version = yaml.safe_load(text).get("version")
+    except (yaml.YAMLError, AttributeError):
+        version = None
+    # Before the keys, of which a newer version may have others.
+    if isinstance(version, int) and version > DATA_MODEL_VERSION:
+        raise ConfigError(
+            f"{place}: data model version {version} is newer than this software's {DATA_MODEL_VERSION}",
+            hint="update Pantry on this node",
+        )
+    return load_yaml(text, RepositoryDescription, source=place)

@@ -1,0 +1,272 @@
+"""Creation, look-up and opening of repositories."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import msgspec
+import trio
+import yaml
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from pantry.backends.admission import Admission
+from pantry.backends.contract import ObjectBackend
+from pantry.backends.loading import make_backend
+from pantry.daemon.config import DaemonConfig
+from pantry.daemon.registry import Registry, default_universe
+from pantry.daemon.repositories.access import AccessRules, unknown_repository
+from pantry.daemon.repositories.description import (
+    DESCRIPTION_KEY,
+    IN_STATE_DIRECTORY,
+    RepositoryDescription,
+    dump_description,
+    read_description,
+)
+from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.site_index import Registration, SiteIndex
+from pantry.daemon.server.identity import Identity
+from pantry.errors import (
+    ConfigError,
+    ConflictError,
+    InvalidRequestError,
+    ObjectExistsError,
+    PantryError,
+    PermissionDeniedError,
+)
+from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
+from pantry.wire.operations import CreateRepository
+
+log = logging.getLogger(__name__)
+
+OptionValue = str | int | bool
+
+
+class Repositories:
+    """All repositories of the site index, each opened when first asked for.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        State directory, storage options, administrators.
+    transfers, queries : Admission
+        Let calls to storage services and registries into threads.
+    """
+
+    def __init__(self, config: DaemonConfig, *, transfers: Admission, queries: Admission) -> None:
+        self._config = config
+        self._transfers = transfers
+        self.queries = queries
+        configured = {
+            name: Registration(root=one.root, registry=one.registry) for name, one in config.repositories.items()
+        }
+        self.index = SiteIndex(config.state_directory, configured)
+        self._open: dict[str, Repository] = {}
+        self._opening: dict[str, trio.Lock] = {}
+
+    async def aclose(self) -> None:
+        """Close every registry and backend."""
+        for repository in self._open.values():
+            await trio.to_thread.run_sync(repository.registry.close)
+            await repository.backend.aclose()
+        self._open.clear()
+
+    async def get(self, name: str) -> Repository:
+        """Return a repository by name, opening it if need be; nothing is checked for the asking user."""
+        if (found := self._open.get(name)) is not None:
+            return found
+        registration = self.index.get(name)
+        if registration is None:
+            raise unknown_repository(name)
+        lock = self._opening.setdefault(name, trio.Lock())
+        async with lock:
+            if (found := self._open.get(name)) is None:
+                found = self._open[name] = await self._open_registered(name, registration)
+            return found
+
+    async def readable(self, name: str, who: Identity) -> Repository:
+        """Return a repository that ``who`` may read, or raise."""
+        repository = await self.get(name)
+        repository.access.require_read(who, name)
+        return repository
+
+    async def writable(self, name: str, who: Identity) -> Repository:
+        """Return a repository that ``who`` may write to, or raise."""
+        repository = await self.get(name)
+        repository.access.require_write(who, name)
+        return repository
+
+    async def all_readable(self, who: Identity) -> list[Repository]:
+        """Return every repository that ``who`` may read; one that cannot be opened is logged and left out."""
+        found = []
+        for name in self.index.names():
+            try:
+                repository = await self.get(name)
+            except PantryError as exc:
+                log.warning("repository %s cannot be opened: %s", name, exc.message)
+                continue
+            if repository.access.may_read(who):
+                found.append(repository)
+        return found
+
+    def backend_for(self, root: str, options: Mapping[str, OptionValue]) -> ObjectBackend:
+        """Make the backend of a root, with the configuration's options over the repository's."""
+        merged: dict[str, OptionValue] = dict(options)
+        matching = [one for one in self._config.storage if root.startswith(one.match)]
+        for one in sorted(matching, key=lambda one: len(one.match)):
+            merged.update(one.options)
+        return make_backend(root, merged, self._transfers)
+
+    async def _open_registered(self, name: str, registration: Registration) -> Repository:
+        backend = self.backend_for(registration.root, registration.options)
+        description = await read_description(backend)
+        return await self._assemble(name, registration, description, backend, Registry.open)
+
+    async def _assemble(
+        self,
+        name: str,
+        registration: Registration,
+        description: RepositoryDescription,
+        backend: ObjectBackend,
+        connect: Callable[[str], Registry],
+    ) -> Repository:
+        url = self._registry_url(registration, description)
+        try:
+            shown = make_url(url).render_as_string(hide_password=True)
+        except ArgumentError:
+            raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
+        registry = await self.queries.call(partial(connect, url))
+        if registry.uuid != description.uuid:
+            raise ConfigError(
+                f"repository {name!r}: the registry at {shown} belongs to another repository",
+                hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
+            )
+        return Repository(name, description, backend, registry, registry_url=shown)
+
+    def _registry_url(self, registration: Registration, description: RepositoryDescription) -> str:
+        url = registration.registry or description.registry
+        if url == IN_STATE_DIRECTORY:
+            return "sqlite:///" + os.path.join(
+                self._config.state_directory, "registries", f"{description.uuid}.sqlite3"
+            )
+        relative = url.removeprefix("sqlite:///")
+        if relative != url and not relative.startswith("/"):
+            return "sqlite:///" + os.path.join(_local_directory(registration.root), relative)
+        return url
+
+    async def create(self, request: CreateRepository, who: Identity) -> Repository:
+        """Make a repository and register it; nothing remains if that fails.
+
+        Raises
+        ------
+        PermissionDeniedError
+            ``who`` is no administrator of this daemon.
+        ConflictError
+            The name is taken, or the root holds a repository already.
+        """
+        if who.uid not in (0, os.geteuid()) and not who.matches(self._config.administrators):
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not create repositories with this daemon",
+                hint="its administrator can list you under 'administrators' in its configuration",
+            )
+        name = check_repository_name(request.name)
+        if self.index.get(name) is not None:
+            raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
+        universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
+        root = _absolute_root(request.root)
+        local = _is_local(root)
+        if local:
+            os.makedirs(_local_directory(root), exist_ok=True)
+            os.makedirs(os.path.join(_local_directory(root), ".pantry"), exist_ok=True)
+        description = RepositoryDescription(
+            version=DATA_MODEL_VERSION,
+            uuid=str(uuid.uuid4()),
+            registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if local else IN_STATE_DIRECTORY),
+            storage=request.storage_options,
+            access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
+        )
+        registration = Registration(
+            root=root,
+            registry=request.registry if "@" in request.registry else "",
+            options=request.storage_options,
+        )
+        if registration.registry:
+            # A URL with a password stays in the daemon's own index, which only it can read.
+            description = _without_password(description)
+        lock = self._opening.setdefault(name, trio.Lock())
+        async with lock:
+            backend = self.backend_for(root, request.storage_options)
+            await _write_description(backend, description)
+            try:
+                repository = await self._assemble(
+                    name, registration, description, backend, partial(_create_registry, universe, description.uuid)
+                )
+                self.index.add(name, registration)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await backend.undo_write(DESCRIPTION_KEY, token=description.uuid)
+                raise
+            await backend.settle_write(DESCRIPTION_KEY, token=description.uuid)
+            self._open[name] = repository
+            return repository
+
+
+def _create_registry(universe: Mapping[str, object], repository_uuid: str, url: str) -> Registry:
+    path = url.removeprefix("sqlite:///")
+    if path != url:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    return Registry.create(url, universe, uuid=repository_uuid)
+
+
+def _without_password(description: RepositoryDescription) -> RepositoryDescription:
+    shown = make_url(description.registry).set(password=None).render_as_string()
+    return msgspec.structs.replace(description, registry=shown)
+
+
+async def _write_description(backend: ObjectBackend, description: RepositoryDescription) -> None:
+    body = dump_description(description)
+    fd = os.memfd_create("pantry.yaml", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, body)
+        await backend.write_from(DESCRIPTION_KEY, fd, len(body), token=description.uuid)
+    except ObjectExistsError:
+        raise ConflictError(
+            f"there is a repository at {backend.location} already", hint="choose an empty root, or attach that one"
+        ) from None
+    finally:
+        os.close(fd)
+
+
+def _parse_universe(text: str) -> Mapping[str, object]:
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"dimensions: not YAML: {exc}") from None
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("elements"), dict):
+        raise ConfigError("dimensions: needs a mapping 'elements'", hint="use the form of Gen3's dimensions.yaml")
+    return parsed
+
+
+def _is_local(root: str) -> bool:
+    return "://" not in root or root.startswith("file://")
+
+
+def _local_directory(root: str) -> str:
+    if not _is_local(root):
+        raise ConfigError(
+            f"a registry path relative to {root} needs a local root", hint="give an absolute registry URL"
+        )
+    return root.removeprefix("file://")
+
+
+def _absolute_root(root: str) -> str:
+    if _is_local(root):
+        path = _local_directory(root)
+        if not os.path.isabs(path):
+            raise InvalidRequestError(f"the root {root!r} must be an absolute path or a URI")
+        return os.path.normpath(path)
+    return root.rstrip("/")

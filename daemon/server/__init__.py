@@ -1,0 +1,1 @@
+"""The Unix socket: who is asking, what was asked, and the answer."""

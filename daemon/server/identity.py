@@ -1,0 +1,80 @@
+"""Who is on the other end of the socket, as the kernel says it."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import socket
+import struct
+from collections.abc import Iterable
+
+import msgspec
+
+_UCRED = struct.Struct("3i")
+_SO_PEERGROUPS = 59  # linux/socket.h; Python's socket module has no name for it
+_MAX_GROUPS = 65536  # NGROUPS_MAX
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A Unix user.
+
+    Attributes
+    ----------
+    uid, gid : int
+        Effective user and group.
+    groups : frozenset of int
+        Supplementary groups and ``gid``.
+    """
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    @property
+    def user_name(self) -> str:
+        """Name of the user, or the number where there is none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    def matches(self, rules: Iterable[str]) -> bool:
+        """Whether any rule names this user: ``*``, a user, a uid, ``@group`` or ``@gid``."""
+        return any(self._matches(rule) for rule in rules)
+
+    def _matches(self, rule: str) -> bool:
+        if rule == "*":
+            return True
+        if rule.startswith("@"):
+            gid = _group_number(rule[1:])
+            return gid is not None and gid in self.groups
+        uid = _user_number(rule)
+        return uid is not None and uid == self.uid
+
+
+def peer_identity(sock: socket.socket) -> tuple[Identity, int]:
+    """Return the identity and process number of the peer of a connected Unix socket.
+
+    Taken from SO_PEERCRED and SO_PEERGROUPS: what the peer was when it connected, which it cannot
+    forge.
+    """
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 1024)
+    if len(raw) == 4 * 1024:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    groups = struct.unpack(f"{len(raw) // 4}I", raw)
+    return Identity(uid, gid, frozenset(groups) | {gid}), pid
+
+
+def _user_number(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return int(name) if name.isdecimal() else None
+
+
+def _group_number(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return int(name) if name.isdecimal() else None

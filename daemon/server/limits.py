@@ -1,0 +1,54 @@
+"""Limits per user on connections and requests, so that nobody stops anybody else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pantry.errors import LimitExceededError
+
+
+class UserLimits:
+    """Counts what each Unix user has open and under way.
+
+    Parameters
+    ----------
+    connections : int
+        Most open connections of one user.
+    requests : int
+        Most requests of one user under way.
+    """
+
+    def __init__(self, *, connections: int, requests: int) -> None:
+        self._most_connections = connections
+        self._most_requests = requests
+        self.open_connections: Counter[int] = Counter()
+        self.open_requests: Counter[int] = Counter()
+        self.requests_answered = 0
+
+    @contextmanager
+    def connection(self, uid: int) -> Iterator[None]:
+        """Count one connection; `LimitExceededError` if the user has too many."""
+        with _counted(self.open_connections, uid, self._most_connections, "connections"):
+            yield
+
+    @contextmanager
+    def request(self, uid: int) -> Iterator[None]:
+        """Count one request; `LimitExceededError` if the user has too many under way."""
+        with _counted(self.open_requests, uid, self._most_requests, "requests under way"):
+            yield
+        self.requests_answered += 1
+
+
+@contextmanager
+def _counted(counter: Counter[int], uid: int, most: int, what: str) -> Iterator[None]:
+    if counter[uid] >= most:
+        raise LimitExceededError(f"uid {uid} has {most} {what}", hint="end some, or ask the node's administrator")
+    counter[uid] += 1
+    try:
+        yield
+    finally:
+        counter[uid] -= 1
+        if not counter[uid]:
+            del counter[uid]

@@ -137,8 +137,7 @@ async def _run(node: Node, listener: Listener, nursery: trio.Nursery, ready_fd: 
     # Nobody new comes in; whoever is here gets until the deadline.
     _notify_systemd("STOPPING=1")
     with trio.move_on_after(config.shutdown_s):
-        while node.limits.open_requests:
-            await trio.sleep(0.02)
+        await node.limits.wait_idle()
     nursery.cancel_scope.cancel()
 
 

@@ -245,10 +245,8 @@ def is_open(path: str) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as exc:
-        if exc.errno in (errno.EAGAIN, errno.EACCES):
-            return True
-        # A file system without leases: unlinking is always safe for those who read.
-        return False
+        # Anything else is a file system without leases: unlinking is always safe for those who read.
+        return exc.errno in (errno.EAGAIN, errno.EACCES)
     finally:
         os.close(fd)
     return False

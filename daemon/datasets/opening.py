@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import trio
-
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import PartialObject, PartialObjects
 from pantry.daemon.repositories.repository import Repository
@@ -95,6 +93,5 @@ class Opener:
             os.close(fd)
             raise
         finally:
-            with trio.CancelScope(shield=True):
-                self._partials.release(making)
+            self._partials.release(making)
         return OpenedFile(fd, was_cached=False)

@@ -23,7 +23,6 @@ from pantry.wire.operations import (
     Done,
     FetchRanges,
     FindDataset,
-    FoundDataset,
     Ingested,
     IngestFiles,
     OpenDataset,
@@ -42,7 +41,7 @@ def tree_name(repository: Repository, ref: DatasetRef, file: StoredFile) -> str:
     return dataset_path(ref.run, ref.dataset_type.name, [values[name] for name in order], extension_of(file.path))
 
 
-async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> FoundDataset:
+async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tuple[DatasetRef, StoredFile]:
     """Find what an open asks for."""
     if asked.id is not None:
         found = await node.repositories.queries.call(partial(repository.registry.get_dataset, asked.id))
@@ -62,7 +61,7 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Fou
             f"the repository {asked.repository!r} has no dataset {what}",
             hint="`pantry query-datasets` shows what there is",
         )
-    return found
+    return found.ref, found.file
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -71,20 +70,19 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         repository = await repositories.readable(asked.repository, context.caller)
-        found = await resolve(node, repository, asked)
-        assert found.ref is not None and found.file is not None  # noqa: S101 - for mypy; resolve raises otherwise
-        name = tree_name(repository, found.ref, found.file)
-        opened = await node.opener.open(repository, found.file, name=name, partial=asked.partial)
+        ref, file = await resolve(node, repository, asked)
+        name = tree_name(repository, ref, file)
+        opened = await node.opener.open(repository, file, name=name, partial=asked.partial)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
         return Opened(
-            ref=found.ref,
-            file=found.file,
+            ref=ref,
+            file=file,
             name=name,
             complete=opened.partial is None,
             handle=handle,
             was_cached=opened.was_cached,
-            origin=f"{repository.backend.location.rstrip('/')}/{found.file.path}",
+            origin=f"{repository.backend.location.rstrip('/')}/{file.path}",
         )
 
     async def fetch(context: RequestContext, asked: FetchRanges) -> Done:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import trio
+
 from pantry.errors import LimitExceededError
 
 
@@ -26,6 +28,7 @@ class UserLimits:
         self.open_connections: Counter[int] = Counter()
         self.open_requests: Counter[int] = Counter()
         self.requests_answered = 0
+        self._idle = trio.Event()
 
     @contextmanager
     def connection(self, uid: int) -> Iterator[None]:
@@ -36,9 +39,19 @@ class UserLimits:
     @contextmanager
     def request(self, uid: int) -> Iterator[None]:
         """Count one request; `LimitExceededError` if the user has too many under way."""
-        with _counted(self.open_requests, uid, self._most_requests, "requests under way"):
-            yield
-        self.requests_answered += 1
+        try:
+            with _counted(self.open_requests, uid, self._most_requests, "requests under way"):
+                yield
+        finally:
+            self.requests_answered += 1
+            if not self.open_requests:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return when no request is under way."""
+        while self.open_requests:
+            self._idle = trio.Event()
+            await self._idle.wait()
 
 
 @contextmanager

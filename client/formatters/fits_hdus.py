@@ -1,0 +1,128 @@
+"""FITS files as astropy HDU lists, and what all FITS formatters share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, ClassVar
+
+from astropy.io import fits
+
+from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, writing
+from pantry.errors import FormatterError
+
+_HDU_PREFIX = "hdu."
+
+
+@contextmanager
+def opened(source: ReadSource) -> Iterator[fits.HDUList]:
+    """Open a FITS file for the length of a block; headers are read as they are asked for."""
+    with source.open() as file, fits.open(file, lazy_load_hdus=True, memmap=False) as hdus:
+        yield hdus
+
+
+def select_hdu(source: ReadSource, hdus: fits.HDUList, which: object) -> Any:
+    """Return the HDU of this number, name, or (name, version)."""
+    key = int(which) if isinstance(which, str) and which.isdecimal() else which
+    if isinstance(key, str) and "," in key:
+        name, _, version = key.rpartition(",")
+        key = (name, int(version))
+    try:
+        hdu = hdus[key]
+    except (KeyError, IndexError, TypeError):
+        names = [f"{i}:{other.name}" if other.name else str(i) for i, other in enumerate(hdus)]
+        raise FormatterError(f"{source.name} has no HDU {which!r}", hint=f"its HDUs: {', '.join(names)}") from None
+    check_complete(source, hdu)
+    return hdu
+
+
+def check_complete(source: ReadSource, hdu: Any) -> None:
+    """Refuse an HDU whose data lie beyond the end of the file; astropy would return what is there."""
+    info = hdu.fileinfo()
+    if is_compressed(hdu):  # positions are those of the unpacked file; a cut stream fails by itself
+        return
+    if info is not None and info["datLoc"] + info["datSpan"] > source.size_bytes:
+        raise FormatterError(
+            f"{source.name} is truncated: HDU {hdu.name or 0} needs {info['datLoc'] + info['datSpan']} bytes, "
+            f"the file has {source.size_bytes}",
+            hint="`pantry cache verify` compares the file with what was registered",
+        )
+
+
+def is_compressed(hdu: Any) -> bool:
+    """Tell whether the whole file is gzip or bzip2; astropy unpacks those, by content, whatever their name."""
+    info = hdu.fileinfo()
+    return info is not None and getattr(info["file"], "compression", None) is not None
+
+
+def header_dict(header: fits.Header) -> dict[str, object]:
+    """Return a header as a plain dict: undefined values as None, COMMENT and HISTORY as lists of lines."""
+    found: dict[str, object] = {}
+    for keyword in dict.fromkeys(header):
+        if keyword in ("COMMENT", "HISTORY", ""):
+            lines = [str(line) for line in header[keyword]]
+            if keyword and lines:
+                found[keyword] = lines
+        else:
+            value = header[keyword]
+            found[keyword] = None if isinstance(value, fits.card.Undefined) else value
+    return found
+
+
+def write_hdus(hdus: fits.HDUList, file: BinaryIO) -> None:
+    """Write with checksums, straight into the file, and leave it open."""
+    hdus.writeto(file, checksum=True, output_verify="exception")
+
+
+class FitsHdusFormatter:
+    """Whole FITS files as `~astropy.io.fits.HDUList`, read lazily.
+
+    Components: ``header`` (primary `~astropy.io.fits.Header`), ``metadata`` (the same as a dict),
+    ``hdu.<number or name>`` (that HDU, detached from the file).
+    """
+
+    extension: ClassVar[str] = ".fits"
+
+    def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
+        """Return an HDU list that owns its open file, or a component."""
+        is_hdu = component is not None and component.startswith(_HDU_PREFIX)
+        known = ("header", "metadata", "hdu.<number or name>")
+        check_request(source, None if is_hdu else component, parameters, components=known)
+        with reading(source, "FITS"):
+            if component is None:
+                return self._open_lazily(source)
+            with opened(source) as hdus:
+                if is_hdu:
+                    return _detached(select_hdu(source, hdus, component[len(_HDU_PREFIX) :]))
+                header = hdus[0].header
+                return header if component == "header" else header_dict(header)
+
+    def write(self, obj: object, file: BinaryIO) -> None:
+        """Write an HDU list, or a single HDU."""
+        if isinstance(obj, fits.HDUList):
+            hdus = obj
+        elif isinstance(obj, fits.PrimaryHDU):
+            hdus = fits.HDUList([obj])
+        elif isinstance(obj, fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU | fits.TableHDU):
+            hdus = fits.HDUList([fits.PrimaryHDU(), obj])
+        else:
+            raise refuse_type(obj, "FITS", "astropy.io.fits.HDUList or one of its HDUs")
+        with writing(obj, "FITS"):
+            write_hdus(hdus, file)
+
+    @staticmethod
+    def _open_lazily(source: ReadSource) -> fits.HDUList:
+        file = source.open()
+        try:
+            hdus = fits.open(file, lazy_load_hdus=True)
+            check_complete(source, hdus[0])
+        except BaseException:
+            file.close()
+            raise
+        return hdus
+
+
+def _detached(hdu: Any) -> Any:
+    if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and not isinstance(hdu, fits.CompImageHDU):
+        return hdu.copy()
+    return fits.ImageHDU(data=hdu.data, header=hdu.header)

@@ -1,0 +1,186 @@
+"""Images in FITS: CCDData with unit, WCS, mask and uncertainty, or plain arrays; cut-outs read only their rows."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from astropy.io import fits
+
+from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, writing
+from pantry.client.formatters.fits_hdus import check_complete, opened, select_hdu, write_hdus
+from pantry.errors import FormatterError
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+Box = tuple[int, int, int, int]
+
+_COMPONENTS = ("wcs", "header", "mask", "uncertainty")
+_STALE_IN_CUTOUT = re.compile(r"(DATA|DET|BIAS|TRIM|CCD|AMP)SEC|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM")
+_IMAGE_ORIGIN = re.compile(r"(CRPIX[12][A-Z]?|LTV[12])")
+_WCS_MATRIX = re.compile(r"(PC|CD)[0-9]_[0-9]|CROTA[0-9]")
+_UNCERTAINTIES = {"std": "StdDevUncertainty", "var": "VarianceUncertainty", "ivar": "InverseVariance"}
+
+
+class FitsImageFormatter:
+    """One image as `~astropy.nddata.CCDData`, written from that or from a numpy array.
+
+    Read parameters: ``bbox=(x0, y0, x1, y1)``, pixels counted from 0, half-open; ``hdu``, number or name,
+    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``.
+    The mask and the uncertainty are in the HDUs ``MASK`` and ``UNCERT``, as astropy writes them.
+    """
+
+    extension: ClassVar[str] = ".fits"
+
+    def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
+        """Return the image, its part within the box, or a component of it (cut to the same box)."""
+        check_request(source, component, parameters, components=_COMPONENTS, known=("bbox", "hdu"))
+        with reading(source, "FITS image"), opened(source) as hdus:
+            hdu = _image_hdu(source, hdus, parameters.get("hdu"))
+            box = _box(source, parameters.get("bbox"), hdu.shape)
+            header = cut_header(hdu.header, box)
+            if component == "header":
+                return header
+            if component == "wcs":
+                return _wcs(header, hdus)
+            if component == "mask":
+                return _mask(source, hdus, box)
+            if component == "uncertainty":
+                return _uncertainty(source, hdus, box)
+            return _ccd_data(source, hdus, hdu, header, box)
+
+    def write(self, obj: object, file: BinaryIO) -> None:
+        """Write a CCDData or an array of numbers."""
+        import numpy as np
+        from astropy.nddata import CCDData
+
+        accepted = "astropy.nddata.CCDData, numpy arrays of numbers"
+        with writing(obj, "FITS image"):
+            if isinstance(obj, CCDData):
+                if obj.uncertainty is not None and obj.uncertainty.uncertainty_type not in _UNCERTAINTIES:
+                    raise FormatterError(
+                        f"a {type(obj.uncertainty).__name__} cannot be stored as FITS",
+                        hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
+                    )
+                write_hdus(_to_hdus(obj), file)
+            elif isinstance(obj, np.ndarray) and obj.dtype.kind in "iuf" and obj.ndim > 0:
+                write_hdus(fits.HDUList([fits.PrimaryHDU(np.asarray(obj))]), file)
+            else:
+                raise refuse_type(obj, "a FITS image", accepted)
+
+
+def _to_hdus(image: Any) -> fits.HDUList:
+    hdus = image.to_hdu()
+    if image.wcs is not None:
+        # astropy adds the WCS as PCi_j to metadata that may have CDi_j, which the standard forbids side by side.
+        for keyword in [key for key in hdus[0].header if _WCS_MATRIX.fullmatch(key)]:
+            del hdus[0].header[keyword]
+        hdus[0].header.update(image.wcs.to_header(relax=True))
+    return hdus
+
+
+def cut_header(header: fits.Header, box: Box | None) -> fits.Header:
+    """Return the header of a cut-out: every WCS shifted, what described the whole image left out."""
+    cut = header.copy()
+    if box is None:
+        return cut
+    for keyword in list(dict.fromkeys(cut)):
+        if _STALE_IN_CUTOUT.fullmatch(keyword):
+            del cut[keyword]
+        elif (match := _IMAGE_ORIGIN.fullmatch(keyword)) and isinstance(cut[keyword], int | float):
+            axis = int(re.sub(r"\D", "", match[0]))
+            cut[keyword] -= box[axis - 1]
+    cut["NAXIS1"], cut["NAXIS2"] = box[2] - box[0], box[3] - box[1]
+    return cut
+
+
+def _image_hdu(source: ReadSource, hdus: fits.HDUList, which: object) -> Any:
+    if which is not None:
+        hdu = select_hdu(source, hdus, which)
+        if not getattr(hdu, "is_image", False) or len(hdu.shape) < 2:
+            raise FormatterError(f"{source.name}: HDU {which!r} is not an image of two dimensions")
+        return hdu
+    for hdu in hdus:
+        if hdu.is_image and len(hdu.shape) >= 2:
+            check_complete(source, hdu)
+            return hdu
+    raise FormatterError(f"{source.name} has no image", hint="read it with a table or HDU list storage class")
+
+
+def _box(source: ReadSource, bbox: object, shape: tuple[int, ...]) -> Box | None:
+    if bbox is None:
+        return None
+    numbers = tuple(bbox) if isinstance(bbox, Sequence) else ()
+    if len(numbers) != 4 or not all(hasattr(number, "__index__") for number in numbers):
+        raise FormatterError(f"{source.name}: bbox={bbox!r} is not (x0, y0, x1, y1) in whole pixels")
+    x0, y0, x1, y1 = (int(number.__index__()) for number in numbers)
+    height, width = shape[-2:]
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise FormatterError(
+            f"{source.name}: bbox {(x0, y0, x1, y1)} is empty or not within the image",
+            hint=f"the image has x from 0 to {width}, y from 0 to {height}, the ends excluded",
+        )
+    return x0, y0, x1, y1
+
+
+def _pixels(hdu: Any, box: Box | None) -> Any:
+    if box is None:
+        return hdu.data
+    x0, y0, x1, y1 = box
+    # astropy's section seeks row by row, so that a narrow box of a wide image reads few bytes.
+    return hdu.section[(..., slice(y0, y1), slice(x0, x1))]
+
+
+def _wcs(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
+    from astropy.wcs import WCS, FITSFixedWarning
+
+    if not str(header.get("CTYPE1", "")).strip():
+        return None
+    # Only lookup-table distortions need the other HDUs, and reading those costs bytes.
+    distorted = any(keyword.startswith(("CPDIS", "D2IMDIS")) for keyword in header)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header, fobj=hdus if distorted else None)
+
+
+def _has(hdus: fits.HDUList, name: str) -> bool:
+    return name in hdus
+
+
+def _mask(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
+    if not _has(hdus, "MASK"):
+        return None
+    hdu = select_hdu(source, hdus, "MASK")
+    return _pixels(hdu, box).astype(bool)
+
+
+def _uncertainty(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
+    from astropy import nddata, units
+
+    if not _has(hdus, "UNCERT"):
+        return None
+    hdu = select_hdu(source, hdus, "UNCERT")
+    stored = str(hdu.header.get("UTYPE", "StdDevUncertainty"))
+    if stored not in _UNCERTAINTIES.values():
+        raise FormatterError(f"{source.name}: unknown uncertainty type {stored!r}")
+    unit = units.Unit(hdu.header["BUNIT"]) if hdu.header.get("BUNIT") else None
+    return getattr(nddata, stored)(_pixels(hdu, box), unit=unit)
+
+
+def _ccd_data(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None) -> Any:
+    from astropy import units
+    from astropy.nddata import CCDData
+
+    written = str(header.get("BUNIT", "") or "").strip()
+    unit = units.Unit(written, parse_strict="silent") if written else units.dimensionless_unscaled
+    return CCDData(
+        _pixels(hdu, box),
+        unit=unit,
+        wcs=_wcs(header, hdus),
+        meta=header,
+        mask=_mask(source, hdus, box),
+        uncertainty=_uncertainty(source, hdus, box),
+    )

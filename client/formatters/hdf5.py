@@ -1,0 +1,165 @@
+"""HDF5: nested dicts of arrays and tables with attributes.
+
+A dict is a group. ``{"flux": array}`` is a dataset, ``{"flux@unit": "Jy"}`` an attribute of it, ``{"@origin": "x"}`` an
+attribute of the group itself. What is not a dict is stored as the dataset ``data`` and comes back as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO, ClassVar
+
+import h5py
+import numpy as np
+
+from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, row_range, writing
+from pantry.errors import FormatterError
+
+_ACCEPTED = "dict (nested), numpy arrays, astropy Table and QTable, str, bytes, int, float, bool"
+_WHOLE = "pantry_object"
+_TABLE_SUFFIX = ".__table_column_meta__"
+
+
+class Hdf5Formatter:
+    """HDF5 files as dicts, arrays and astropy tables; the file itself is never handed out.
+
+    Read parameters: ``path`` (a group or dataset, "a/b"), ``rows`` ((start, stop) or a slice, of the one
+    dataset that is read; only the chunks that hold them are read). Component: ``paths`` (all datasets).
+    """
+
+    extension: ClassVar[str] = ".h5"
+
+    def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
+        """Return the content of the file, or of ``path``."""
+        check_request(source, component, parameters, components=("paths",), known=("path", "rows"))
+        with reading(source, "HDF5"), source.open() as file, h5py.File(file, "r") as root:
+            if component == "paths":
+                return _paths(root)
+            node = self._select(source, root, parameters.get("path"))
+            if isinstance(node, h5py.Group):
+                if parameters.get("rows") is not None:
+                    raise FormatterError(
+                        f"{source.name}: rows need one dataset",
+                        hint=f"give path, one of {', '.join(_paths(root)[:50])}",
+                    )
+                return _read_group(node)
+            rows = parameters.get("rows")
+            if rows is None:
+                return _read_dataset(node, ())
+            if not node.shape:
+                raise FormatterError(f"{source.name}: {node.name} is a single value and has no rows")
+            return _read_dataset(node, slice(*row_range(source, rows, node.shape[0])))
+
+    def write(self, obj: object, file: BinaryIO) -> None:
+        """Write a nested dict, an array or a table."""
+        with writing(obj, "HDF5"), h5py.File(file, "w", track_order=True) as root:
+            if isinstance(obj, dict):
+                _write_group(root, obj)
+            else:
+                root.attrs[_WHOLE] = "data"
+                _write_item(root, "data", obj)
+
+    @staticmethod
+    def _select(source: ReadSource, root: h5py.File, path: object) -> Any:
+        if path is None:
+            return root[root.attrs[_WHOLE]] if _WHOLE in root.attrs else root
+        if not isinstance(path, str) or path not in root or path.endswith(_TABLE_SUFFIX):
+            raise FormatterError(f"{source.name} has no {path!r}", hint=f"it has {', '.join(_paths(root)[:50])}")
+        return root[path]
+
+
+def _paths(root: h5py.File) -> list[str]:
+    found: list[str] = []
+    root.visititems(
+        lambda name, node: (
+            found.append(name) if isinstance(node, h5py.Dataset) and not name.endswith(_TABLE_SUFFIX) else None
+        )
+    )
+    return found
+
+
+def _read_group(group: h5py.Group) -> dict[str, object]:
+    found: dict[str, object] = {f"@{key}": _plain(value) for key, value in group.attrs.items()}
+    for name, node in group.items():
+        if name.endswith(_TABLE_SUFFIX):
+            continue
+        if isinstance(node, h5py.Group):
+            found[name] = _read_group(node)
+        else:
+            found[name] = _read_dataset(node, ())
+            found.update({f"{name}@{key}": _plain(value) for key, value in node.attrs.items()})
+    return found
+
+
+def _read_dataset(dataset: Any, selection: Any) -> object:
+    described = dataset.parent.get(dataset.name.rpartition("/")[2] + _TABLE_SUFFIX)
+    if described is not None:
+        from astropy.table import Table
+
+        from pantry.client.formatters.serialized_tables import restore
+
+        table = Table(dataset[selection])
+        table.convert_bytestring_to_unicode()
+        return restore(table, [line.decode("utf-8") for line in described[()]])
+    if h5py.check_string_dtype(dataset.dtype) is None:
+        return _plain(dataset[selection])
+    values = dataset.asstr()[selection]
+    return values.astype(str) if isinstance(values, np.ndarray) else values
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) and not isinstance(value, np.void) else value
+
+
+def _write_group(group: h5py.Group, content: Mapping[object, object]) -> None:
+    attributes: list[tuple[str, str, object]] = []
+    for key, value in content.items():
+        if not isinstance(key, str) or not key or "/" in key or key.endswith(_TABLE_SUFFIX):
+            raise FormatterError(f"{group.name}: {key!r} cannot be a name in HDF5", hint="use strings without '/'")
+        name, is_attribute, attribute = key.partition("@")
+        if is_attribute:
+            attributes.append((name, attribute, value))
+        elif isinstance(value, Mapping):
+            _write_group(group.create_group(name, track_order=True), value)
+        else:
+            _write_item(group, name, value)
+    for name, attribute, value in attributes:
+        if name and name not in group:
+            raise FormatterError(f"{group.name}: attribute {attribute!r} is of {name!r}, which is not there")
+        (group[name] if name else group).attrs[attribute] = value
+
+
+def _write_item(group: h5py.Group, name: str, value: object) -> None:
+    if type(value).__module__.startswith("astropy.table"):
+        _write_table(group, name, value)
+    elif isinstance(value, bytes):
+        group.create_dataset(name, data=np.void(value))
+    elif isinstance(value, str | int | float | np.generic):
+        group.create_dataset(name, data=value)
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "biufcSV":
+        group.create_dataset(name, data=value, **_chunks(value.shape))
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        group.create_dataset(name, data=value.astype(object), dtype=h5py.string_dtype())
+    else:
+        raise refuse_type(value, "HDF5", _ACCEPTED)
+
+
+def _chunks(shape: tuple[int, ...]) -> dict[str, bool]:
+    # Contiguous, unless large: a few rows of contiguous data read few bytes anyhow, without a chunk index.
+    return {"fletcher32": True, "chunks": True} if np.prod(shape, dtype=int) > 1 << 16 else {}
+
+
+def _write_table(group: h5py.Group, name: str, value: Any) -> None:
+    from pantry.client.formatters.serialized_tables import describe
+
+    plain, yaml = describe(value, context="hdf5")
+    for column in plain.columns.values():
+        if column.dtype.kind not in "biufUS":
+            raise refuse_type(column, "HDF5", f"columns of numbers and strings; {column.name!r} is {column.dtype}")
+    for column in list(plain.columns.values()):
+        if column.dtype.kind == "U":
+            plain[column.name] = np.char.encode(np.asarray(column), "utf-8")
+    rows = plain.as_array()
+    group.create_dataset(name, data=rows, **_chunks(rows.shape))
+    lines = [line.encode("utf-8") for line in yaml]
+    group.create_dataset(name + _TABLE_SUFFIX, data=np.array(lines))

@@ -1,0 +1,1 @@
+"""Programs for those who develop Pantry, and the demo."""

@@ -1,7 +1,8 @@
 """The contract of an object backend (DESIGN section 7).
 
 Keys are relative POSIX-style paths below the backend's root ("run/raw/file.fits"): never empty,
-never absolute, no empty, ``.`` or ``..`` component. `check_key` enforces it in every backend.
+never absolute, no empty, ``.`` or ``..`` component, and none that begins with ``.pantry-``.
+`check_key` enforces it in every backend.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pantry.errors import InvalidRequestError
 
 MAX_KEY_BYTES = 1024
 """Longest key, in bytes of UTF-8; the limit of S3."""
+
+RESERVED_PREFIX = ".pantry-"
+"""Names that begin so belong to writes under way: never objects, never listed."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -165,8 +169,11 @@ def check_key(key: str) -> str:
     """Return ``key`` if it is a safe relative key, else raise `InvalidRequestError`."""
     if not key or _encoded_length(key) > MAX_KEY_BYTES or "\0" in key:
         raise InvalidRequestError(f"bad object key {key[:80]!r}: empty, too long or with a NUL byte")
-    if any(part in ("", ".", "..") for part in key.split("/")):
-        raise InvalidRequestError(f"bad object key {key[:80]!r}: it must be a relative path without '.' or '..'")
+    for part in key.split("/"):
+        if part in ("", ".", ".."):
+            raise InvalidRequestError(f"bad object key {key[:80]!r}: it must be a relative path without '.' or '..'")
+        if part.startswith(RESERVED_PREFIX):
+            raise InvalidRequestError(f"bad object key {key[:80]!r}: names with {RESERVED_PREFIX!r} are reserved")
     return key
 
 

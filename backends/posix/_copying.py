@@ -1,0 +1,87 @@
+"""Copying a range of bytes between descriptors without moving their offsets."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from pantry.backends.contract import SinkError
+from pantry.backends.posix._errors import FULL
+
+_KERNEL_PIECE_BYTES = 16 << 20
+_BUFFER_BYTES = 1 << 20
+_NO_KERNEL_COPY = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
+)
+# EIO is here because some FUSE file systems answer it instead of EOPNOTSUPP; a real one comes back from pread.
+
+
+def copy_range(
+    source: int, target: int, *, start: int, stop: int, target_start: int, checkpoint: Callable[[], None]
+) -> int:
+    """Copy ``source[start:stop]`` to ``target`` at ``target_start``; in the kernel where it can.
+
+    Parameters
+    ----------
+    source, target : int
+        Open descriptors of files.
+    start, stop, target_start : int
+        Offsets in bytes.
+    checkpoint : Callable[[], None]
+        Called between pieces; raises to stop.
+
+    Returns
+    -------
+    int
+        Bytes copied; fewer than asked for if ``source`` ends before ``stop``.
+
+    Raises
+    ------
+    SinkError
+        If ``target`` cannot be written.
+    """
+    size = stop - start
+    done = 0
+    while done < size:
+        checkpoint()
+        piece = min(size - done, _KERNEL_PIECE_BYTES)
+        try:
+            copied = os.copy_file_range(source, target, piece, start + done, target_start + done)
+        except OSError as exc:
+            if exc.errno in FULL:
+                raise SinkError(exc.errno, exc.strerror) from exc
+            if exc.errno not in _NO_KERNEL_COPY:
+                raise
+            copied = 0
+        if copied == 0:
+            # The end, or a file system whose kernel copy reports nothing: plain reads decide.
+            return done + _copy_by_buffer(source, target, start + done, stop, target_start + done, checkpoint)
+        done += copied
+    return done
+
+
+def _copy_by_buffer(
+    source: int, target: int, start: int, stop: int, target_start: int, checkpoint: Callable[[], None]
+) -> int:
+    buffer = memoryview(bytearray(min(_BUFFER_BYTES, stop - start)))
+    done = 0
+    while start + done < stop:
+        checkpoint()
+        count = os.preadv(source, [buffer[: stop - start - done]], start + done)
+        if count == 0:
+            break
+        write_all(target, buffer[:count], target_start + done)
+        done += count
+    return done
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``; `SinkError` if that fails."""
+    try:
+        while data:
+            written = os.pwrite(fd, data, offset)
+            data = data[written:]
+            offset += written
+    except OSError as exc:
+        raise SinkError(exc.errno, exc.strerror) from exc

@@ -1,0 +1,382 @@
+# ruff: noqa: S101, S106, D102, RUF001
+"""The contract suite: what every object backend must do, looked at from outside.
+
+A package with a backend of its own proves it so, with pytest and Hypothesis installed::
+
+    class TestMine(ObjectBackendContract):
+        @pytest.fixture
+        def backend(self): ...      # a fresh, empty root
+
+        @pytest.fixture
+        def outside(self): ...      # an `Outside` of the same root, without the class under test
+
+What a backend cannot do it says in its `Capabilities`; nothing is skipped by name.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pantry.backends.contract import ByteRange, LocalPlacement, ObjectBackend, SinkError
+from pantry.backends.suite_calls import Outside, descriptor, listed, pattern, read, run, write
+from pantry.errors import (
+    InvalidRequestError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    TransientBackendError,
+)
+
+ODD_KEYS = (
+    "a",
+    "run/raw/file.fits",
+    "with space/and+plus & ampersand.fits",
+    "percent%20encoded%2Fname",
+    "ünïcode/銀河/Ψ–γ.fits",
+    "emoji/🔭",
+    "quotes'\"`/semi;colon,comma=equals@at:colon",
+    "brackets[1]{2}(3)<4>/hash#question?star*pipe|",
+    "...dots/.hidden/..twodots",
+    "tilde~/dollar$/bang!",
+    "deep/" + "/".join("abcdefgh"),
+    "long/" + "n" * 200,
+)
+BAD_KEYS = (
+    "",
+    "/absolute",
+    "../up",
+    "a/../b",
+    "a//b",
+    "a/",
+    "./a",
+    "a/.",
+    "nul\0byte",
+    "a/.pantry-b",
+    ".pantry-b/a",
+    "x" * 1025,
+    "sur\udc80rogate",
+)
+
+LARGE_BYTES = 40 << 20
+MANY_KEYS = 1050
+
+
+class ObjectBackendContract:
+    """Subclass it with the fixtures ``backend`` and ``outside``."""
+
+    @pytest.fixture
+    def backend(self) -> ObjectBackend:
+        raise NotImplementedError("give a fixture 'backend'")
+
+    @pytest.fixture
+    def outside(self) -> Outside:
+        raise NotImplementedError("give a fixture 'outside'")
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def test_stat_tells_size_and_version(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("a/b", b"12345")
+        status = run(lambda: backend.stat("a/b"))
+        assert (status.key, status.size_bytes) == ("a/b", 5)
+        assert status.version
+        assert status.modified_ns > 0
+        assert status == run(lambda: backend.stat("a/b"))
+
+    def test_version_changes_with_the_content(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("k", b"before")
+        before = run(lambda: backend.stat("k")).version
+        outside.put("k", b"after.")
+        assert run(lambda: backend.stat("k")).version != before
+
+    def test_missing_objects_are_not_found(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("dir/there", b"1")
+        for key in ("missing", "dir/missing", "no/such/dir", "dir"):
+            with pytest.raises(ObjectNotFoundError):
+                run(lambda key=key: backend.stat(key))  # type: ignore[misc]
+            for stop in (0, 1):
+                with pytest.raises(ObjectNotFoundError):
+                    run(lambda key=key, stop=stop: read(backend, key, 0, stop))  # type: ignore[misc]
+
+    @pytest.mark.parametrize(
+        ("start", "stop"), [(0, 1000), (0, 1), (999, 1000), (1, 999), (0, 0), (500, 500), (1000, 1000)]
+    )
+    def test_ranges_at_the_edges(self, backend: ObjectBackend, outside: Outside, start: int, stop: int) -> None:
+        content = pattern(1000)
+        outside.put("k", content)
+        assert run(lambda: read(backend, "k", start, stop)) == content[start:stop]
+
+    def test_ranges_anywhere(self, backend: ObjectBackend, outside: Outside) -> None:
+        content = pattern(300_000)
+        outside.put("k", content)
+        version = run(lambda: backend.stat("k")).version
+
+        @settings(
+            max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        )
+        @given(st.tuples(st.integers(0, len(content)), st.integers(0, len(content))).map(sorted))
+        def check(edges: list[int]) -> None:
+            start, stop = edges
+            assert run(lambda: read(backend, "k", start, stop, version)) == content[start:stop]
+
+        check()
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 11), (5, 20), (10, 11), (500, 510)])
+    def test_a_range_beyond_the_end_is_an_error(
+        self, backend: ObjectBackend, outside: Outside, start: int, stop: int
+    ) -> None:
+        outside.put("k", b"0123456789")
+        with pytest.raises(TransientBackendError):
+            run(lambda: read(backend, "k", start, stop))
+
+    def test_impossible_ranges_are_refused(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("k", b"0123456789")
+        for start, stop in ((-1, 3), (4, 3)):
+            with descriptor() as fd, pytest.raises(InvalidRequestError):
+                run(lambda start=start, stop=stop, fd=fd: backend.read_into("k", ByteRange(start, stop), fd))  # type: ignore[misc]
+
+    def test_another_version_is_not_read(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("k", b"first content")
+        version = run(lambda: backend.stat("k")).version
+        assert run(lambda: read(backend, "k", 0, 5, version)) == b"first"
+        outside.put("k", b"other content")
+        for stop in (0, 5):
+            with descriptor() as fd:
+                with pytest.raises(ObjectChangedError):
+                    run(lambda fd=fd, stop=stop: backend.read_into("k", ByteRange(0, stop), fd, if_version=version))  # type: ignore[misc]
+                assert os.fstat(fd).st_size == 0
+
+    def test_a_target_that_cannot_be_written_is_the_callers_fault(
+        self, backend: ObjectBackend, outside: Outside
+    ) -> None:
+        outside.put("k", b"12345")
+        full = os.open("/dev/full", os.O_RDWR)
+        try:
+            with pytest.raises(SinkError):
+                run(lambda: backend.read_into("k", ByteRange(0, 5), full))
+        finally:
+            os.close(full)
+
+    def test_many_reads_at_once(self, backend: ObjectBackend, outside: Outside) -> None:
+        content = pattern(200_000)
+        outside.put("k", content)
+
+        async def check() -> None:
+            with descriptor() as fd:
+                async with trio.open_nursery() as nursery:
+                    for start in range(0, len(content), 10_000):
+                        nursery.start_soon(backend.read_into, "k", ByteRange(start, start + 10_000), fd)
+                assert os.pread(fd, len(content), 0) == content
+
+        run(check)
+
+    # -- keys and listings -------------------------------------------------------------------
+
+    @pytest.mark.parametrize("key", ODD_KEYS, ids=range(len(ODD_KEYS)))
+    def test_odd_keys_round_trip(self, backend: ObjectBackend, outside: Outside, key: str) -> None:
+        content = key.encode()
+
+        async def check() -> None:
+            status = await write(backend, key, content)
+            assert status == await backend.stat(key)
+            assert await read(backend, key, 0, len(content), status.version) == content
+            found = await listed(backend, key)
+            assert found.keys() == {key}
+            assert (found[key].size_bytes, found[key].version) == (status.size_bytes, status.version)
+
+        run(check)
+        assert outside.get(key) == content
+        assert outside.keys() == {key}
+
+    @pytest.mark.parametrize("key", BAD_KEYS, ids=range(len(BAD_KEYS)))
+    def test_bad_keys_are_refused(self, backend: ObjectBackend, outside: Outside, key: str) -> None:
+        with descriptor(b"1") as fd:
+            for call in (
+                lambda: backend.stat(key),
+                lambda: backend.read_into(key, ByteRange(0, 1), fd),
+                lambda: backend.write_from(key, fd, 1, token="t"),
+                lambda: backend.undo_write(key, token="t"),
+                lambda: backend.settle_write(key, token="t"),
+                lambda: backend.delete(key),
+            ):
+                with pytest.raises(InvalidRequestError):
+                    run(call)
+        assert outside.keys() == set()
+
+    def test_bad_tokens_are_refused(self, backend: ObjectBackend) -> None:
+        for token in ("", "a/b", "..", "a" * 65, "a\nb"):
+            with pytest.raises(InvalidRequestError):
+                run(lambda token=token: write(backend, "k", b"1", token))  # type: ignore[misc]
+
+    def test_listing_by_prefix(self, backend: ObjectBackend, outside: Outside) -> None:
+        keys = {"run/a", "run/b/c", "runner", "other", "r/un"}
+        for key in keys:
+            outside.put(key, b"1")
+        for prefix in ("", "run", "run/", "run/b", "run/b/", "r", "none", "run/a/"):
+            found = run(lambda prefix=prefix: listed(backend, prefix))  # type: ignore[misc]
+            assert found.keys() == {key for key in keys if key.startswith(prefix)}, prefix
+        for prefix in ("/", "../", "a//", "./"):
+            with pytest.raises(InvalidRequestError):
+                run(lambda prefix=prefix: listed(backend, prefix))  # type: ignore[misc]
+
+    def test_listing_has_more_than_one_page(self, backend: ObjectBackend, outside: Outside) -> None:
+        keys = {f"many/{index // 100:02d}/{index:05d}" for index in range(MANY_KEYS)}
+        for key in keys:
+            outside.put(key, b"")
+        assert run(lambda: listed(backend, "many/")).keys() == keys
+
+    # -- writing -----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("size_bytes", [0, 1, 65_537, LARGE_BYTES])
+    def test_round_trip(self, backend: ObjectBackend, outside: Outside, size_bytes: int) -> None:
+        content = pattern(size_bytes)
+        status = run(lambda: write(backend, "run/raw/x", content))
+        assert status == run(lambda: backend.stat("run/raw/x"))
+        assert status.size_bytes == size_bytes
+        assert run(lambda: read(backend, "run/raw/x", 0, size_bytes, status.version)) == content
+        assert outside.get("run/raw/x") == content
+
+    def test_the_callers_offset_stays(self, backend: ObjectBackend, outside: Outside) -> None:
+        with descriptor(b"0123456789") as fd:
+            os.lseek(fd, 7, os.SEEK_SET)
+            run(lambda: backend.write_from("k", fd, 4, token="t-1"))
+            assert os.lseek(fd, 0, os.SEEK_CUR) == 7
+        assert outside.get("k") == b"0123"
+
+    def test_data_shorter_than_said_is_refused(self, backend: ObjectBackend, outside: Outside) -> None:
+        with descriptor(b"0123") as fd, pytest.raises(InvalidRequestError):
+            run(lambda: backend.write_from("k", fd, 10, token="t-1"))
+        assert outside.keys() == set()
+
+    @pytest.mark.parametrize("size_bytes", [5, LARGE_BYTES])
+    def test_nothing_is_replaced(self, backend: ObjectBackend, outside: Outside, size_bytes: int) -> None:
+        outside.put("k", b"theirs")
+        with pytest.raises(ObjectExistsError):
+            run(lambda: write(backend, "k", pattern(size_bytes)))
+        assert outside.get("k") == b"theirs"
+        assert outside.residue() == set()
+
+    @pytest.mark.parametrize("size_bytes", [100, 20 << 20])
+    def test_of_six_writers_one_wins(self, backend: ObjectBackend, outside: Outside, size_bytes: int) -> None:
+        if not backend.capabilities.conditional_write:
+            pytest.skip("the service has no conditional writes")
+        contents = [bytes([65 + index]) * size_bytes for index in range(6)]
+        winners: list[int] = []
+
+        async def attempt(index: int) -> None:
+            try:
+                await write(backend, "prize", contents[index], f"t-{index}")
+            except ObjectExistsError:
+                return
+            winners.append(index)
+
+        async def race() -> None:
+            async with trio.open_nursery() as nursery:
+                for index in range(6):
+                    nursery.start_soon(attempt, index)
+
+        run(race)
+        (winner,) = winners
+        assert outside.get("prize") == contents[winner]
+
+        async def losers_undo() -> None:
+            for index in set(range(6)) - {winner}:
+                await backend.undo_write("prize", token=f"t-{index}")
+            await backend.settle_write("prize", token=f"t-{winner}")
+
+        run(losers_undo)
+        assert outside.get("prize") == contents[winner]
+        assert outside.residue() == set()
+
+    # -- undoing -----------------------------------------------------------------------------
+
+    def test_undo_removes_what_was_written(self, backend: ObjectBackend, outside: Outside) -> None:
+        async def check() -> None:
+            await write(backend, "a/b/c", b"mine", "t-1")
+            assert await backend.undo_write("a/b/c", token="t-1")
+            assert not await backend.undo_write("a/b/c", token="t-1")
+            await write(backend, "a/b/c", b"again", "t-2")
+
+        run(check)
+        assert outside.get("a/b/c") == b"again"
+
+    def test_undo_leaves_the_objects_of_others(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("theirs", b"1")
+
+        async def check() -> None:
+            assert not await backend.undo_write("theirs", token="t-1")
+            assert not await backend.undo_write("no/such/thing", token="t-1")
+            await write(backend, "k", b"2", "t-2")
+            assert not await backend.undo_write("k", token="t-1")
+            with pytest.raises(ObjectExistsError):
+                await write(backend, "k", b"2", "t-3")  # the same content
+            assert not await backend.undo_write("k", token="t-3")
+
+        run(check)
+        assert outside.get("theirs") == b"1"
+        assert outside.get("k") == b"2"
+
+    def test_undo_leaves_what_replaced_our_object(self, backend: ObjectBackend, outside: Outside) -> None:
+        run(lambda: write(backend, "k", b"mine", "t-1"))
+        outside.put("k", b"theirs now")
+        run(lambda: backend.undo_write("k", token="t-1"))
+        assert outside.get("k") == b"theirs now"
+
+    @pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.01, 0.05, 0.2])
+    def test_a_cancelled_write_is_undone(self, backend: ObjectBackend, outside: Outside, delay_s: float) -> None:
+        async def check() -> None:
+            with descriptor(pattern(LARGE_BYTES)) as fd, trio.move_on_after(delay_s):
+                await backend.write_from("a/b", fd, LARGE_BYTES, token="t-1")
+            await backend.undo_write("a/b", token="t-1")
+
+        run(check)
+        assert outside.keys() == set()
+        assert outside.residue() == set()
+
+    def test_settled_objects_stay(self, backend: ObjectBackend, outside: Outside) -> None:
+        async def check() -> None:
+            status = await write(backend, "a/b", b"kept")
+            for _ in range(2):
+                await backend.settle_write("a/b", token="t-1")
+            await backend.settle_write("never/written", token="t-1")
+            assert await backend.stat("a/b") == status
+
+        run(check)
+        assert outside.get("a/b") == b"kept"
+        assert outside.residue() == set()
+
+    def test_delete_is_idempotent(self, backend: ObjectBackend, outside: Outside) -> None:
+        outside.put("a/b", b"1")
+        outside.put("a/c", b"2")
+
+        async def check() -> None:
+            for _ in range(2):
+                await backend.delete("a/b")
+            await backend.delete("no/such/thing")
+            await backend.delete("a")
+
+        run(check)
+        assert outside.keys() == {"a/c"}
+
+    # -- the rest ----------------------------------------------------------------------------
+
+    def test_local_files_are_offered_as_declared(self, backend: ObjectBackend, outside: Outside) -> None:
+        assert isinstance(backend, LocalPlacement) == backend.capabilities.local_files
+        if isinstance(backend, LocalPlacement):
+            outside.put("a/b", b"content")
+            fd = backend.open_local("a/b")
+            try:
+                assert os.read(fd, 100) == b"content"
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    os.write(fd, b"x")
+            finally:
+                os.close(fd)
+            with pytest.raises(ObjectNotFoundError):
+                backend.open_local("a")
+
+    def test_location_is_a_uri(self, backend: ObjectBackend) -> None:
+        assert ":" in backend.location

@@ -1,0 +1,381 @@
+"""The posix backend: the contract, and what only a file system can be tried with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pantry.backends.admission import Admission
+from pantry.backends.contract import ByteRange, LocalPlacement
+from pantry.backends.posix import PosixBackend, PosixBackendFactory, _beneath, _publishing
+from pantry.backends.suite import ObjectBackendContract
+from pantry.backends.suite_calls import descriptor, listed, read, run, write
+from pantry.errors import (
+    BackendAccessError,
+    BackendError,
+    ConfigError,
+    InvalidRequestError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+
+
+class PosixOutside:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, content: bytes) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}~")
+        fresh.write_bytes(content)
+        fresh.replace(path)
+
+    def get(self, key: str) -> bytes | None:
+        path = self.root / key
+        return path.read_bytes() if path.exists() else None
+
+    def _files(self) -> set[str]:
+        return {
+            str((Path(directory) / name).relative_to(self.root))
+            for directory, _, names in os.walk(self.root)
+            for name in names
+        }
+
+    def keys(self) -> set[str]:
+        return {name for name in self._files() if ".pantry-" not in name}
+
+    def residue(self) -> set[str]:
+        empty = {directory for directory, below, names in os.walk(self.root) if not below and not names} - {
+            str(self.root)
+        }
+        return {name for name in self._files() if ".pantry-" in name} | empty
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def backend(root: Path, admission: Admission) -> Iterator[PosixBackend]:
+    made = PosixBackend(str(root), admission)
+    yield made
+    run(made.aclose)
+
+
+@pytest.fixture
+def outside(root: Path) -> PosixOutside:
+    return PosixOutside(root)
+
+
+class TestPosix(ObjectBackendContract):
+    @pytest.fixture
+    def backend(self, root: Path, admission: Admission) -> Iterator[PosixBackend]:
+        made = PosixBackend(str(root), admission)
+        yield made
+        run(made.aclose)
+
+    @pytest.fixture
+    def outside(self, root: Path) -> PosixOutside:
+        return PosixOutside(root)
+
+
+class TestPosixByBuffer(TestPosix):
+    """Where the kernel cannot copy."""
+
+    @pytest.fixture(autouse=True)
+    def _no_kernel_copy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> int:
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+
+
+class TestPosixWithoutOpenat2(TestPosix):
+    """Where the kernel is older than 5.6."""
+
+    @pytest.fixture(autouse=True)
+    def _no_openat2(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_beneath, "HAVE_OPENAT2", False)
+
+
+def _refuse_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+class TestPosixWithoutHardLinks(TestPosix):
+    """On a file system without hard links, new names come by exclusive rename."""
+
+    @pytest.fixture(autouse=True)
+    def _no_links(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _refuse_links(monkeypatch)
+
+
+class TestPosixWithoutExclusiveRename(TestPosix):
+    """On a file system with neither, an empty file claims the name."""
+
+    @pytest.fixture(autouse=True)
+    def _no_rename(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _refuse_links(monkeypatch)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(22, "Invalid argument")
+
+        monkeypatch.setattr(_publishing, "rename_exclusive", refuse)
+
+
+def test_this_kernel_has_openat2() -> None:
+    """Else the escape tests below try only the slow way."""
+    assert _beneath.HAVE_OPENAT2
+
+
+# -- no way out of the root ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def escape(request: pytest.FixtureRequest, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(_beneath, "HAVE_OPENAT2", request.param == "openat2")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_bytes(b"secret")
+    (root / "absolute").symlink_to(secret)
+    (root / "relative").symlink_to("../secret")
+    (root / "magic").symlink_to("/proc/self/cwd")
+    return secret
+
+
+@pytest.mark.parametrize("link", ["absolute", "relative", "magic"])
+def test_a_linked_directory_leads_nowhere(backend: PosixBackend, escape: Path, link: str) -> None:
+    key = f"{link}/key"
+    refused = (BackendAccessError, ObjectNotFoundError)
+    with pytest.raises(refused):
+        run(lambda: backend.stat(key))
+    with pytest.raises(refused):
+        run(lambda: read(backend, key, 0, 6))
+    with pytest.raises(refused):
+        backend.open_local(key)
+    with pytest.raises(BackendError):
+        run(lambda: write(backend, f"{link}/new", b"1"))
+    with pytest.raises(BackendError):
+        run(lambda: backend.delete(key)) if _beneath.HAVE_OPENAT2 else _raise()
+    assert run(lambda: listed(backend, "")) == {}
+    assert sorted(path.name for path in escape.iterdir()) == ["key"]
+
+
+def _raise() -> None:
+    raise BackendError("the walk sees a link as no directory, and deletes nothing")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make links of another owner")
+def test_a_link_of_a_stranger_leads_nowhere(backend: PosixBackend, root: Path, escape: Path) -> None:
+    """Else whoever may write into the tree could have the daemon read its own secrets for them."""
+    (root / "theirs").symlink_to(escape / "key")
+    os.chown(root / "theirs", 4711, 4711, follow_symlinks=False)
+    with pytest.raises(BackendAccessError):
+        run(lambda: read(backend, "theirs", 0, 6))
+    with pytest.raises(BackendAccessError):
+        run(lambda: backend.stat("theirs"))
+    assert run(lambda: listed(backend, "")) == {}
+    os.chown(root / "theirs", 0, 0, follow_symlinks=False)
+    assert run(lambda: read(backend, "theirs", 0, 6)) == b"secret"
+
+
+def test_what_is_no_regular_file_is_no_object(backend: PosixBackend, root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    (root / "dangling").symlink_to("nowhere")
+    for key in ("fifo", "dangling"):
+        with pytest.raises(ObjectNotFoundError):
+            run(lambda key=key: backend.stat(key))
+        with pytest.raises(ObjectNotFoundError):
+            run(lambda key=key: read(backend, key, 0, 1))
+    assert run(lambda: listed(backend, "")) == {}
+
+
+def test_reserved_names_are_no_keys(backend: PosixBackend) -> None:
+    with pytest.raises(InvalidRequestError):
+        run(lambda: write(backend, "run/.pantry-x", b"1"))
+
+
+def test_names_that_are_not_utf8_are_not_listed(backend: PosixBackend, root: Path) -> None:
+    (root / os.fsdecode(b"bad\xff")).write_bytes(b"1")
+    (root / "good").write_bytes(b"1")
+    assert run(lambda: listed(backend, "")).keys() == {"good"}
+
+
+# -- placing --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.fits"
+    path.write_bytes(b"placed")
+    return path
+
+
+@pytest.mark.parametrize("how", ["hardlink", "symlink", "move"])
+@pytest.mark.parametrize("settled", [True, False])
+def test_place(backend: PosixBackend, outside: PosixOutside, root: Path, source: Path, how: str, settled: bool) -> None:
+    assert isinstance(backend, LocalPlacement)
+    status = run(lambda: backend.place("a/b", str(source), how=how, token="t-1"))
+    assert source.exists()
+    assert status == run(lambda: backend.stat("a/b"))
+    assert run(lambda: read(backend, "a/b", 0, 6, status.version)) == b"placed"
+    assert run(lambda: listed(backend, "")) == {"a/b": status}
+    assert (root / "a/b").is_symlink() == (how == "symlink")
+    if settled:
+        run(lambda: backend.settle_write("a/b", token="t-1"))
+        assert outside.get("a/b") == b"placed"
+        assert source.exists() == (how != "move")
+    else:
+        assert run(lambda: backend.undo_write("a/b", token="t-1"))
+        assert source.read_bytes() == b"placed"
+        assert outside.keys() == set()
+    assert outside.residue() == set()
+
+
+@pytest.mark.parametrize("how", ["hardlink", "symlink", "move"])
+def test_place_never_replaces(backend: PosixBackend, outside: PosixOutside, source: Path, how: str) -> None:
+    """Nor does the undo of the second take what the first placed, though it is the same inode."""
+    run(lambda: backend.place("k", str(source), how=how, token="t-1"))
+    with pytest.raises(ObjectExistsError):
+        run(lambda: backend.place("k", str(source), how=how, token="t-2"))
+    assert not run(lambda: backend.undo_write("k", token="t-2"))
+    assert outside.get("k") == b"placed"
+    assert source.exists()
+
+
+def test_undo_of_a_place_that_was_killed_before_the_rename(
+    backend: PosixBackend, outside: PosixOutside, root: Path, source: Path
+) -> None:
+    """The target is another writer's hard link to the same source: equal inodes prove nothing."""
+    run(lambda: backend.place("k", str(source), how="hardlink", token="t-1"))
+    run(lambda: backend.settle_write("k", token="t-1"))
+    os.link(source, root / ".pantry-t-2.new")
+    (root / ".pantry-t-2.mark").write_text(f'{{"inode": {source.stat().st_ino}}}')
+    assert run(lambda: backend.undo_write("k", token="t-2"))
+    assert outside.get("k") == b"placed"
+    assert outside.residue() == set()
+
+
+def test_undo_of_a_write_that_was_killed(backend: PosixBackend, outside: PosixOutside, root: Path) -> None:
+    (root / "a").mkdir()
+    (root / "a/.pantry-t-1").write_bytes(b"half")
+    assert run(lambda: backend.undo_write("a/b", token="t-1"))
+    assert outside.residue() == set()
+    assert outside.keys() == set()
+
+
+def test_move_across_file_systems(
+    backend: PosixBackend, outside: PosixOutside, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def across(src: str, dst: str, **options: object) -> None:
+        if src.startswith("/proc/"):
+            raise OSError(18, "Invalid cross-device link")
+        link(src, dst, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", across)
+    run(lambda: backend.place("k", str(source), how="move", token="t-1"))
+    assert source.exists()
+    run(lambda: backend.settle_write("k", token="t-1"))
+    assert not source.exists()
+    assert outside.get("k") == b"placed"
+    assert outside.residue() == set()
+    source.write_bytes(b"placed")
+    with pytest.raises(BackendError, match="hard-linked"):
+        run(lambda: backend.place("h", str(source), how="hardlink", token="t-2"))
+    run(lambda: backend.place("u", str(source), how="move", token="t-3"))
+    assert run(lambda: backend.undo_write("u", token="t-3"))
+    assert source.exists()
+    assert outside.keys() == {"k"}
+
+
+def test_settling_a_move_spares_a_source_that_was_replaced(backend: PosixBackend, source: Path) -> None:
+    run(lambda: backend.place("k", str(source), how="move", token="t-1"))
+    source.unlink()
+    source.write_bytes(b"new")
+    run(lambda: backend.settle_write("k", token="t-1"))
+    assert source.read_bytes() == b"new"
+
+
+def test_bad_placements(backend: PosixBackend, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError):
+        run(lambda: backend.place("k", str(source), how="copy", token="t-1"))
+    with pytest.raises(InvalidRequestError):
+        run(lambda: backend.place("k", "relative", how="move", token="t-1"))
+    with pytest.raises(InvalidRequestError):
+        run(lambda: backend.place("k", str(tmp_path), how="symlink", token="t-1"))
+    with pytest.raises(ObjectNotFoundError):
+        run(lambda: backend.place("k", str(tmp_path / "none"), how="move", token="t-1"))
+
+
+# -- roots and failures ---------------------------------------------------------------------------
+
+
+def test_roots(tmp_path: Path, admission: Admission) -> None:
+    made = PosixBackendFactory(f"file://{tmp_path}/new%20root", {"create": True}, admission)
+    run(lambda: write(made, "k", b"1"))
+    assert (tmp_path / "new root/k").read_bytes() == b"1"
+    assert made.location == f"file://{tmp_path}/new%20root"
+    for root, options in (
+        ("relative/path", {}),
+        ("file://elsewhere/path", {}),
+        ("/x", {"creat": True}),
+        ("/x", {"create": "yes"}),
+    ):
+        with pytest.raises(ConfigError):
+            PosixBackendFactory(root, options, admission)
+    absent = PosixBackendFactory(str(tmp_path / "absent"), {}, admission)
+    with pytest.raises(BackendError, match="not a directory"):
+        run(lambda: absent.stat("k"))
+
+
+@pytest.mark.parametrize(("code", "words"), [(28, "no room"), (122, "no room")])
+def test_a_full_file_system_says_so(
+    backend: PosixBackend, outside: PosixOutside, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(BackendError, match=words) as caught:
+        run(lambda: write(backend, "a/b", b"1"))
+    assert caught.value.hint
+    assert outside.residue() == set()
+
+
+def test_an_object_below_an_object_is_explained(backend: PosixBackend) -> None:
+    run(lambda: write(backend, "a", b"1"))
+    with pytest.raises(BackendError, match="part of its path is a file"):
+        run(lambda: write(backend, "a/b", b"1"))
+
+
+def test_the_root_is_found_again_when_its_mount_went_stale(backend: PosixBackend, root: Path) -> None:
+    (root / "k").write_bytes(b"1")
+    run(lambda: backend.stat("k"))
+    root.rename(root.with_name("old"))
+    root.mkdir()
+    (root / "k").write_bytes(b"22")
+    assert run(lambda: backend.stat("k")).size_bytes == 1
+    backend._root.reopen()
+    assert run(lambda: backend.stat("k")).size_bytes == 2
+
+
+def test_closing(backend: PosixBackend, root: Path) -> None:
+    (root / "k").write_bytes(b"1")
+    run(lambda: backend.stat("k"))
+    run(backend.aclose)
+    with descriptor() as fd:  # opens again rather than using somebody else's number
+        run(lambda: backend.read_into("k", ByteRange(0, 1), fd))
+        assert os.pread(fd, 9, 0) == b"1"
+    run(backend.aclose)

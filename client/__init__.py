@@ -1,1 +1,31 @@
+"""What programs use: the `Butler`, and the values that it speaks in.
 
+Importing this loads no astronomy library; each format's is loaded when the first object of it is
+read or written.
+"""
+
+from __future__ import annotations
+
+from pantry.client.butler import Butler, ButlerCollections, DeferredDatasetHandle
+from pantry.errors import PantryError
+from pantry.model.collections import CollectionInfo, CollectionType
+from pantry.model.data_id import DataCoordinate
+from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.records import DimensionRecord
+from pantry.model.repository import RepositoryInfo
+from pantry.model.timespan import Timespan
+
+__all__ = [
+    "Butler",
+    "ButlerCollections",
+    "CollectionInfo",
+    "CollectionType",
+    "DataCoordinate",
+    "DatasetRef",
+    "DatasetType",
+    "DeferredDatasetHandle",
+    "DimensionRecord",
+    "PantryError",
+    "RepositoryInfo",
+    "Timespan",
+]

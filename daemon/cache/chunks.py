@@ -38,6 +38,8 @@ class ChunkMap:
         return self.present_bytes == self.size_bytes
 
     def _chunks(self, start: int, stop: int) -> range:
+        if stop <= start:
+            return range(0)
         return range(start // self.chunk_bytes, -(-min(stop, self.size_bytes) // self.chunk_bytes))
 
     def has(self, start: int, stop: int) -> bool:

@@ -16,12 +16,12 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from pantry.backends.contract import ByteRange, ObjectBackend
+from pantry.backends.contract import ByteRange, ObjectBackend, SinkError
 from pantry.daemon.cache.chunks import ChunkMap, chunk_size
 from pantry.daemon.cache.eviction import Candidate, ObjectId
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.errors import IntegrityError, InvalidRequestError, PantryError
+from pantry.errors import CacheFullError, IntegrityError, InvalidRequestError, PantryError
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
 """Longest range asked of a backend at once, in bytes; longer files are fetched by parallel ranges."""
@@ -127,6 +127,15 @@ class PartialObject:
             except PantryError as exc:
                 self.map.failed(*span)
                 failures.append(exc)
+            except SinkError as exc:
+                # The disk, not the origin: full or failing.
+                self.map.failed(*span)
+                failures.append(
+                    CacheFullError(
+                        f"the cache's file system cannot take {span.size_bytes} bytes: {exc.strerror}",
+                        hint=f"make room on the file system of {self._owner.cache.directory}",
+                    )
+                )
             except BaseException:
                 self.map.failed(*span)
                 raise

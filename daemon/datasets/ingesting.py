@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
 
@@ -17,11 +17,12 @@ from pantry.backends.contract import ByteRange, LocalPlacement
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.journal import Intent, Journal, Target
-from pantry.daemon.registry import NewDataset, PreparedIngest
+from pantry.daemon.registry import PreparedIngest
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import BackendError, DatasetExistsError, InvalidRequestError, ObjectExistsError
 from pantry.model.collections import check_collection_name
+from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import StoredFile
 from pantry.model.naming import extension_of
 from pantry.model.storage import storage_class
@@ -32,6 +33,18 @@ T = TypeVar("T")
 MAX_ITEMS = 5000
 _HASHED_AT_ONCE = 500
 _PARALLEL_UPLOADS = 8
+
+
+NOT_INGESTED = bytes(16)
+"""In place of the id of a dataset that existed already."""
+
+
+class _New(NamedTuple):
+    """A dataset to be registered, in the form that the registry takes."""
+
+    id: bytes
+    values: tuple[DataIdValue, ...]
+    file: StoredFile
 
 
 class _SourceFile:
@@ -103,8 +116,7 @@ class Ingester:
         ------
         DatasetExistsError
             The run has one of them already and ``skip_existing`` was not asked for; nothing was
-            ingested. With ``skip_existing``, the id given for such an item is that of the dataset
-            that exists.
+            ingested. With ``skip_existing``, such an item gets `NOT_INGESTED` in place of an id.
         """
         if not request.items or len(request.items) > MAX_ITEMS:
             raise InvalidRequestError(f"one request ingests 1 to {MAX_ITEMS} files, not {len(request.items)}")
@@ -124,15 +136,15 @@ class Ingester:
                 [extension_of(path) for path in paths],
             )
         )
-        existing = [number for number, found in enumerate(prepared.existing) if found is not None]
+        existing = [number for number, found in enumerate(prepared.exists) if found]
         if existing and not request.skip_existing:
             raise DatasetExistsError(
                 f"{len(existing)} of {len(items)} datasets exist in run {request.run!r} already,"
                 f" the first from {items[existing[0]].path}",
                 hint="use skip_existing (--skip-existing) to ingest only the others",
             )
-        wanted = [number for number, found in enumerate(prepared.existing) if found is None]
-        ids = [found or uuid.uuid4().bytes for found in prepared.existing]
+        wanted = [number for number, found in enumerate(prepared.exists) if not found]
+        ids = [NOT_INGESTED if found else uuid.uuid4().bytes for found in prepared.exists]
         if not wanted:
             return ids
         if in_place and not isinstance(repository.backend, LocalPlacement):
@@ -142,9 +154,9 @@ class Ingester:
         formatter = request.formatter or storage_class(prepared.dataset_type.storage_class).formatter
         now = time.time_ns()
         new = [
-            NewDataset(
-                uuid.UUID(bytes=ids[number]),
-                prepared.data_ids[number],
+            _New(
+                ids[number],
+                prepared.values[number],
                 StoredFile(
                     path=paths[number] if in_place else prepared.paths[number],
                     size_bytes=source.size_bytes,
@@ -217,9 +229,7 @@ class Ingester:
         await _each(measure, sources)
         return sources
 
-    async def _register(
-        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[NewDataset]
-    ) -> None:
+    async def _register(self, repository: Repository, run: str, prepared: PreparedIngest, new: list[_New]) -> None:
         with trio.CancelScope(shield=True):
             await self._repositories.queries.call(
                 partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new)
@@ -230,16 +240,16 @@ class Ingester:
         repository: Repository,
         request: IngestFiles,
         prepared: PreparedIngest,
-        new: list[NewDataset],
+        new: list[_New],
         sources: list[_SourceFile],
     ) -> None:
         token = str(uuid.uuid4())
-        targets = tuple(Target(repository.name, one.file.path, one.id.bytes) for one in new)
+        targets = tuple(Target(repository.name, one.file.path, one.id) for one in new)
         intent = Intent(token, targets)
         await self._journal.record(intent)
         limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
 
-        async def store(work: tuple[NewDataset, _SourceFile]) -> None:
+        async def store(work: tuple[_New, _SourceFile]) -> None:
             dataset, source = work
             async with limit:
                 await self._store_one(repository, request, dataset, source, token)
@@ -262,12 +272,12 @@ class Ingester:
                 await self._transfers.call(partial(_remove_source, source.path))
         self._journal.clear(token)
 
-    async def _settle(self, repository: Repository, new: list[NewDataset], token: str) -> None:
+    async def _settle(self, repository: Repository, new: list[_New], token: str) -> None:
         for one in new:
             await repository.backend.settle_write(one.file.path, token=token)
 
     async def _store_one(
-        self, repository: Repository, request: IngestFiles, dataset: NewDataset, source: _SourceFile, token: str
+        self, repository: Repository, request: IngestFiles, dataset: _New, source: _SourceFile, token: str
     ) -> None:
         how = request.transfer
         if how in ("link", "hardlink", "symlink"):

@@ -17,7 +17,6 @@ from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.objects import ObjectCache, is_written
 from pantry.daemon.datasets.recovery import undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
-from pantry.daemon.registry import NewDataset
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import (
@@ -144,7 +143,7 @@ class Puts:
         token = str(put.ref.id)
         intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
         await self._journal.record(intent)
-        new = NewDataset(put.ref.id, put.ref.data_id, file)
+        new = (put.ref.id, put.ref.data_id, file)
         try:
             await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
             # The commit itself is not interrupted: afterwards it is either done or not.

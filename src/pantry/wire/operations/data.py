@@ -153,7 +153,7 @@ class IngestItem(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What was ingested: 16 bytes of dataset id for each item, in their order."""
+    """What was ingested: 16 bytes of dataset id for each item, in their order; zeros for one that existed."""
 
     ids: bytes
 

@@ -1,0 +1,127 @@
+"""What every part of a Butler needs: the connection, the repository, the defaults."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pantry.client.connection import Connection
+from pantry.errors import DataIdValueError, InvalidRequestError, PantryError, PermissionDeniedError
+from pantry.model.data_id import DataCoordinate, DataIdValue
+from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.wire.operations import QueryCollections
+
+DataId = Mapping[str, Any] | DataCoordinate
+"""What can be given as a data id; keyword arguments are merged into it."""
+
+_GEN3_WORDS = {"dataId": "data_id", "storageClass": "storage_class", "datasetType": "dataset_type"}
+
+
+class RepositoryAccess:
+    """One repository through one connection.
+
+    Attributes
+    ----------
+    connection : Connection
+        To the daemon.
+    repository : str
+        By which name the daemon knows it.
+    run : str or None
+        Where `Butler.put` writes if it is not told.
+    """
+
+    def __init__(
+        self, connection: Connection, repository: str, collections: tuple[str, ...], run: str | None, writeable: bool
+    ) -> None:
+        self.connection = connection
+        self.repository = repository
+        self.run = run
+        self._default_collections = collections
+        self._writeable = writeable
+
+    def _search(self, collections: str | Iterable[str] | None) -> tuple[str, ...]:
+        """Return the collections to search, the default ones if none are given."""
+        if collections is None:
+            if self._default_collections:
+                return self._default_collections
+            raise InvalidRequestError(
+                "no collections were given, and this Butler has no default ones", hint=self._some()
+            )
+        return names(collections)
+
+    def _some(self) -> str:
+        hint = "give collections=..., here or when you make the Butler"
+        try:
+            found = self.connection.call(QueryCollections(repository=self.repository)).collections
+        except PantryError:
+            return hint
+        shown = ", ".join(repr(info.name) for info in found[:8])
+        return f"{hint}; there are {shown}{', ...' if len(found) > 8 else ''}" if shown else hint
+
+    def _writing(self) -> None:
+        if not self._writeable:
+            raise PermissionDeniedError(
+                f"this Butler of {self.repository!r} was made read-only", hint="make it with writeable=True"
+            )
+
+    def _run(self, run: str | None) -> str:
+        if run is None:
+            run = self.run
+        if run is None:
+            raise InvalidRequestError("no run was given, and this Butler has no default one", hint="give run=...")
+        return run
+
+
+def names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return one name or several as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def data_id_values(data_id: DataId | None, more: Mapping[str, Any]) -> dict[str, DataIdValue]:
+    """Merge a data id and keywords into plain values; keywords win.
+
+    Numpy's scalars become int and str; anything else than these is a `DataIdValueError`.
+    """
+    if isinstance(data_id, DataCoordinate):
+        merged: dict[str, Any] = data_id.required
+    elif data_id is None:
+        merged = {}
+    elif isinstance(data_id, Mapping):
+        merged = dict(data_id)
+    else:
+        raise DataIdValueError(f"a data id is a mapping, not {data_id!r}")
+    merged.update(more)
+    for name, value in merged.items():
+        kind = type(value)
+        if kind is not int and kind is not str:
+            merged[name] = _plain_value(name, value)
+    return merged
+
+
+def _plain_value(name: str, value: object) -> DataIdValue:
+    if name in _GEN3_WORDS:
+        raise DataIdValueError(f"{name!r} is not a dimension", hint=f"this argument is called {_GEN3_WORDS[name]} here")
+    if isinstance(value, str):
+        return str(value)
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        return operator.index(value)
+    raise DataIdValueError(f"the dimension {name!r} takes an integer or text, not {value!r}")
+
+
+def split_component(dataset_type: str | DatasetType) -> tuple[str, str | None]:
+    """Split ``"raw.header"`` into the dataset type's name and the component."""
+    name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
+    parent, dot, component = name.partition(".")
+    return parent, component if dot else None
+
+
+def type_name(given: DatasetRef | DatasetType | str) -> str:
+    """Return the name of a dataset type, however it was given."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, DatasetType):
+        return given.name
+    if isinstance(given, DatasetRef):
+        return given.dataset_type.name
+    raise InvalidRequestError(f"expected a dataset type, its name or a DatasetRef, not {given!r}")

@@ -1,0 +1,180 @@
+"""The Butler: one repository, as its users work with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pantry.client.butler.access import names
+from pantry.client.butler.definitions import Definitions
+from pantry.client.butler.ingesting import Ingesting
+from pantry.client.butler.queries import Queries
+from pantry.client.butler.reading import Reading
+from pantry.client.butler.writing import Writing
+from pantry.client.connection import Connection, connect
+from pantry.errors import PermissionDeniedError
+from pantry.model.repository import RepositoryInfo
+from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
+
+
+class Butler(Queries, Reading, Writing, Ingesting, Definitions):
+    """Finds, reads and writes the datasets of a repository.
+
+    All threads may share one, and a forked process may go on using it. Closing is never necessary.
+
+    Parameters
+    ----------
+    repository : str
+        Name of the repository; `Butler.repositories` lists those that you may read.
+    collections : str or iterable of str, optional
+        Where to search if a call does not say, in this order; by default ``run``.
+    run : str, optional
+        Where `put` and `ingest` write if a call does not say.
+    writeable : bool, optional
+        False refuses every change, True fails at once if you may not change anything; by default the
+        repository's rules decide with each call.
+    socket : str, optional
+        Path of the daemon's socket, if it is not the usual one.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        There is no such repository, or you may not know of it.
+    DaemonUnavailableError
+        No daemon answers, and none could be started.
+
+    Examples
+    --------
+    >>> from pantry.client import Butler
+    >>> butler = Butler("dp1", collections="LSSTComCam/DP1")
+    >>> calexp = butler.get("calexp", visit=2024110800263, detector=4)
+    """
+
+    def __init__(
+        self,
+        repository: str,
+        *,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        writeable: bool | None = None,
+        socket: str | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        searched = (run,) if collections is None and run is not None else names(collections or ())
+        self._socket = socket
+        super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
+        self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
+        if writeable and not self.info.writable:
+            raise PermissionDeniedError(
+                f"you may not write to {repository!r}", hint="ask its owner to name you among its writers"
+            )
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        root: str,
+        *,
+        registry: str = "",
+        dimensions: str = "",
+        storage_options: Mapping[str, str | int | bool] | None = None,
+        readers: str | Iterable[str] = (),
+        writers: str | Iterable[str] = (),
+        socket: str | None = None,
+    ) -> Butler:
+        """Make a repository and register it (DMS-MWBT-REQ-0024).
+
+        Parameters
+        ----------
+        name : str
+            How users will call it.
+        root : str
+            Where its files go: a directory, or ``s3://bucket/prefix``. Must not hold a repository yet.
+        registry : str
+            SQLAlchemy URL of the registry; by default SQLite in the root.
+        dimensions : str
+            A dimension universe as YAML text; by default Gen3's.
+        storage_options : Mapping, optional
+            Options of the storage backend, without secrets.
+        readers, writers : str or iterable of str
+            User names, ``@group`` names, or ``*`` for everybody; you may always do both.
+        socket : str, optional
+            Path of the daemon's socket, if it is not the usual one.
+
+        Returns
+        -------
+        Butler
+            Of the new repository.
+        """
+        connection = connect(socket)
+        operation = CreateRepository(
+            name=name,
+            root=root,
+            registry=registry,
+            dimensions=dimensions,
+            storage_options=dict(storage_options or {}),
+            readers=names(readers),
+            writers=names(writers),
+        )
+        connection.call(operation)
+        return cls(name, connection=connection)
+
+    @staticmethod
+    def repositories(*, socket: str | None = None) -> list[RepositoryInfo]:
+        """Return the repositories that you may read, in order of name."""
+        with connect(socket) as connection:
+            return list(connection.call(ListRepositories()).repositories)
+
+    def clone(
+        self,
+        *,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        writeable: bool | None = None,
+    ) -> Butler:
+        """Return a Butler of the same repository and connection with other defaults; what is not given stays."""
+        searched = self._default_collections if collections is None and run is None else collections
+        return Butler(
+            self.repository,
+            collections=searched,
+            run=self.run if run is None else run,
+            writeable=writeable if writeable is not None else (None if self._writeable else False),
+            connection=self.connection,
+        )
+
+    def close(self) -> None:
+        """Close the connection; the next call opens it again."""
+        self.connection.close()
+
+    def __enter__(self) -> Butler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        writeable = None if self._writeable else False
+        return _rebuild, (self.repository, self._default_collections, self.run, writeable, self._socket)
+
+    def __repr__(self) -> str:
+        defaults = f", collections={list(self._default_collections)!r}" if self._default_collections else ""
+        return f"Butler({self.repository!r}{defaults}{f', run={self.run!r}' if self.run else ''})"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        rows = {
+            "repository": self.repository,
+            "root": self.info.root,
+            "collections": ", ".join(self._default_collections) or "none by default",
+            "run": self.run or "none by default",
+            "you may write": "yes" if self._writeable and self.info.writable else "no",
+        }
+        cells = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows.items())
+        return f"<table>{cells}</table>"
+
+
+def _rebuild(
+    repository: str, collections: tuple[str, ...], run: str | None, writeable: bool | None, socket: str | None
+) -> Any:
+    return Butler(repository, collections=collections, run=run, writeable=writeable, socket=socket)

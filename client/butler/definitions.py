@@ -1,0 +1,266 @@
+"""What a repository is made of: dataset types, dimension records, collections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from pantry.client.butler.access import RepositoryAccess, names
+from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
+from pantry.model.collections import CollectionInfo, CollectionType
+from pantry.model.datasets import DatasetType
+from pantry.model.records import DimensionRecord
+from pantry.model.storage import StorageClass
+from pantry.model.timespan import Timespan
+from pantry.wire.operations import (
+    InsertDimensionRecords,
+    ListDatasetTypes,
+    QueryCollections,
+    RedefineChain,
+    RegisterCollection,
+    RegisterDatasetType,
+)
+
+MAX_RECORDS = 10_000
+"""Most dimension records of one request; one request is all or nothing."""
+
+
+class Definitions(RepositoryAccess):
+    """The defining methods of `Butler`."""
+
+    @property
+    def collections(self) -> ButlerCollections:
+        """The repository's collections, and this Butler's default ones."""
+        return ButlerCollections(self)
+
+    def register_dataset_type(
+        self,
+        dataset_type: DatasetType | str,
+        dimensions: Iterable[str] | None = None,
+        storage_class: str | StorageClass | None = None,
+        *,
+        is_calibration: bool = False,
+    ) -> bool:
+        """Register a dataset type (DMS-MWBT-REQ-0059).
+
+        Parameters
+        ----------
+        dataset_type : DatasetType or str
+            The definition, or only the name, with the definition in the other arguments.
+        dimensions : iterable of str, optional
+            What identifies a dataset of this type; dimensions that these imply are added.
+        storage_class : str or StorageClass, optional
+            How it is stored, and as what it is read: a key of `pantry.model.storage.STORAGE_CLASSES`.
+        is_calibration : bool
+            Whether it may be certified into CALIBRATION collections.
+
+        Returns
+        -------
+        bool
+            Whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            The name is taken by another definition.
+        """
+        self._writing()
+        if not isinstance(dataset_type, DatasetType):
+            if dimensions is None or storage_class is None:
+                raise InvalidRequestError(f"what are the dimensions and the storage class of {dataset_type!r}?")
+            dataset_type = DatasetType(
+                name=dataset_type,
+                dimensions=names(dimensions),
+                storage_class=storage_class.name if isinstance(storage_class, StorageClass) else storage_class,
+                is_calibration=is_calibration,
+            )
+        return self.connection.call(RegisterDatasetType(repository=self.repository, dataset_type=dataset_type)).new
+
+    def get_dataset_type(self, name: str) -> DatasetType:
+        """Return a registered dataset type, or raise `MissingDatasetTypeError`."""
+        parent = name.partition(".")[0]
+        for found in self.query_dataset_types(parent):
+            if found.name == parent:
+                return found
+        raise MissingDatasetTypeError(
+            f"no dataset type {parent!r} in {self.repository!r}", hint="`butler.query_dataset_types()` lists them"
+        )
+
+    def query_dataset_types(self, patterns: str | Iterable[str] = ()) -> list[DatasetType]:
+        """Return the registered dataset types whose names match any of the patterns, in order of name."""
+        operation = ListDatasetTypes(repository=self.repository, patterns=names(patterns))
+        return list(self.connection.call(operation).dataset_types)
+
+    def insert_dimension_records(
+        self, element: str, *records: Mapping[str, Any] | DimensionRecord, skip_existing: bool = False
+    ) -> int:
+        """Say what there is: instruments, detectors, exposures, tracts.
+
+        Parameters
+        ----------
+        element : str
+            Of which dimension element, as ``exposure``.
+        *records : Mapping or DimensionRecord
+            Columns by name. Temporal elements take ``timespan``, a `Timespan` or a pair of TAI nanoseconds
+            since 1970, or ``timespan_begin`` and ``timespan_end``; spatial ones ``region``, an
+            ``lsst.sphgeom.Region`` or its encoding.
+        skip_existing : bool
+            Leave records with equal keys alone, in place of `ConflictError`.
+
+        Returns
+        -------
+        int
+            How many were inserted. Each 10,000 records are inserted together or not at all.
+        """
+        self._writing()
+        made = (dimension_record(element, record) for record in records)
+        count = 0
+        while batch := tuple(islice(made, MAX_RECORDS)):
+            operation = InsertDimensionRecords(repository=self.repository, records=batch, skip_existing=skip_existing)
+            count += self.connection.call(operation).count
+        return count
+
+
+class ButlerCollections:
+    """The collections of a repository."""
+
+    def __init__(self, access: RepositoryAccess) -> None:
+        self._access = access
+
+    @property
+    def default(self) -> tuple[str, ...]:
+        """Where the Butler searches if it is not told, in order."""
+        return self._access._default_collections
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """The same as `default`, by Gen3's name."""
+        return self.default
+
+    def __repr__(self) -> str:
+        return f"<collections of {self._access.repository!r}, default: {', '.join(self.default) or 'none'}>"
+
+    def register(self, name: str, type: CollectionType | str = CollectionType.RUN, doc: str | None = None) -> None:  # noqa: A002
+        """Make a collection; no error if it exists with the same type.
+
+        Parameters
+        ----------
+        name : str
+            Slashes give a hierarchy.
+        type : CollectionType
+            What kind.
+        doc : str, optional
+            For people.
+
+        Raises
+        ------
+        CollectionTypeError
+            It exists with another type.
+        """
+        self._access._writing()
+        operation = RegisterCollection(
+            repository=self._access.repository, name=name, type=_collection_type(type), doc=doc or ""
+        )
+        self._access.connection.call(operation)
+
+    def redefine_chain(self, parent_collection_name: str, child_collection_names: str | Iterable[str]) -> None:
+        """Set the children of a CHAINED collection, in search order."""
+        self._access._writing()
+        operation = RedefineChain(
+            repository=self._access.repository, name=parent_collection_name, children=names(child_collection_names)
+        )
+        self._access.connection.call(operation)
+
+    def query(
+        self,
+        expression: str | Iterable[str] = (),
+        collection_types: CollectionType | Iterable[CollectionType] | None = None,
+        flatten_chains: bool = False,
+    ) -> list[str]:
+        """Return the names of collections; arguments as of `query_info`."""
+        return [info.name for info in self.query_info(expression, collection_types, flatten_chains)]
+
+    def query_info(
+        self,
+        expression: str | Iterable[str] = (),
+        collection_types: CollectionType | Iterable[CollectionType] | None = None,
+        flatten_chains: bool = False,
+        *,
+        include_summary: bool = False,
+    ) -> list[CollectionInfo]:
+        """Find collections.
+
+        Parameters
+        ----------
+        expression : str or iterable of str
+            Names or patterns; all if none is given.
+        collection_types : CollectionType or iterable of CollectionType, optional
+            Only these kinds.
+        flatten_chains : bool
+            Give the children of chains in place of the chains, in search order.
+        include_summary : bool
+            Also give the dataset types that each has.
+        """
+        kinds: Iterable[CollectionType | str] = (
+            ()
+            if collection_types is None
+            else (collection_types,)
+            if isinstance(collection_types, str)
+            else collection_types
+        )
+        operation = QueryCollections(
+            repository=self._access.repository,
+            patterns=names(expression),
+            types=tuple(_collection_type(kind) for kind in kinds),
+            flatten_chains=flatten_chains,
+            with_dataset_types=include_summary,
+        )
+        return list(self._access.connection.call(operation).collections)
+
+    def get_info(self, name: str, *, include_summary: bool = False) -> CollectionInfo:
+        """Describe one collection, or raise `MissingCollectionError`."""
+        for info in self.query_info(name, include_summary=include_summary):
+            if info.name == name:
+                return info
+        raise MissingCollectionError(
+            f"no collection {name!r} in {self._access.repository!r}", hint="`butler.collections.query()` lists them"
+        )
+
+
+def dimension_record(element: str, given: Mapping[str, Any] | DimensionRecord) -> DimensionRecord:
+    """Make a record of what `Definitions.insert_dimension_records` takes."""
+    if isinstance(given, DimensionRecord):
+        if given.element != element:
+            raise InvalidRequestError(f"a record of {given.element!r} was given for {element!r}")
+        return given
+    values = dict(given)
+    timespan = values.pop("timespan", None)
+    begin, end = values.pop("timespan_begin", None), values.pop("timespan_end", None)
+    if timespan is None and begin is not None and end is not None:
+        timespan = (begin, end)
+    if timespan is not None and not isinstance(timespan, Timespan):
+        try:
+            timespan = Timespan(*(int(bound) for bound in timespan))
+        except (TypeError, ValueError) as exc:
+            raise InvalidRequestError(
+                f"bad timespan of a record of {element!r}: {exc}", hint="a pair of TAI nanoseconds since 1970"
+            ) from None
+    region = values.pop("region", None)
+    if region is not None and not isinstance(region, bytes):
+        region = region.encode()
+    for name, value in values.items():
+        if value is not None and type(value) not in (int, str, float, bool):
+            values[name] = value.item() if hasattr(value, "item") else value
+            if not isinstance(values[name], int | str | float | bool):
+                raise InvalidRequestError(f"{element}.{name} is a {type(value).__name__}", hint="give numbers or text")
+    return DimensionRecord(element=element, values=values, timespan=timespan, region=region)
+
+
+def _collection_type(given: CollectionType | str) -> CollectionType:
+    try:
+        return CollectionType(given.upper())
+    except ValueError:
+        raise InvalidRequestError(
+            f"unknown collection type {given!r}", hint=f"one of {', '.join(CollectionType)}"
+        ) from None

@@ -1,0 +1,162 @@
+"""Existing files become datasets."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import get_args
+from uuid import UUID
+
+from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
+from pantry.client.butler.batches import uuids
+from pantry.errors import DimensionNameError, InvalidRequestError, NotFoundError, PermissionDeniedError
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import DatasetType
+from pantry.wire.operations import GetRepository, IngestFiles, IngestItem
+from pantry.wire.operations.data import Transfer
+
+MAX_ITEMS = 5000
+"""Most files of one request; one request is all or nothing."""
+MAX_ITEMS_WITH_DESCRIPTORS = 100
+"""Most files of one request that carries their descriptors; below the frame's and the process's limits."""
+_MAX_PATH_BYTES = 8 * 1024 * 1024
+"""Most bytes of paths in one request, well below the longest frame."""
+
+File = tuple[str | os.PathLike[str], DataId]
+
+
+class Ingesting(RepositoryAccess):
+    """The ingest method of `Butler`."""
+
+    def ingest(
+        self,
+        dataset_type: DatasetType | str,
+        files: Iterable[File],
+        *,
+        run: str | None = None,
+        transfer: Transfer = "copy",
+        formatter: str = "",
+        skip_existing: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[UUID]:
+        """Take existing files into the repository (DMS-MWBT-REQ-0008, 0009).
+
+        Parameters
+        ----------
+        dataset_type : DatasetType or str
+            What the files are; registered already.
+        files : iterable of (path, data id)
+            The files, in any number. With ``in_place`` they lie in the repository's storage, and a relative
+            path is a key there.
+        run : str, optional
+            The RUN collection, made if need be; by default the Butler's own.
+        transfer : str
+            ``copy``, ``move``, ``hardlink``, ``symlink``, ``link`` (hard or else symbolic) or ``in_place``.
+        formatter : str
+            Name of the formatter that will read them; by default the storage class's own.
+        skip_existing : bool
+            Pass over data ids that the run has already, in place of `DatasetExistsError`.
+        progress : callable, optional
+            Called with the number of files done after each request.
+
+        Returns
+        -------
+        list of uuid.UUID
+            The dataset ids, in the order of the files.
+
+        Raises
+        ------
+        DatasetExistsError
+            The run has one of them already. Of the request that failed (up to 5,000 files, 100 if the daemon
+            is another user) nothing was ingested; earlier ones stay, and ``skip_existing`` passes over them.
+        """
+        self._writing()
+        if transfer not in get_args(Transfer):
+            raise InvalidRequestError(f"unknown transfer {transfer!r}", hint=f"one of {', '.join(get_args(Transfer))}")
+        run, name = self._run(run), type_name(dataset_type)
+        link = self.connection.link()
+        root = self._local_root() if transfer == "in_place" else None
+        remote = transfer == "in_place" and root is None
+        with_descriptors = link.welcome.uid != os.geteuid() and not remote
+        most = MAX_ITEMS_WITH_DESCRIPTORS if with_descriptors else MAX_ITEMS
+        done: list[UUID] = []
+        for dimensions, items in _batches(files, most, _key_in(root) if transfer == "in_place" else os.path.abspath):
+            operation = IngestFiles(
+                repository=self.repository,
+                dataset_type=name,
+                run=run,
+                transfer=transfer,
+                dimensions=dimensions,
+                items=tuple(items),
+                formatter=formatter,
+                skip_existing=skip_existing,
+            )
+            with ExitStack() as opened:
+                fds = [_descriptor(opened, os.path.join(root or "/", item.path)) for item in items if with_descriptors]
+                done += uuids(link.call(operation, fds).ids)
+            if progress is not None:
+                progress(len(done))
+        return done
+
+    def _local_root(self) -> str | None:
+        root = self.connection.call(GetRepository(repository=self.repository)).root
+        root = root.removeprefix("file://")
+        return root if root.startswith("/") else None
+
+
+def _batches(
+    files: Iterable[File], most: int, key: Callable[[str], str]
+) -> Iterator[tuple[tuple[str, ...], list[IngestItem]]]:
+    dimensions: tuple[str, ...] | None = None
+    items: list[IngestItem] = []
+    n_bytes = 0
+    for given, data_id in files:
+        values = data_id_values(data_id, {})
+        if dimensions is None:
+            dimensions = tuple(values)
+        item = IngestItem(key(os.fspath(given)), _ordered(dimensions, values, given))
+        items.append(item)
+        n_bytes += len(item.path)
+        if len(items) >= most or n_bytes >= _MAX_PATH_BYTES:
+            yield dimensions, items
+            items, n_bytes = [], 0
+    if items and dimensions is not None:
+        yield dimensions, items
+
+
+def _ordered(dimensions: Sequence[str], values: dict[str, DataIdValue], path: object) -> tuple[DataIdValue, ...]:
+    if len(values) != len(dimensions) or any(name not in values for name in dimensions):
+        raise DimensionNameError(
+            f"{path}: the data id has {', '.join(values)}, but that of the first file {', '.join(dimensions)}",
+            hint="all files of one ingest have the same dimensions",
+        )
+    return tuple(values[name] for name in dimensions)
+
+
+def _key_in(root: str | None) -> Callable[[str], str]:
+    def key(path: str) -> str:
+        if not os.path.isabs(path):
+            return path
+        if root is not None and os.path.normpath(path).startswith(root.rstrip("/") + "/"):
+            return os.path.relpath(os.path.normpath(path), root)
+        raise InvalidRequestError(
+            f"{path} is not in the repository's storage, so it cannot be ingested in place",
+            hint="use another transfer, such as copy",
+        )
+
+    return key
+
+
+def _descriptor(stack: ExitStack, path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file") from None
+    except OSError as exc:
+        raise PermissionDeniedError(f"{path}: {exc.strerror}") from None
+    stack.callback(os.close, fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise InvalidRequestError(f"{path} is not a regular file")
+    return fd

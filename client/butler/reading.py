@@ -1,0 +1,271 @@
+"""From a dataset to the Python object, or to its file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+import msgspec
+
+from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, split_component
+from pantry.client.butler.opened import OpenedFile
+from pantry.client.formatters import ReadSource, convert, formatter_by_name
+from pantry.errors import FormatterError, InvalidRequestError
+from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.storage import STORAGE_CLASSES, StorageClass, storage_class
+from pantry.model.timespan import Timespan
+from pantry.wire.operations import OpenDataset
+
+
+class Reading(RepositoryAccess):
+    """The reading methods of `Butler`."""
+
+    def get(
+        self,
+        dataset_ref_or_type: DatasetRef | DatasetType | str,
+        /,
+        data_id: DataId | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        collections: str | Iterable[str] | None = None,
+        storage_class: str | StorageClass | None = None,
+        timespan: Timespan | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Read a dataset, or a part of it, as a Python object (DMS-MWBT-REQ-0075).
+
+        Parameters
+        ----------
+        dataset_ref_or_type : DatasetRef, DatasetType or str
+            A reference, or what kind of dataset; ``"raw.header"`` reads the component ``header`` of a ``raw``.
+        data_id : Mapping, optional
+            Which one: dimension names and values.
+        parameters : Mapping, optional
+            Which part: what the format knows, such as ``bbox`` of an image, ``columns`` and ``rows`` of a
+            table. Only what that part needs is fetched.
+        collections : str or iterable of str, optional
+            Where to search, in this order; by default the Butler's own.
+        storage_class : str or StorageClass, optional
+            As which type to return it, if not that of the dataset type.
+        timespan : Timespan, optional
+            For which time, in CALIBRATION collections.
+        **kwargs : int or str
+            More of the data id.
+
+        Returns
+        -------
+        object
+            Of the storage class's Python type, or what the component or the parameters select.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            There is no such dataset.
+        FormatterError
+            The file cannot be read, or not as this type; unknown components and parameters too.
+        IntegrityError
+            The bytes are not those that were registered.
+
+        Examples
+        --------
+        >>> butler.get("calexp", visit=903334, detector=22, parameters={"bbox": (0, 0, 100, 100)})
+        """
+        component, wanted = _component_and_class(dataset_ref_or_type, storage_class)
+        narrowed = bool(parameters) or component is not None
+        operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=narrowed)
+        with OpenedFile.open(self.connection.link(), operation) as source:
+            return read_object(source, component, parameters or {}, wanted)
+
+    def get_deferred(
+        self,
+        dataset_ref_or_type: DatasetRef | DatasetType | str,
+        /,
+        data_id: DataId | None = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        collections: str | Iterable[str] | None = None,
+        storage_class: str | StorageClass | None = None,
+        timespan: Timespan | None = None,
+        **kwargs: Any,
+    ) -> DeferredDatasetHandle:
+        """Find a dataset now and read it later; arguments as of `get`."""
+        component, wanted = _component_and_class(dataset_ref_or_type, storage_class)
+        if isinstance(dataset_ref_or_type, DatasetRef):
+            ref = dataset_ref_or_type
+        else:
+            ref = self._found(split_component(dataset_ref_or_type)[0], data_id, kwargs, collections, timespan)
+        return DeferredDatasetHandle(self, ref, dict(parameters or {}), component, wanted)
+
+    def open(
+        self,
+        dataset_ref_or_type: DatasetRef | DatasetType | str,
+        /,
+        data_id: DataId | None = None,
+        *,
+        collections: str | Iterable[str] | None = None,
+        timespan: Timespan | None = None,
+        partial: bool = False,
+        **kwargs: Any,
+    ) -> BinaryIO:
+        """Open a dataset's file as it is stored, read-only and seekable.
+
+        Parameters
+        ----------
+        dataset_ref_or_type, data_id, collections, timespan, **kwargs
+            As of `get`.
+        partial : bool
+            Return at once and fetch what is read, in place of waiting for the whole file. The object then
+            has no ``fileno``.
+
+        Returns
+        -------
+        BinaryIO
+            To be closed by the caller.
+        """
+        operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=partial)
+        with OpenedFile.open(self.connection.link(), operation) as source:
+            if source.opened.complete:
+                return source.complete_file()
+            return cast(BinaryIO, io.BufferedReader(source.reader()))
+
+    @contextlib.contextmanager
+    def path(
+        self,
+        dataset_ref_or_type: DatasetRef | DatasetType | str,
+        /,
+        data_id: DataId | None = None,
+        *,
+        collections: str | Iterable[str] | None = None,
+        timespan: Timespan | None = None,
+        **kwargs: Any,
+    ) -> Iterator[str]:
+        """Give a path of the dataset's complete file, for libraries that insist on one.
+
+        The path, ``/proc/self/fd/N``, is of use only in this process and inside the ``with``. Arguments as
+        of `get`.
+        """
+        operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=False)
+        with OpenedFile.open(self.connection.link(), operation) as source:
+            yield f"/proc/self/fd/{source.fd}"
+
+    def _found(
+        self,
+        dataset_type: str,
+        data_id: DataId | None,
+        more: Mapping[str, Any],
+        collections: str | Iterable[str] | None,
+        timespan: Timespan | None,
+    ) -> DatasetRef:
+        raise NotImplementedError  # `Queries` has it
+
+    def _open_operation(
+        self,
+        given: DatasetRef | DatasetType | str,
+        data_id: DataId | None,
+        more: Mapping[str, Any],
+        collections: str | Iterable[str] | None,
+        timespan: Timespan | None,
+        *,
+        partial: bool,
+    ) -> OpenDataset:
+        if isinstance(given, DatasetRef):
+            if data_id or more:
+                raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
+            return OpenDataset(repository=self.repository, id=given.id, partial=partial)
+        return OpenDataset(
+            repository=self.repository,
+            dataset_type=split_component(given)[0],
+            data_id=data_id_values(data_id, more),
+            collections=self._search(collections),
+            timespan=timespan,
+            partial=partial,
+        )
+
+
+class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
+    """A dataset that is read when it is needed; safe to pass to other threads and processes.
+
+    Attributes
+    ----------
+    butler : Butler
+        That reads it.
+    ref : DatasetRef
+        Which one.
+    parameters : dict
+        Which part; `get` may add to it.
+    component : str or None
+        Which component.
+    storage_class : str or None
+        As which type, if not that of the dataset type.
+    """
+
+    butler: Reading
+    ref: DatasetRef
+    parameters: dict[str, Any] = {}
+    component: str | None = None
+    storage_class: str | None = None
+
+    @property
+    def data_id(self) -> Any:
+        """The dataset's data id."""
+        return self.ref.data_id
+
+    def get(
+        self,
+        *,
+        component: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        storage_class: str | StorageClass | None = None,
+    ) -> Any:
+        """Read the dataset; arguments as of `Butler.get`, ``component`` as after the dot of its first one."""
+        component = component or self.component
+        merged = {**self.parameters, **(parameters or {})}
+        wanted = _class_name(storage_class) or (self.storage_class if component == self.component else None)
+        operation = OpenDataset(
+            repository=self.butler.repository, id=self.ref.id, partial=bool(merged) or component is not None
+        )
+        with OpenedFile.open(self.butler.connection.link(), operation) as source:
+            return read_object(source, component, merged, wanted)
+
+
+def read_object(
+    source: OpenedFile, component: str | None, parameters: Mapping[str, Any], wanted_class: str | None
+) -> Any:
+    """Read an opened file with its formatter; see `Butler.get`."""
+    formatter = formatter_by_name(source.file.formatter)
+    path = source.path
+    described = ReadSource(
+        name=f"{source.ref.dataset_type.name}@{source.ref.data_id!r}",
+        size_bytes=source.file.size_bytes,
+        path=path,
+        opener=None if path else cast("Any", source.reader),
+    )
+    obj = formatter.read(described, component=component, parameters=parameters)
+    if wanted_class is not None:
+        return convert(obj, storage_class(wanted_class).python_type)
+    own = STORAGE_CLASSES.get(source.ref.dataset_type.storage_class)
+    if component is not None or own is None:
+        return obj
+    try:
+        return convert(obj, own.python_type)
+    except FormatterError:
+        if parameters:
+            return obj  # a part need not be of the whole's type, as one array of an HDF5 file
+        raise
+
+
+def _component_and_class(
+    given: DatasetRef | DatasetType | str, override: str | StorageClass | None
+) -> tuple[str | None, str | None]:
+    kind = given.dataset_type if isinstance(given, DatasetRef) else given
+    component = split_component(kind)[1]
+    wanted = _class_name(override)
+    if wanted is None and component is None and isinstance(kind, DatasetType):
+        wanted = kind.storage_class
+    return component, wanted
+
+
+def _class_name(given: str | StorageClass | None) -> str | None:
+    return given.name if isinstance(given, StorageClass) else given

@@ -1,0 +1,51 @@
+"""A group of commands of which only the one that is asked for is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
+
+import click
+
+
+class LazyGroup(click.Group):
+    """Knows names and short helps of its commands, so that ``--help`` imports none.
+
+    Parameters
+    ----------
+    where : str
+        Package of the modules.
+    lazy : Mapping
+        Short help and place (``module:attribute``) by name.
+    """
+
+    def __init__(self, *args: Any, where: str, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._where = where
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        return cast(click.Command, getattr(import_module(f"{self._where}.{module}"), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for ``--help``."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._lazy[name][1]) for name in sorted(self._lazy)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete the name of a command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=self._lazy[name][1]) for name in sorted(self._lazy) if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]

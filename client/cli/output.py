@@ -1,0 +1,121 @@
+"""How answers look: one JSON document for programs, tables, sizes and times for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from pantry.model.data_id import DataCoordinate
+from pantry.model.datasets import DatasetRef
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def json_option(command: F) -> F:
+    """Add ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document, for programs.")(command)
+
+
+def print_json(answer: Any) -> None:
+    """Print one JSON document."""
+    encoded = msgspec.json.encode(plain(answer), enc_hook=str)
+    click.echo(msgspec.json.format(encoded, indent=2).decode())
+
+
+def plain(value: Any) -> Any:
+    """Return a value in dicts and lists, with the names that array-like structs leave out on the wire."""
+    if isinstance(value, DatasetRef):
+        return {
+            "id": str(value.id),
+            "dataset_type": value.dataset_type.name,
+            "data_id": value.data_id.mapping,
+            "run": value.run,
+        }
+    if isinstance(value, DataCoordinate):
+        return value.mapping
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(one) for one in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """Print a table: drawn on a terminal, else plain columns under their names.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : iterable of sequence
+        One value per column; None is left empty.
+    right : sequence of str
+        Columns to align on the right.
+    """
+    texts = [["" if value is None else printable(str(value)) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in columns:
+            table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        for row in texts:
+            table.add_row(*(Text(value) for value in row))
+        Console().print(table)
+        return
+    lines = [list(columns), *texts]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    for line in lines:
+        cells = [
+            value.rjust(width) if name in right else value.ljust(width)
+            for name, value, width in zip(columns, line, widths, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print one thing as names and values."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        click.echo(f"{name.ljust(width)}  {printable(str(value))}".rstrip())
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which could do harm to a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def size(n_bytes: int) -> str:
+    """Write a size for people: ``1.5 MiB``."""
+    if abs(n_bytes) < 1024:
+        return f"{n_bytes} B"
+    value = float(n_bytes)
+    for unit in _UNITS:
+        value /= 1024
+        if abs(value) < 1023.95 or unit == _UNITS[-1]:
+            break
+    return f"{value:.1f} {unit}"
+
+
+def time(ns: int | None) -> str:
+    """Write nanoseconds since 1970 UTC in ISO 8601, to the second."""
+    if not ns:
+        return ""
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def note(message: str) -> None:
+    """Tell a person something on stderr, where it does not get into the answer."""
+    click.echo(message, err=True)

@@ -1,0 +1,390 @@
+"""The registry: what a repository holds, in SQLite or PostgreSQL.
+
+`Registry` is the door; the modules behind it each do one thing. Writes of all callers go through one
+writer thread, which commits them in groups; reads run in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+import yaml
+
+from pantry.daemon.registry.collections import Collections, query_collections
+from pantry.daemon.registry.data_ids import DataIds
+from pantry.daemon.registry.dataset_types import DatasetTypes
+from pantry.daemon.registry.datasets import Datasets, NewDataset, PreparedIngest, PreparedPut
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache
+from pantry.daemon.registry.dimension_records import DimensionRecords
+from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.tagging import Tagging
+from pantry.daemon.registry.writer import Writer
+from pantry.errors import ConfigError, ConflictError, RepositoryNotFoundError
+from pantry.model.collections import CollectionInfo, CollectionType
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import DatasetType, StoredFile
+from pantry.model.dimensions import DimensionUniverse
+from pantry.model.records import DimensionRecord
+from pantry.model.repository import DATA_MODEL_VERSION
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.browse import ListTree, TreeBatch
+from pantry.wire.operations.registry import (
+    DataIdBatch,
+    FindDataset,
+    FoundDataset,
+    QueryDataIds,
+    QueryDatasets,
+    QueryDimensionRecords,
+    RecordBatch,
+    RefBatch,
+)
+from pantry.wire.operations.repositories import QueryCollections
+
+__all__ = ["NewDataset", "PreparedIngest", "PreparedPut", "Registry", "default_universe"]
+
+T = TypeVar("T")
+
+
+def default_universe() -> dict[str, Any]:
+    """Return the configuration of the default universe of dimensions."""
+    text = resources.files(__package__).joinpath("dimensions.yaml").read_text(encoding="utf-8")
+    config: dict[str, Any] = yaml.safe_load(text)
+    return config
+
+
+class Registry:
+    """A repository's registry; all methods may be called from any thread.
+
+    Methods block while the database works, so the daemon calls them in worker threads. Made by
+    `create` or `open`.
+
+    Attributes
+    ----------
+    universe : DimensionUniverse
+        The repository's dimensions.
+    uuid : str
+        The repository's, made at its creation.
+    version : int
+        Version of its data model.
+    """
+
+    def __init__(self, database: Database, *, uuid: str, version: int, universe: DimensionUniverse) -> None:
+        self.universe = universe
+        self.uuid = uuid
+        self.version = version
+        self._database = database
+        schema = Schema(universe)
+        self._definitions = DefinitionsCache(database, schema)
+        # The writer's own: it sees what is not committed yet.
+        written = DefinitionsCache(database, schema)
+        self._collections = Collections(database, schema, written)
+        self._dataset_types = DatasetTypes(database, schema, written)
+        self._records = DimensionRecords(database, schema)
+        self._data_ids = DataIds(database, schema)
+        self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
+        self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
+        self._lookup = Lookup(database, schema, self._data_ids)
+        self._writer = Writer(database)
+
+    @classmethod
+    def create(cls, url: str, universe: Mapping[str, Any], *, uuid: str) -> Registry:
+        """Make a new registry in an SQLite file or a PostgreSQL database and open it.
+
+        Parameters
+        ----------
+        url : str
+            SQLAlchemy URL; the file must not exist or be empty, the database hold no registry.
+        universe : Mapping
+            Configuration of the dimensions (see `default_universe`).
+        uuid : str
+            The repository's.
+
+        Raises
+        ------
+        ConflictError
+            If there is a registry already.
+        ConfigError
+            If the URL or the universe is wrong.
+        """
+        schema = Schema(DimensionUniverse(universe))
+        database = Database(url)
+        attributes = {"uuid": uuid, "version": str(DATA_MODEL_VERSION), "universe": json.dumps(universe)}
+        try:
+            with database.writing() as session:
+                if database.has_table(session, schema.attribute.name):
+                    raise ConflictError("there is a registry already", hint=database.shown_url)
+                session.create(*schema.fixed)
+                session.run_many(database.prepare_insert(schema.attribute), list(attributes.items()))
+                session.run_many(database.prepare_insert(schema.revision), [(COLLECTIONS, 0), (DATASET_TYPES, 0)])
+        finally:
+            database.close()
+        return cls.open(url)
+
+    @classmethod
+    def open(cls, url: str) -> Registry:
+        """Open an existing registry.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            If there is none.
+        ConfigError
+            If it was made by a newer version of Pantry than this one.
+        """
+        database = Database(url)
+        try:
+            attributes = _attributes(database)
+            version = int(attributes["version"])
+            if version > DATA_MODEL_VERSION:
+                raise ConfigError(
+                    f"the repository's data model is version {version}, and this Pantry knows up to {DATA_MODEL_VERSION}",
+                    hint="update Pantry on this node",
+                )
+            universe = DimensionUniverse(json.loads(attributes["universe"]))
+            return cls(database, uuid=attributes["uuid"], version=version, universe=universe)
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Finish the writes under way and close all connections."""
+        self._writer.close()
+        self._database.close()
+
+    def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
+        return self._writer.run(functools.partial(_call, work, args, options))
+
+    # -- definitions -------------------------------------------------------------------------------
+
+    def register_dataset_type(self, dataset_type: DatasetType) -> tuple[DatasetType, bool]:
+        """Register a dataset type unless an equal one is.
+
+        Returns
+        -------
+        DatasetType
+            With complete dimensions, in the order of the universe.
+        bool
+            Whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If one of this name is defined differently.
+        DatasetTypeError
+            For an unknown storage class or a component.
+        """
+        complete = self._dataset_types.complete(dataset_type)
+        known, new = self._write(self._dataset_types.register, complete)
+        return known.definition, new
+
+    def list_dataset_types(self, patterns: Sequence[str] = ()) -> list[DatasetType]:
+        """Dataset types whose names match any of the globs, all if there are none, in order of name."""
+        with self._database.reading() as session:
+            known = self._definitions.current(session).match_types(patterns or ["*"])
+        return sorted((one.definition for one in known), key=lambda definition: definition.name)
+
+    def register_collection(self, name: str, type: CollectionType, doc: str = "") -> None:  # noqa: A002 - Gen3's name
+        """Make a collection unless it exists; `ConflictingDefinitionError` if it is of another type."""
+        self._write(self._collections.register, name, type, doc)
+
+    def redefine_chain(self, name: str, children: Sequence[str]) -> None:
+        """Set the children of a CHAINED collection, in search order; circles are refused."""
+        self._write(self._collections.redefine_chain, name, tuple(children))
+
+    def query_collections(self, query: QueryCollections) -> list[CollectionInfo]:
+        """Find collections; see `QueryCollections`."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+        return query_collections(definitions, query)
+
+    def insert_dimension_records(self, records: Iterable[DimensionRecord], *, skip_existing: bool = False) -> int:
+        """Insert dimension records of any elements, all or none.
+
+        Parameters
+        ----------
+        records : iterable of DimensionRecord
+            In any order; the bands of filters need no records of their own.
+        skip_existing : bool
+            Leave records with equal keys as they are.
+
+        Returns
+        -------
+        int
+            How many are new.
+
+        Raises
+        ------
+        DataIdValueError
+            For a value of the wrong type, or a record that another one needs and that is missing.
+        ConflictError
+            If a record exists, or another one has the same alternate key.
+        """
+        rows = self._records.check(records)
+        return self._write(self._records.insert, rows, skip_existing=skip_existing)
+
+    # -- writing datasets --------------------------------------------------------------------------
+
+    def prepare_put(
+        self, dataset_type: str, run: str, data_id: Mapping[str, object], extension: str | None = None
+    ) -> PreparedPut:
+        """Check that a dataset may be stored, and say where.
+
+        Parameters
+        ----------
+        dataset_type, run : str
+            As what and in which RUN collection; it need not exist.
+        data_id : Mapping
+            Dimensions, alternate keys (``detector.full_name``) or record fields
+            (``exposure.seq_num``, or ``seq_num`` if only one dimension has it) with their values.
+        extension : str or None
+            Suffix of the file, with its dot; None for the storage class's own.
+
+        Raises
+        ------
+        DatasetExistsError
+            If the run has such a dataset.
+        DataIdValueError
+            If a value has no dimension record.
+        """
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            return self._datasets.prepare_put(session, definitions, dataset_type, run, data_id, extension)
+
+    def prepare_ingest(
+        self,
+        dataset_type: str,
+        run: str,
+        dimensions: Sequence[str],
+        rows: Sequence[Sequence[DataIdValue]],
+        extensions: Sequence[str | None] | None = None,
+    ) -> PreparedIngest:
+        """Check that many datasets may be stored, and say where; no query per row.
+
+        Parameters
+        ----------
+        dataset_type, run : str
+            As what and in which RUN collection.
+        dimensions : sequence of str
+            All required dimensions of the type, and implied ones if they shall be checked.
+        rows : sequence of tuple
+            Their values.
+        extensions : sequence of str or None, optional
+            For each row, the suffix of the file; None for the storage class's own.
+        """
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            return self._datasets.prepare_ingest(session, definitions, dataset_type, run, dimensions, rows, extensions)
+
+    def insert_datasets(self, run: str, dataset_type: str, new: Sequence[NewDataset]) -> None:
+        """Insert datasets into a RUN collection, which is made if it is absent; all or none.
+
+        Parameters
+        ----------
+        run, dataset_type : str
+            Where and as what.
+        new : sequence of (id, data id, StoredFile)
+            The data id as a `DataCoordinate`, or as the values of the required dimensions.
+
+        Raises
+        ------
+        DatasetExistsError
+            If the run has one of them, or two have the same data id.
+        DataIdValueError
+            If a value has no dimension record.
+        """
+        self._write(self._datasets.insert, run, dataset_type, new)
+
+    def delete_datasets(self, ids: Sequence[UUID | bytes]) -> list[StoredFile]:
+        """Delete datasets from all collections; ids that are not there are passed over.
+
+        Returns
+        -------
+        list of StoredFile
+            The files of those that were there.
+        """
+        return self._write(self._datasets.delete, ids)
+
+    def associate(self, collection: str, ids: Sequence[UUID | bytes]) -> int:
+        """Put datasets into a TAGGED collection in place of those with the same type and data id."""
+        return self._write(self._tagging.associate, collection, ids)
+
+    def disassociate(self, collection: str, ids: Sequence[UUID | bytes]) -> int:
+        """Take datasets out of a TAGGED collection; give the number that were in it."""
+        return self._write(self._tagging.disassociate, collection, ids)
+
+    def certify(self, collection: str, ids: Sequence[UUID | bytes], timespan: Timespan) -> int:
+        """Make datasets valid for a time in a CALIBRATION collection.
+
+        Raises
+        ------
+        ConflictError
+            If another dataset of the same type and data id is valid in a part of this time.
+        DatasetTypeError
+            If a dataset's type is not a calibration type.
+        """
+        return self._write(self._tagging.certify, collection, ids, timespan)
+
+    def decertify(
+        self,
+        collection: str,
+        dataset_type: str,
+        timespan: Timespan,
+        data_ids: Sequence[Mapping[str, object]] | None = None,
+    ) -> int:
+        """Make a type's datasets invalid for a time; validity before and after it stays.
+
+        Parameters
+        ----------
+        collection, dataset_type : str
+            Where and what.
+        timespan : Timespan
+            The time to clear.
+        data_ids : sequence of Mapping, optional
+            Only these.
+
+        Returns
+        -------
+        int
+            How many validity ranges were cut or removed.
+        """
+        return self._write(self._tagging.decertify, collection, dataset_type, timespan, data_ids)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def find_dataset(self, query: FindDataset) -> FoundDataset:
+        """Find the first dataset of a type and data id in collections; `FoundDataset` of None if there is none.
+
+        Raises
+        ------
+        MissingDatasetTypeError, MissingCollectionError
+            If what is named does not exist.
+        DimensionNameError, DataIdValueError
+            If the data id cannot be understood.
+        """
+        with self._database.reading() as session:
+            return self._lookup.find(session, self._definitions.current(session), query)
+
+    def get_dataset(self, id: UUID) -> FoundDataset:  # noqa: A002 - Gen3's name
+        """Look a dataset up by its id; `FoundDataset` of None if there is none."""
+        with self._database.reading() as session:
+            return self._lookup.get(session, self._definitions.current(session), id)
+
+
+def _call(work: Callable[..., T], args: tuple[Any, ...], options: dict[str, Any], session: Session) -> T:
+    return work(session, *args, **options)
+
+
+def _attributes(database: Database) -> dict[str, str]:
+    with database.reading() as session:
+        if not database.has_table(session, "repository_attributes"):
+            raise RepositoryNotFoundError("there is no registry here", hint=database.shown_url)
+        table = sa.table("repository_attributes", sa.column("key"), sa.column("value"))
+        return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))  # type: ignore[arg-type]

@@ -1,0 +1,327 @@
+"""Data ids: from what users write to the values of required dimensions, checked against the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from pantry.daemon.registry.definitions import KnownType
+from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
+from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.schema import Schema, column_type
+from pantry.errors import DataIdValueError, DimensionNameError, InconsistentDataIdError
+from pantry.model.data_id import DataCoordinate, DataIdValue
+from pantry.model.dimensions import Column, DimensionGroup
+
+Values = tuple[DataIdValue, ...]
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a user's data id says of a group.
+
+    Attributes
+    ----------
+    dimensions : dict
+        Values of dimensions of the group, by name.
+    fields : dict
+        Values of other columns, by element and column.
+    """
+
+    dimensions: dict[str, DataIdValue]
+    fields: dict[tuple[str, str], object]
+
+
+class DataIds:
+    """Resolves data ids.
+
+    Parameters
+    ----------
+    database, schema
+        Where the records are.
+    """
+
+    def __init__(self, database: Database, schema: Schema) -> None:
+        self._database = database
+        self._schema = schema
+        self._universe = schema.universe
+        self._range = {
+            f"{system}{level}": _pixel_range(system, level)
+            for system, body in self._universe.config.get("skypix", {}).items()
+            if system != "common"
+            for level in range(int(body["max_level"]) + 1)
+        }
+
+    # -- reading what the user wrote ---------------------------------------------------------------
+
+    def interpret(self, group: DimensionGroup, data_id: Mapping[str, object]) -> Given:
+        """Sort a user's data id into dimensions and other columns of their records.
+
+        Names are dimensions, ``element.column``, or a column that only one element of the group has.
+        Text for a dimension that is numbered means its alternate key, as in Gen3. Dimensions of
+        the universe that the group does not have are passed over.
+        """
+        dimensions: dict[str, DataIdValue] = {}
+        fields: dict[tuple[str, str], object] = {}
+        for name, value in data_id.items():
+            if value is None:
+                continue
+            element, column = self._locate(group, name)
+            if element == "":
+                continue
+            key = self._universe[element].keys[0].name if self._universe[element].is_dimension else ""
+            if column == key:
+                alternate = self._alternate(element, value)
+                if alternate is None:
+                    dimensions[element] = self.check_value(element, value)
+                    continue
+                column = alternate
+            fields[element, column] = check_column(self._column(element, column), f"{element}.{column}", value)
+        return Given(dimensions, fields)
+
+    def _locate(self, group: DimensionGroup, name: str) -> tuple[str, str]:
+        universe = self._universe
+        if name in universe.elements:
+            element = universe[name]
+            return (name, element.keys[0].name) if name in group.names and element.is_dimension else ("", "")
+        before, dot, column = name.partition(".")
+        if dot:
+            if before not in group.names:
+                raise DimensionNameError(
+                    f"{name!r} in a data id: {before!r} is not one of its dimensions",
+                    hint=f"dimensions: {', '.join(group.names)}",
+                )
+            self._column(before, column)
+            return before, column
+        having = [other for other in group.names if column_of(universe[other], name) is not None]
+        # An observation's own column is meant before one of what it was made with.
+        having = [other for other in having if universe[other].temporal] or having
+        if len(having) != 1:
+            raise DimensionNameError(
+                f"{name!r} in a data id is "
+                + (f"ambiguous: {', '.join(f'{other}.{name}' for other in having)}" if having else "unknown"),
+                hint=f"needed: {', '.join(group.required)}",
+            )
+        return having[0], name
+
+    def _column(self, element: str, name: str) -> Column:
+        found = column_of(self._universe[element], name)
+        if found is None:
+            known = [column.name for column in (*self._universe[element].keys, *self._universe[element].metadata)]
+            raise DimensionNameError(f"{element!r} has no column {name!r}", hint=f"known: {', '.join(known)}")
+        return found
+
+    def _alternate(self, name: str, value: object) -> str | None:
+        keys = self._universe[name].keys
+        if keys[0].type == "int" and isinstance(value, str) and not value.lstrip("-").isdigit():
+            return next((key.name for key in keys[1:] if key.type == "string"), None)
+        return None
+
+    def check_value(self, name: str, value: object) -> DataIdValue:
+        """Return a value in the type of its dimension; sky pixels must exist too."""
+        checked = self._universe.check_value(name, value)
+        if name in self._range and checked not in self._range[name]:
+            raise DataIdValueError(f"{name} has no pixel {checked}")
+        return checked
+
+    def required(self, group: DimensionGroup, values: Sequence[object]) -> Values:
+        """Check values given in the order of ``group.required``."""
+        if len(values) != len(group.required):
+            raise DimensionNameError(
+                f"{len(values)} values for {len(group.required)} dimensions",
+                hint=f"needed: {', '.join(group.required)}",
+            )
+        return tuple(self.check_value(name, value) for name, value in zip(group.required, values, strict=True))
+
+    # -- resolving one -----------------------------------------------------------------------------
+
+    def search_values(self, session: Session, group: DimensionGroup, data_id: Mapping[str, object]) -> Given:
+        """Complete a data id for a search: no query if all required dimensions are given."""
+        given = self.interpret(group, data_id)
+        if given.fields or any(name not in given.dimensions for name in group.required):
+            found = self._resolve(session, group, given)
+            return Given({**found.mapping, **given.dimensions}, {})  # type: ignore[dict-item]
+        return given
+
+    def expand(self, session: Session, group: DimensionGroup, data_id: Mapping[str, object]) -> DataCoordinate:
+        """Complete a data id and give it with all implied values; every value must have its record."""
+        return self._resolve(session, group, self.interpret(group, data_id))
+
+    def _resolve(self, session: Session, group: DimensionGroup, given: Given) -> DataCoordinate:
+        if all(name in given.dimensions for name in group.required):
+            return self._verify(session, group, given)
+        fields = tuple(given.fields)
+        missing = [name for name in group.required if name not in given.dimensions]
+        unknown = [name for name in missing if name not in self._schema.elements]
+        if unknown or not (given.fields or given.dimensions):
+            raise DimensionNameError(
+                f"the data id lacks {', '.join(unknown or missing)}", hint=f"needed: {', '.join(group.required)}"
+            )
+        statement = self._database.prepare(
+            ("resolve", group, tuple(sorted(given.dimensions)), fields),
+            lambda: self._build_search(group, given),
+        )
+        values = {f"d_{name}": value for name, value in given.dimensions.items()}
+        values |= {f"f_{element}_{column}": value for (element, column), value in given.fields.items()}
+        rows = session.rows(statement, values)
+        if len(rows) != 1:
+            said = {**given.dimensions, **{f"{a}.{b}": value for (a, b), value in given.fields.items()}}
+            if rows or not given.fields:
+                raise DimensionNameError(
+                    f"the data id {_show(said)} lacks {', '.join(missing)}"
+                    + ("" if not given.fields else ": several records have these values"),
+                    hint=f"needed: {', '.join(group.required)}",
+                )
+            raise DataIdValueError(f"no dimension records have {_show(said)}")
+        count = len(group.required)
+        return DataCoordinate(group.required, rows[0][:count], group.implied, rows[0][count:])
+
+    def _build_search(self, group: DimensionGroup, given: Given) -> sa.Select[Any]:
+        join = RecordJoin(self._schema, group)
+        join.join_records()
+        columns = [join.column(name) for name in group.names]
+        tests = [join.column(name) == self.dimension_parameter(name) for name in given.dimensions]
+        tests += [join.element(a).c[b] == self._field_parameter(a, b) for a, b in given.fields]
+        return sa.select(*columns).select_from(join.source).where(*tests).limit(2)
+
+    def _verify(self, session: Session, group: DimensionGroup, given: Given) -> DataCoordinate:
+        fields = tuple(given.fields)
+        checked = [name for name in group.required if name in self._schema.elements]
+        statement = self._database.prepare(("verify", group, fields), lambda: self._build_check(group, fields))
+        required = tuple(given.dimensions[name] for name in group.required)
+        row = session.row(statement, {f"d_{name}": given.dimensions[name] for name in group.required})
+        assert row is not None  # noqa: S101 - outer joins to one row
+        self.refuse_missing(checked, row, dict(zip(group.required, required, strict=True)))
+        implied = row[len(checked) : len(checked) + len(group.implied)]
+        known: dict[str, object] = dict(zip(group.implied, implied, strict=True))
+        known.update(zip([f"{a}.{b}" for a, b in fields], row[len(checked) + len(group.implied) :], strict=True))
+        said: dict[str, object] = {name: given.dimensions[name] for name in group.implied if name in given.dimensions}
+        said.update({f"{a}.{b}": value for (a, b), value in given.fields.items()})
+        refuse_contradiction(group, required, known, said)
+        return DataCoordinate(group.required, required, group.implied, implied)
+
+    def refuse_missing(self, names: Sequence[str], row: Sequence[object], values: Mapping[str, object]) -> None:
+        """Raise `DataIdValueError` for the first dimension whose record a row of an outer join lacks."""
+        for name, found in zip(names, row, strict=False):
+            if found is None:
+                key = {part: values[part] for part in self._schema.element_key(name)}
+                raise DataIdValueError(
+                    f"there is no {name} record for {_show(key)}",
+                    hint="insert its dimension record first, or check the value",
+                    dimension=name,
+                )
+
+    def _build_check(self, group: DimensionGroup, fields: Sequence[tuple[str, str]]) -> sa.Select[Any]:
+        nothing = sa.select(sa.literal(1).label("one")).subquery("one_row")
+        parameters = {name: self.dimension_parameter(name) for name in group.required}
+        join = RecordJoin(self._schema, group, nothing, parameters, must_exist=False)
+        found = [join.element(name).c[name] for name in group.required if name in self._schema.elements]
+        found += [join.column(name) for name in group.implied]
+        found += [join.element(a).c[b] for a, b in fields]
+        return sa.select(*(found or [sa.literal(1)])).select_from(join.source)
+
+    def dimension_parameter(self, name: str) -> sa.BindParameter[Any]:
+        """Parameter ``d_<name>`` for a dimension's value."""
+        return parameter(f"d_{name}", column_type(self._universe[name].keys[0]))
+
+    def _field_parameter(self, element: str, name: str) -> sa.BindParameter[Any]:
+        return parameter(f"f_{element}_{name}", column_type(self._column(element, name)))
+
+    # -- many at once ------------------------------------------------------------------------------
+
+    def staged(self, known: KnownType) -> sa.Table:
+        """Temporary table for values of a type's required dimensions."""
+        return self._schema.staged_data_ids(known.group_id, known.group)
+
+    def stage(self, session: Session, known: KnownType, rows: Sequence[Sequence[Any]]) -> sa.Table:
+        """Write values of required dimensions into the temporary table; ``position`` is their index."""
+        table = self.staged(known)
+        session.create_temporary(table)
+        session.run_many(self._database.prepare_insert(table), [(position, *row) for position, row in enumerate(rows)])
+        return table
+
+    def check_staged(self, session: Session, known: KnownType, names: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Check that staged values have records; give the values of implied dimensions in their order.
+
+        With ``names``, only the values of these dimensions.
+        """
+        statement = self._database.prepare(("missing", self.staged(known)), lambda: self._build_missing(known))
+        row = session.row(statement)
+        if row is not None:
+            count = len(known.group.required)
+            checked = [name for name in known.group.required if name in self._schema.elements]
+            self.refuse_missing(checked, row[count:], dict(zip(known.group.required, row[:count], strict=True)))
+        if not names:
+            return []
+        return session.rows(
+            self._database.prepare(
+                ("implied", self.staged(known), tuple(names)), lambda: self._build_implied(known, names)
+            )
+        )
+
+    def _build_missing(self, known: KnownType) -> sa.Select[Any]:
+        staged, group = self.staged(known), known.group
+        join = RecordJoin(
+            self._schema, group, staged, {name: staged.c[name] for name in group.required}, must_exist=False
+        )
+        found = [join.element(name).c[name] for name in group.required if name in self._schema.elements]
+        values = [staged.c[name] for name in group.required]
+        lacking = sa.or_(sa.false(), *[column.is_(None) for column in found])
+        return sa.select(*(values or [sa.literal(1)]), *found).select_from(join.source).where(lacking).limit(1)
+
+    def _build_implied(self, known: KnownType, names: Sequence[str]) -> sa.Select[Any]:
+        staged, group = self.staged(known), known.group
+        join = RecordJoin(self._schema, group, staged, {name: staged.c[name] for name in group.required})
+        columns = [join.column(name) for name in names]
+        return sa.select(*columns).select_from(join.source).order_by(staged.c.position)
+
+
+def column_of(element: Any, name: str) -> Column | None:
+    """Key or metadata column of an element by name."""
+    return next((column for column in (*element.keys, *element.metadata) if column.name == name), None)
+
+
+def check_column(column: Column, name: str, value: object) -> Any:
+    """Return a value in the type of a column, or raise `DataIdValueError`."""
+    kind = column.type
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind == "int":
+        if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+            return value
+    elif kind == "float":
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, str) and "\0" not in value:
+        length = 2 * column.nbytes if kind == "hash" and column.nbytes else column.length
+        if length is None or len(value) <= length:
+            return value
+        raise DataIdValueError(f"{name} takes text of at most {length} characters, not {value[:80]!r}")
+    raise DataIdValueError(f"{name} takes {KIND_NAMES[kind]}, not {value!r}")
+
+
+KIND_NAMES = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text", "hash": "hex text"}
+
+
+def refuse_contradiction(
+    group: DimensionGroup, required: Values, known: Mapping[str, object], said: Mapping[str, object]
+) -> None:
+    """Raise `InconsistentDataIdError` if something said is not what the records say."""
+    for name, value in said.items():
+        if known[name] != value:
+            raise InconsistentDataIdError(
+                f"the data id {_show(dict(zip(group.required, required, strict=True)))} has {name} {known[name]!r}, "
+                f"not {value!r}"
+            )
+
+
+def _show(values: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{name}: {value!r}" for name, value in values.items()) + "}"
+
+
+def _pixel_range(system: str, level: int) -> range:
+    # HTM numbers carry a leading 1 bit; HEALPix in the nested scheme begins at 0.
+    return range(8 << 2 * level, 16 << 2 * level) if system == "htm" else range(12 << 2 * level)

@@ -1,0 +1,97 @@
+"""Dataset types and the dimension groups that their data ids are of."""
+
+from __future__ import annotations
+
+import json
+
+import sqlalchemy as sa
+
+from pantry.daemon.registry.definitions import DATASET_TYPES, DefinitionsCache, KnownType
+from pantry.daemon.registry.engine import Database, Session, parameter
+from pantry.daemon.registry.schema import Schema
+from pantry.errors import ConflictingDefinitionError, DatasetTypeError
+from pantry.model.datasets import DatasetType
+from pantry.model.storage import storage_class
+
+
+class DatasetTypes:
+    """Writes the definitions of dataset types.
+
+    Parameters
+    ----------
+    database, schema
+        Where they are.
+    definitions : DefinitionsCache
+        Told of every change.
+    """
+
+    def __init__(self, database: Database, schema: Schema, definitions: DefinitionsCache) -> None:
+        self._schema = schema
+        self._definitions = definitions
+        group, kind = schema.group, schema.dataset_type
+        self._find_group = database.compile(
+            sa.select(group.c.id).where(group.c.names == parameter("group_names", sa.Text))
+        )
+        self._add_group = database.compile(sa.insert(group).values(names=parameter("group_names", sa.Text)))
+        self._add_type = database.compile(
+            sa.insert(kind).values(
+                name=parameter("new_name", sa.String),
+                group_id=parameter("new_group", sa.BigInteger),
+                storage_class=parameter("new_class", sa.String),
+                is_calibration=parameter("new_calibration", sa.Boolean),
+            )
+        )
+
+    def complete(self, dataset_type: DatasetType) -> DatasetType:
+        """Check a definition and give it with all dimensions that follow from those given."""
+        if dataset_type.component is not None:
+            raise DatasetTypeError(
+                f"{dataset_type.name!r} names a component, and components are not registered",
+                hint=f"register {dataset_type.parent_name!r}",
+            )
+        storage_class(dataset_type.storage_class)
+        members = set(self._schema.universe.group(dataset_type.dimensions).names)
+        return DatasetType(
+            name=dataset_type.name,
+            dimensions=tuple(name for name in self._schema.universe.elements if name in members),
+            storage_class=dataset_type.storage_class,
+            is_calibration=dataset_type.is_calibration,
+        )
+
+    def register(self, session: Session, dataset_type: DatasetType) -> tuple[KnownType, bool]:
+        """Register a complete definition unless it is known; also say whether it is new."""
+        known = self._definitions.current(session).types.get(dataset_type.name)
+        if known is not None:
+            if known.definition != dataset_type:
+                raise ConflictingDefinitionError(
+                    f"the dataset type {dataset_type.name!r} is already defined differently: "
+                    + _differences(known.definition, dataset_type),
+                    name=dataset_type.name,
+                )
+            return known, False
+        session.run(
+            self._add_type,
+            {
+                "new_name": dataset_type.name,
+                "new_group": self._group_id(session, dataset_type.dimensions),
+                "new_class": dataset_type.storage_class,
+                "new_calibration": dataset_type.is_calibration,
+            },
+        )
+        self._definitions.changed(session, DATASET_TYPES)
+        return self._definitions.current(session).types[dataset_type.name], True
+
+    def _group_id(self, session: Session, dimensions: tuple[str, ...]) -> int:
+        values = {"group_names": json.dumps(dimensions)}
+        row = session.row(self._find_group, values)
+        if row is None:
+            session.run(self._add_group, values)
+            row = session.row(self._find_group, values)
+            assert row is not None  # noqa: S101 - inserted one line above
+            session.create(self._schema.data_ids(row[0], self._schema.universe.group(dimensions)))
+        return int(row[0])
+
+
+def _differences(known: DatasetType, other: DatasetType) -> str:
+    pairs = [(name, getattr(known, name), getattr(other, name)) for name in DatasetType.__struct_fields__]
+    return "; ".join(f"{name} is {was!r}, not {now!r}" for name, was, now in pairs if was != now)

@@ -1,0 +1,234 @@
+"""From the tree of an expression to SQL; values are always bound, never written into the text."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pantry.daemon.registry.engine import Database
+from pantry.daemon.registry.expressions import nodes
+from pantry.daemon.registry.expressions.instants import parse_instant
+from pantry.daemon.registry.expressions.names import Kind, Meaning, Names, UnknownNameError
+from pantry.daemon.registry.expressions.parser import invalid, parse
+from pantry.errors import InvalidQueryError
+
+MAX_ITEMS = 10_000
+"""Values in one IN; SQLite takes 32,766 parameters."""
+
+BindValues = Mapping[str, Any]
+Condition = sa.ColumnElement[bool]
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_SQL_TYPES: dict[Kind, type[sa.types.TypeEngine[Any]]] = {
+    "int": sa.BigInteger,
+    "float": sa.Double,
+    "string": sa.String,
+    "hash": sa.String,
+    "bool": sa.Boolean,
+    "instant": sa.BigInteger,
+}
+_SHOWN: dict[Kind, str] = {
+    "int": "an integer",
+    "float": "a number",
+    "string": "text",
+    "hash": "a hash (hex text)",
+    "bool": "true or false",
+    "instant": "a time",
+}
+_ALIKE = ({"int", "float"}, {"string", "hash"}, {"bool"}, {"instant"})
+
+
+def compile_expression(database: Database, names: Names, text: str, bind: BindValues) -> Condition:
+    """Parse an expression and make it a condition over the columns of a query.
+
+    Parameters
+    ----------
+    database : Database
+        For what differs between dialects.
+    names : Names
+        What names mean.
+    text : str
+        The expression.
+    bind : Mapping
+        Values for ``:name`` and for names that mean nothing else.
+
+    Raises
+    ------
+    InvalidQueryError
+        With the place in the text.
+    """
+    return _Compiler(database, names, text, bind).condition(parse(text))
+
+
+class _Compiler:
+    def __init__(self, database: Database, names: Names, text: str, bind: BindValues) -> None:
+        self._database = database
+        self._names = names
+        self._text = text
+        self._bind = bind
+
+    def _invalid(self, at: int, message: str, hint: str = "") -> InvalidQueryError:
+        return invalid(self._text, at, message, hint)
+
+    def condition(self, node: nodes.Node) -> Condition:
+        """Compile a node that is true or false."""
+        match node:
+            case nodes.And(parts):
+                return sa.and_(*[self.condition(part) for part in parts])
+            case nodes.Or(parts):
+                return sa.or_(*[self.condition(part) for part in parts])
+            case nodes.Not(part):
+                return sa.not_(self.condition(part))
+            case nodes.Comparison(symbol, left, right, at):
+                return self._comparison(symbol, left, right, at)
+            case nodes.Membership():
+                return self._membership(node)
+            case nodes.IsNull(operand, negated):
+                column = self._meaning(operand).column
+                return column.is_not(None) if negated else column.is_(None)
+            case nodes.Glob():
+                return self._glob(node)
+            case nodes.Truth(operand):
+                meaning = self._meaning(operand)
+                if meaning.kind != "bool":
+                    raise self._invalid(node.at, f"{_SHOWN[meaning.kind]} is not a condition", "compare it with something")
+                return meaning.column == sa.true()
+        raise AssertionError(node)
+
+    def _comparison(self, symbol: str, left: nodes.Operand, right: nodes.Operand, at: int) -> Condition:
+        one, other = self._alike(left, right, at)
+        if one.kind == "bool" and symbol not in ("=", "!="):
+            raise self._invalid(at, f"true and false have no order, so {symbol} has no meaning")
+        return _OPERATORS[symbol](one.column, other.column)  # type: ignore[no-any-return]
+
+    def _alike(self, left: nodes.Operand, right: nodes.Operand, at: int) -> tuple[Meaning, Meaning]:
+        one, other = self._meaning(left), self._meaning(right)
+        # A bind value for a time is text, since times do not cross the wire.
+        if one.kind == "instant" and other.kind == "string":
+            other = self._instant(right, other)
+        elif other.kind == "instant" and one.kind == "string":
+            one = self._instant(left, one)
+        if not any({one.kind, other.kind} <= kinds for kinds in _ALIKE):
+            raise self._invalid(at, f"{_SHOWN[one.kind]} cannot be compared with {_SHOWN[other.kind]}")
+        return one, other
+
+    def _instant(self, operand: nodes.Operand, meaning: Meaning) -> Meaning:
+        value = getattr(meaning.column, "value", None)
+        if not isinstance(value, str):
+            return meaning
+        try:
+            return _literal(parse_instant(value), "instant")
+        except ValueError as exc:
+            raise self._invalid(operand.at, str(exc)) from None
+
+    def _glob(self, node: nodes.Glob) -> Condition:
+        operand, pattern = self._meaning(node.operand), self._meaning(node.pattern)
+        if operand.kind not in ("string", "hash"):
+            raise self._invalid(node.operand.at, f"GLOB is for text, and this is {_SHOWN[operand.kind]}")
+        value = getattr(pattern.column, "value", None)
+        if not isinstance(value, str):
+            raise self._invalid(node.pattern.at, "the pattern of GLOB must be 'text'")
+        return self._database.glob(operand.column, value)
+
+    def _membership(self, node: nodes.Membership) -> Condition:
+        operand = self._meaning(node.operand)
+        values: list[Any] = []
+        tests: list[Condition] = []
+        for item in node.items:
+            if isinstance(item, nodes.Range):
+                if operand.kind != "int":
+                    raise self._invalid(item.at, f"a range holds integers, and this is {_SHOWN[operand.kind]}")
+                tests.append(_in_range(operand.column, item))
+                continue
+            if (several := self._several(item)) is not None:
+                values += [self._item(item, operand, _literal_of(value)) for value in several]
+            elif isinstance(item, nodes.Name) and item.text not in self._bind:
+                tests.append(operand.column == self._alike(node.operand, item, item.at)[1].column)
+            else:
+                values.append(self._item(item, operand, self._meaning(item)))
+            if len(values) > MAX_ITEMS:
+                raise self._invalid(item.at, f"more than {MAX_ITEMS} values in one IN")
+        if values or not tests:
+            # Even for an empty list: NULL IN () is false, as SQLAlchemy writes it.
+            tests.append(operand.column.in_([sa.literal(value, _SQL_TYPES[operand.kind]()) for value in values]))
+        found = sa.or_(*tests)
+        return sa.not_(found) if node.negated else found
+
+    def _several(self, item: nodes.Operand) -> tuple[Any, ...] | None:
+        if isinstance(item, (nodes.Bind, nodes.Name)):
+            value = self._bind.get(item.text)
+            if isinstance(value, (tuple, list)):
+                return tuple(value)
+        return None
+
+    def _item(self, item: nodes.Operand, operand: Meaning, value: Meaning) -> Any:
+        if operand.kind == "instant" and value.kind == "string":
+            value = self._instant(item, value)
+        if not any({operand.kind, value.kind} <= kinds for kinds in _ALIKE):
+            raise self._invalid(item.at, f"{_SHOWN[value.kind]} cannot be among values that are {_SHOWN[operand.kind]}")
+        plain = getattr(value.column, "value", value.column)
+        if operand.kind == "int" and isinstance(plain, float):
+            # Never equal unless it is whole; PostgreSQL would round.
+            return int(plain) if plain.is_integer() and abs(plain) < 2**63 else None
+        return plain
+
+    # -- operands ----------------------------------------------------------------------------------
+
+    def _meaning(self, operand: nodes.Operand) -> Meaning:
+        match operand:
+            case nodes.Constant(value):
+                return _literal_of(value)
+            case nodes.Instant(ns):
+                return _literal(ns, "instant")
+            case nodes.Bind(text, at):
+                if text not in self._bind:
+                    raise self._invalid(at, f"no value is given for :{text}", f"given: {', '.join(self._bind) or 'none'}")
+                return self._bound(text, at)
+            case nodes.Name(text, at):
+                if text in self._bind:
+                    return self._bound(text, at)
+                try:
+                    return self._names.resolve(text)
+                except UnknownNameError as exc:
+                    raise self._invalid(at, str(exc), exc.hint) from None
+        raise AssertionError(operand)
+
+    def _bound(self, text: str, at: int) -> Meaning:
+        value = self._bind[text]
+        if isinstance(value, (tuple, list)):
+            raise self._invalid(at, f"{text} is a list of values", "lists are for IN")
+        if not isinstance(value, (int, float, str)) or (type(value) is int and not -(2**63) <= value < 2**63):
+            raise self._invalid(at, f"{text} has a value that cannot be compared: {value!r}")
+        return _literal_of(value)
+
+
+def _literal(value: Any, kind: Kind) -> Meaning:
+    return Meaning(sa.literal(value, _SQL_TYPES[kind]()), kind)
+
+
+def _literal_of(value: bool | int | float | str) -> Meaning:
+    if isinstance(value, bool):
+        # TRUE has a spelling in each dialect, and no parameter.
+        return Meaning(sa.true() if value else sa.false(), "bool")
+    if isinstance(value, str):
+        return _literal(value, "string")
+    return _literal(value, "int" if isinstance(value, int) else "float")
+
+
+def _in_range(column: sa.ColumnElement[Any], item: nodes.Range) -> Condition:
+    inside = sa.and_(column >= sa.literal(item.first, sa.BigInteger()), column <= sa.literal(item.last, sa.BigInteger()))
+    if item.step == 1:
+        return inside
+    # Beyond `first`, so that both dialects' remainders agree and nothing overflows for sane numbers.
+    offset = column - sa.literal(item.first, sa.BigInteger())
+    return sa.and_(inside, offset % sa.literal(item.step, sa.BigInteger()) == sa.literal(0, sa.BigInteger()))

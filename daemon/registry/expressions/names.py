@@ -1,0 +1,126 @@
+"""What the names in an expression mean in one query."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from pantry.daemon.registry.data_ids import column_of
+from pantry.daemon.registry.joins import RecordJoin
+from pantry.model.dimensions import DimensionElement
+
+Kind = Literal["int", "float", "string", "bool", "hash", "instant"]
+_ENDS = {"begin": "timespan_begin", "end": "timespan_end"}
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """A column of the query and what kind of values it has."""
+
+    column: sa.ColumnElement[Any]
+    kind: Kind
+
+
+class UnknownNameError(Exception):
+    """A name means nothing here; ``hint`` says what there is."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Names:
+    """Gives names their columns, joining the record tables that have them.
+
+    Parameters
+    ----------
+    join : RecordJoin
+        The query's.
+    """
+
+    def __init__(self, join: RecordJoin) -> None:
+        self._join = join
+        universe, schema = join.schema.universe, join.schema
+        members = set(join.group.names)
+        self._elements: dict[str, DimensionElement] = {
+            name: element
+            for name, element in universe.elements.items()
+            if name in members or (not element.is_dimension and set(schema.element_key(name)) <= set(join.group.required))
+        }
+
+    def resolve(self, text: str) -> Meaning:
+        """Return what a name means, or raise `UnknownNameError`."""
+        first, *rest = text.split(".")
+        if not rest:
+            return self._bare(text)
+        if first == "timespan" and len(rest) == 1:
+            return self._end(self._only("timespan", [e for e in self._elements.values() if e.temporal]), rest[0], text)
+        if first not in self._elements:
+            raise self._unknown(text)
+        element = self._elements[first]
+        if len(rest) == 2:
+            if rest[0] != "timespan" or not element.temporal:
+                raise self._unknown(text)
+            return self._end(element, rest[1], text)
+        return self._column(element, rest[0], text)
+
+    def _bare(self, text: str) -> Meaning:
+        if text in self._join.group.names:
+            return Meaning(self._join.column(text), self._join.schema.universe[text].keys[0].type)
+        having = [element for element in self._elements.values() if column_of(element, text) is not None]
+        if not having:
+            raise self._unknown(text)
+        return self._column(self._only(text, having), text, text)
+
+    def _column(self, element: DimensionElement, name: str, text: str) -> Meaning:
+        if name in element.implies:
+            table = self._join.element(element.name)
+            return Meaning(table.c[name], self._join.schema.universe[name].keys[0].type)
+        column = column_of(element, name)
+        if column is None:
+            raise self._unknown(text)
+        if element.is_dimension and name == element.keys[0].name:
+            return Meaning(self._join.column(element.name), column.type)
+        return Meaning(self._join.element(element.name).c[name], column.type)
+
+    def _end(self, element: DimensionElement, which: str, text: str) -> Meaning:
+        if which not in _ENDS:
+            raise self._unknown(text)
+        return Meaning(self._join.element(element.name).c[_ENDS[which]], "instant")
+
+    def _only(self, name: str, having: list[DimensionElement]) -> DimensionElement:
+        if not having:
+            raise self._unknown(name)
+        # What identifies the data is meant before what follows from it; an observation before the rest.
+        required = [element for element in having if element.name in self._join.group.required] or having
+        found = [element for element in required if element.temporal] or required
+        if len(found) > 1:
+            choices = ", ".join(f"{element.name}.{name}" for element in found)
+            raise UnknownNameError(f"{name!r} is ambiguous", f"write one of {choices}")
+        return found[0]
+
+    def known(self) -> list[str]:
+        """All names that can be written."""
+        names = list(self._join.group.names)
+        for element in self._elements.values():
+            if element.name in self._join.schema.elements:
+                names += [f"{element.name}.{column.name}" for column in (*element.keys, *element.metadata)]
+            if element.temporal:
+                names += [f"{element.name}.timespan.begin", f"{element.name}.timespan.end"]
+        return names
+
+    def _unknown(self, text: str) -> UnknownNameError:
+        known = self.known()
+        bare = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        close = get_close_matches(text, [*known, *bare], n=4)
+        close = list(dict.fromkeys(bare.get(name, name) if name not in known else name for name in close))
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        else:
+            hint = f"dimensions here: {', '.join(self._join.group.names)}; columns are written element.column"
+        elsewhere = text.split(".")[0] in self._join.schema.universe.elements and text.split(".")[0] not in self._elements
+        return UnknownNameError(
+            f"{text!r} is not among the dimensions of this query" if elsewhere else f"unknown name {text!r}", hint
+        )

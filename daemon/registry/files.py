@@ -1,0 +1,78 @@
+"""The stored file of a dataset, between the registry's columns and `StoredFile`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from pantry.daemon.registry.definitions import KnownType
+from pantry.errors import InvalidRequestError
+from pantry.model import naming
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import StoredFile
+
+FILE_COLUMNS = ("size_bytes", "hash", "formatter", "path", "ingest_ns")
+"""Columns of the table ``dataset`` that describe the file."""
+
+
+def file_columns(table: sa.Table) -> list[sa.Column[Any]]:
+    """Columns that `make_file` takes."""
+    return [table.c[name] for name in FILE_COLUMNS]
+
+
+def make_file(row: Sequence[Any]) -> StoredFile:
+    """Make a description from the values of `FILE_COLUMNS`."""
+    size_bytes, digest, formatter, path, ingest_ns = row
+    return StoredFile(path=path, size_bytes=size_bytes, hash=digest.hex(), formatter=formatter, ingest_ns=ingest_ns)
+
+
+def file_values(file: StoredFile) -> tuple[Any, ...]:
+    """Values of `FILE_COLUMNS` for a description."""
+    try:
+        digest = bytes.fromhex(file.hash)
+    except ValueError:
+        digest = b""
+    if len(digest) != 16:
+        raise InvalidRequestError(f"{file.path!r}: a file's hash has 32 hex digits, not {file.hash[:80]!r}")
+    return file.size_bytes, digest, file.formatter, file.path, file.ingest_ns
+
+
+def in_path_order(known: KnownType, required: Sequence[DataIdValue]) -> tuple[DataIdValue, ...]:
+    """Put values of the required dimensions in the order of directories."""
+    by_name = dict(zip(known.group.required, required, strict=True))
+    return tuple(by_name[name] for name in known.path_order)
+
+
+def path_of(known: KnownType, run: str, required: Sequence[DataIdValue], extension: str) -> str:
+    """Path of a new dataset's file."""
+    return naming.dataset_path(run, known.definition.name, in_path_order(known, required), extension)
+
+
+def shown_name(known: KnownType, required: Sequence[DataIdValue], stored_path: str) -> str:
+    """Name of a dataset's file in the mount, a stage directory and an export."""
+    return naming.file_name(
+        known.definition.name, in_path_order(known, required), suffix_of(known, required, stored_path)
+    )
+
+
+def suffix_of(known: KnownType, required: Sequence[DataIdValue], stored_path: str) -> str:
+    """Suffix of a stored file: exactly the one that its path was made with, if Pantry made the path.
+
+    `naming.extension_of` alone cannot tell a suffix from a value with a dot in it (``r.MP9601``).
+    """
+    made = path_of(known, "", required, "")
+    _, found, suffix = stored_path.rpartition(made)
+    if found and (not suffix or suffix.startswith(".")) and "/" not in suffix:
+        return suffix
+    return naming.extension_of(stored_path)
+
+
+def uuid_bytes(value: UUID | bytes) -> bytes:
+    """Give the 16 bytes of a dataset id."""
+    raw = value.bytes if isinstance(value, UUID) else value
+    if len(raw) != 16:
+        raise InvalidRequestError(f"a dataset id has 16 bytes, not {len(raw)}")
+    return raw

@@ -1,0 +1,120 @@
+"""Joins with the records of dimensions, made as the columns of a query need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pantry.daemon.registry.schema import Schema
+from pantry.errors import InvalidQueryError
+from pantry.model.dimensions import DimensionGroup
+
+ColumnLike = sa.ColumnElement[Any]
+
+
+class RecordJoin:
+    """A FROM clause that grows by the record tables whose columns are asked for.
+
+    Parameters
+    ----------
+    schema : Schema
+        The tables.
+    group : DimensionGroup
+        Dimensions of the query.
+    source : FromClause or None
+        What to begin with; None for the records alone (see `join_records`).
+    columns : Mapping
+        Columns of ``source``, or parameters, that give the values of dimensions.
+    must_exist : bool
+        Whether a row without its record is left out; foreign keys see to it that there is none where
+        ``columns`` come from tables.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        group: DimensionGroup,
+        source: sa.FromClause | None = None,
+        columns: Mapping[str, ColumnLike] | None = None,
+        *,
+        must_exist: bool = True,
+    ) -> None:
+        self.schema = schema
+        self.group = group
+        self._source = source
+        self._columns: dict[str, ColumnLike] = dict(columns or {})
+        self._tables: dict[str, sa.Table] = {}
+        # Values that may be NULL: implied ones, and what follows from them.
+        self._optional: set[str] = set()
+        self._must_exist = must_exist
+
+    @property
+    def source(self) -> sa.FromClause:
+        """The FROM clause so far."""
+        assert self._source is not None  # noqa: S101 - join_records comes before any use
+        return self._source
+
+    def join_records(self) -> None:
+        """Join the records of all required dimensions, and the elements that relate them."""
+        universe = self.schema.universe
+        _refuse_unrelated(self)
+        # From the most dependent on: its record proves that those it requires exist.
+        for name in reversed(self.group.required):
+            if name not in self._columns:
+                self.element(name)
+        for element in universe.elements.values():
+            if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.required):
+                self.element(element.name)
+
+    def column(self, dimension: str) -> ColumnLike:
+        """Column with the values of a dimension of the group; joins what gives them."""
+        if dimension not in self._columns:
+            universe = self.schema.universe
+            giver = next(name for name in self.group.names if dimension in universe[name].implies and name != dimension)
+            self.element(giver)
+        return self._columns[dimension]
+
+    def element(self, name: str) -> sa.Table:
+        """Record table of an element whose dimensions are in the group, joined."""
+        if name in self._tables:
+            return self._tables[name]
+        table = self.schema.elements[name]
+        key = self.schema.element_key(name)
+        # With nothing to join to, the table itself gives the values of its key.
+        fixed = {dimension: self.column(dimension) for dimension in key if self._can_give(dimension)}
+        self._tables[name] = table
+        optional = bool(self._optional.intersection(key))
+        if self._source is None:
+            self._source = table
+        else:
+            on = [table.c[dimension] == column for dimension, column in fixed.items()]
+            self._source = self._source.join(
+                table, sa.and_(*on) if on else sa.true(), isouter=optional or not self._must_exist
+            )
+        for dimension in key:
+            self._columns.setdefault(dimension, table.c[dimension])
+        for dimension in self.schema.universe[name].implies:
+            if dimension in self.group.names:
+                self._columns.setdefault(dimension, table.c[dimension])
+                if dimension not in self.group.required:
+                    self._optional.add(dimension)
+        return table
+
+    def _can_give(self, dimension: str) -> bool:
+        return dimension in self._columns or dimension in self.group.implied
+
+
+def _refuse_unrelated(join: RecordJoin) -> None:
+    """Refuse a product of regions: only a spatial join could relate them."""
+    universe = join.schema.universe
+    families = universe.config.get("topology", {}).get("spatial") or {}
+    touched = {family for family, members in families.items() if set(members) & set(join.group.required)}
+    skypix = [name for name in join.group.required if name not in join.schema.elements]
+    if len(touched) > 1 or skypix:
+        raise InvalidQueryError(
+            f"the dimensions {', '.join(join.group.required)} are related only by their regions on the sky, "
+            "and spatial joins are not available",
+            hint="ask for one family of regions, or name a dataset type that has them all",
+        )

@@ -1,0 +1,248 @@
+"""The tables of a registry (docs/decisions/0010-registry-schema.md).
+
+Fixed tables, one table of records per dimension element, and one table of data ids per dimension
+group. Columns of dimensions are called as the dimension, in every table, so that joins need no map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, DimensionUniverse
+
+# An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TYPES: dict[str, type[sa.types.TypeEngine[object]]] = {
+    "int": sa.BigInteger,
+    "float": sa.Double,
+    "bool": sa.Boolean,
+}
+
+
+def column_type(column: Column) -> sa.types.TypeEngine[object]:
+    """SQL type of a key or metadata column; hashes are hex text."""
+    if column.type == "string":
+        return sa.String(column.length)
+    if column.type == "hash":
+        return sa.String(2 * column.nbytes if column.nbytes else None)
+    return _TYPES[column.type]()
+
+
+class Schema:
+    """The tables for one universe of dimensions.
+
+    Attributes
+    ----------
+    fixed : list of Table
+        Tables to make when a registry is created, each after those it refers to.
+    elements : dict of str to Table
+        Tables of dimension records by element; none for sky pixels, whose values need no record.
+    staged_ids : Table
+        Temporary table of dataset ids.
+
+    Parameters
+    ----------
+    universe : DimensionUniverse
+        The repository's dimensions.
+    """
+
+    def __init__(self, universe: DimensionUniverse) -> None:
+        self.universe = universe
+        self.metadata = sa.MetaData()
+        self._make_definitions()
+        self._make_datasets()
+        self.fixed = list(self.metadata.sorted_tables)
+        skypix = {f"{system}{level}" for system, level in _skypix_levels(universe)}
+        self.elements: dict[str, sa.Table] = {}
+        for element in universe.elements.values():
+            if element.name not in skypix:
+                self.elements[element.name] = self._make_element(element)
+        self.fixed += self.elements.values()
+        self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
+        self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
+        self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
+
+    def _make_definitions(self) -> None:
+        self.attribute = sa.Table(
+            "repository_attributes",
+            self.metadata,
+            sa.Column("key", sa.String(64), primary_key=True),
+            sa.Column("value", sa.Text, nullable=False),
+        )
+        # A random token per topic, changed with every change of a definition: what a process has in
+        # memory is true as long as its tokens are those in the database.
+        self.revision = sa.Table(
+            "revision",
+            self.metadata,
+            sa.Column("topic", sa.String(32), primary_key=True),
+            sa.Column("token", sa.BigInteger, nullable=False),
+        )
+        self.collection = sa.Table(
+            "collection",
+            self.metadata,
+            sa.Column("id", _Id, primary_key=True),
+            sa.Column("name", sa.String(255), nullable=False, unique=True),
+            sa.Column("type", sa.String(16), nullable=False),
+            sa.Column("doc", sa.Text, nullable=False),
+        )
+        self.chain = sa.Table(
+            "collection_chain",
+            self.metadata,
+            sa.Column("parent_id", _Id, sa.ForeignKey("collection.id"), primary_key=True),
+            sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("child_id", _Id, sa.ForeignKey("collection.id"), nullable=False),
+        )
+        # Not "dimension_group": that is the table of the dimension called group.
+        self.group = sa.Table(
+            "data_id_group",
+            self.metadata,
+            sa.Column("id", _Id, primary_key=True),
+            sa.Column("names", sa.Text, nullable=False, unique=True),
+        )
+        self.dataset_type = sa.Table(
+            "dataset_type",
+            self.metadata,
+            sa.Column("id", _Id, primary_key=True),
+            sa.Column("name", sa.String(128), nullable=False, unique=True),
+            sa.Column("group_id", _Id, sa.ForeignKey("data_id_group.id"), nullable=False),
+            sa.Column("storage_class", sa.String(64), nullable=False),
+            sa.Column("is_calibration", sa.Boolean, nullable=False),
+        )
+
+    def _make_datasets(self) -> None:
+        self.dataset = sa.Table(
+            "dataset",
+            self.metadata,
+            sa.Column("id", _Id, primary_key=True, autoincrement=False),
+            sa.Column("uuid", sa.LargeBinary(16), nullable=False, unique=True),
+            sa.Column("dataset_type_id", _Id, sa.ForeignKey("dataset_type.id"), nullable=False),
+            sa.Column("run_id", _Id, sa.ForeignKey("collection.id"), nullable=False),
+            sa.Column("data_id_id", _Id, nullable=False),
+            sa.Column("size_bytes", sa.BigInteger, nullable=False),
+            sa.Column("hash", sa.LargeBinary(16), nullable=False),
+            sa.Column("formatter", sa.String(64), nullable=False),
+            sa.Column("path", sa.Text, nullable=False),
+            sa.Column("ingest_ns", sa.BigInteger, nullable=False),
+        )
+        # RUN and TAGGED alike; that a RUN holds one dataset per type and data id is its primary key.
+        self.membership = sa.Table(
+            "membership",
+            self.metadata,
+            sa.Column("collection_id", _Id, sa.ForeignKey("collection.id"), primary_key=True, autoincrement=False),
+            sa.Column("dataset_type_id", _Id, primary_key=True, autoincrement=False),
+            sa.Column("data_id_id", _Id, primary_key=True, autoincrement=False),
+            sa.Column("dataset_id", _Id, sa.ForeignKey("dataset.id"), nullable=False, index=True),
+            sqlite_with_rowid=False,
+        )
+        self.calibration = sa.Table(
+            "calibration",
+            self.metadata,
+            sa.Column("id", _Id, primary_key=True),
+            sa.Column("collection_id", _Id, sa.ForeignKey("collection.id"), nullable=False),
+            sa.Column("dataset_type_id", _Id, nullable=False),
+            sa.Column("data_id_id", _Id, nullable=False),
+            sa.Column("dataset_id", _Id, sa.ForeignKey("dataset.id"), nullable=False, index=True),
+            sa.Column("begin_ns", sa.BigInteger, nullable=False),
+            sa.Column("end_ns", sa.BigInteger, nullable=False),
+            sa.Index("calibration_validity", "collection_id", "dataset_type_id", "data_id_id", "begin_ns"),
+        )
+        # Which types a collection may hold; rows are only ever added, so it may name too many.
+        self.summary = sa.Table(
+            "collection_summary",
+            self.metadata,
+            sa.Column("collection_id", _Id, sa.ForeignKey("collection.id"), primary_key=True, autoincrement=False),
+            sa.Column("dataset_type_id", _Id, sa.ForeignKey("dataset_type.id"), primary_key=True, autoincrement=False),
+        )
+
+    # -- dimension records -------------------------------------------------------------------------
+
+    def dimension_column(self, name: str, *, nullable: bool = False, primary_key: bool = False) -> sa.Column[object]:
+        """Make a column that holds values of a dimension."""
+        kind = column_type(self.universe[name].keys[0])
+        return sa.Column(name, kind, nullable=nullable, primary_key=primary_key, autoincrement=False)
+
+    def _make_element(self, element: DimensionElement) -> sa.Table:
+        required = self.universe.element_group(element.name).required
+        parts: list[sa.schema.SchemaItem] = [self.dimension_column(name, primary_key=True) for name in required]
+        parts += [sa.Column(key.name, column_type(key), nullable=False) for key in element.keys[1:]]
+        parts += [self.dimension_column(name, nullable=True) for name in element.implies]
+        parts += [sa.Column(column.name, column_type(column), nullable=column.nullable) for column in element.metadata]
+        if element.temporal:
+            parts += [sa.Column("timespan_begin", sa.BigInteger), sa.Column("timespan_end", sa.BigInteger)]
+            parts.append(sa.Index(f"{element.name}_timespan", "timespan_begin", "timespan_end"))
+        if element.spatial:
+            parts.append(sa.Column("region", sa.LargeBinary))
+        parents = [name for name in required if name != element.name]
+        parts += [sa.UniqueConstraint(*parents, key.name) for key in element.keys[1:]]
+        for name in (*element.requires, *element.implies):
+            parts.append(self._foreign_key(name))
+        for name in element.implies:
+            parts.append(sa.Index(f"{element.name}_{name}", *self.element_key(name)))
+        return sa.Table(f"dimension_{element.name}", self.metadata, *parts)
+
+    def element_key(self, name: str) -> tuple[str, ...]:
+        """Names of the dimensions that identify a record of an element."""
+        return self.universe.element_group(name).required
+
+    def _foreign_key(self, name: str) -> sa.ForeignKeyConstraint:
+        key = self.element_key(name)
+        return sa.ForeignKeyConstraint(key, [f"dimension_{name}.{column}" for column in key])
+
+    # -- data ids ----------------------------------------------------------------------------------
+
+    def data_ids(self, group_id: int, group: DimensionGroup) -> sa.Table:
+        """Table of the data ids of a dimension group."""
+        # By both: the id of a group whose making was rolled back is given to another one.
+        found = self._data_ids.get((group_id, group))
+        if found is None:
+            # The unique index is in the order of the mount's directories, which it then lists.
+            order = self.universe.path_order(group)
+            below = {other for name in group.required for other in self.universe[name].requires}
+            leaves = [name for name in group.required if name not in below and name in self.elements]
+            # Shared between threads: a table made twice would be an error of its MetaData.
+            found = self._data_ids.setdefault(
+                (group_id, group),
+                sa.Table(
+                    f"data_id_{group_id}",
+                    sa.MetaData(),
+                    sa.Column("id", _Id, primary_key=True),
+                    *[self.dimension_column(name) for name in group.required],
+                    *([sa.UniqueConstraint(*order)] if order else []),
+                    *[self._foreign_key_to(name) for name in leaves],
+                ),
+            )
+        return found
+
+    def _foreign_key_to(self, name: str) -> sa.ForeignKeyConstraint:
+        key = self.element_key(name)
+        return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
+
+    # -- temporary tables --------------------------------------------------------------------------
+
+    def staged_data_ids(self, group_id: int, group: DimensionGroup) -> sa.Table:
+        """Temporary table of values of a group's required dimensions, numbered from 0."""
+        return self.staging((group_id, group), [self.dimension_column(name) for name in group.required])
+
+    def staging(self, key: tuple[int, DimensionGroup] | str, columns: Iterable[sa.Column[Any]]) -> sa.Table:
+        """Temporary table known by ``key``, of rows numbered by their ``position``."""
+        found = self._staged.get(key)
+        if found is None:
+            name = key if isinstance(key, str) else f"data_id_{key[0]}"
+            table = sa.Table(
+                f"staged_{name}",
+                sa.MetaData(),
+                sa.Column("position", _Id, primary_key=True),
+                *columns,
+                prefixes=["TEMPORARY"],
+                postgresql_on_commit="DROP",
+            )
+            found = self._staged.setdefault(key, table)
+        return found
+
+
+def _skypix_levels(universe: DimensionUniverse) -> list[tuple[str, int]]:
+    systems = {name: body for name, body in universe.config.get("skypix", {}).items() if name != "common"}
+    return [(system, level) for system, body in systems.items() for level in range(int(body["max_level"]) + 1)]

@@ -21,6 +21,7 @@ from pantry.daemon.journal import Journal, running_journal
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.server.limits import UserLimits
+from pantry.daemon.server.streaming import StreamPlaces
 from pantry.errors import PermissionDeniedError
 
 
@@ -35,6 +36,7 @@ class Node:
         self.limits = UserLimits(connections=limits.connections_per_user, requests=limits.requests_per_user)
         self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers)
         queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries)
+        self.streams = StreamPlaces(limits.streams_per_user)
         self.repositories = Repositories(config, transfers=self.transfers, queries=queries)
         self.cache = cache
         self.partials = partials

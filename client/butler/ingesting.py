@@ -14,7 +14,7 @@ from pantry.client.butler.batches import uuids
 from pantry.errors import DimensionNameError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType
-from pantry.wire.operations import GetRepository, IngestFiles, IngestItem
+from pantry.wire.operations import IngestFiles, IngestItem
 from pantry.wire.operations.data import Transfer
 
 MAX_ITEMS = 5000
@@ -40,7 +40,7 @@ class Ingesting(RepositoryAccess):
         formatter: str = "",
         skip_existing: bool = False,
         progress: Callable[[int], None] | None = None,
-    ) -> list[UUID]:
+    ) -> list[UUID | None]:
         """Take existing files into the repository (DMS-MWBT-REQ-0008, 0009).
 
         Parameters
@@ -48,8 +48,8 @@ class Ingesting(RepositoryAccess):
         dataset_type : DatasetType or str
             What the files are; registered already.
         files : iterable of (path, data id)
-            The files, in any number. With ``in_place`` they lie in the repository's storage, and a relative
-            path is a key there.
+            The files, in any number. With ``in_place`` they lie in the repository's storage, and the path is
+            absolute or relative to its root.
         run : str, optional
             The RUN collection, made if need be; by default the Butler's own.
         transfer : str
@@ -63,8 +63,8 @@ class Ingesting(RepositoryAccess):
 
         Returns
         -------
-        list of uuid.UUID
-            The dataset ids, in the order of the files.
+        list of uuid.UUID or None
+            The dataset ids, in the order of the files; None for those passed over.
 
         Raises
         ------
@@ -77,12 +77,12 @@ class Ingesting(RepositoryAccess):
             raise InvalidRequestError(f"unknown transfer {transfer!r}", hint=f"one of {', '.join(get_args(Transfer))}")
         run, name = self._run(run), type_name(dataset_type)
         link = self.connection.link()
-        root = self._local_root() if transfer == "in_place" else None
-        remote = transfer == "in_place" and root is None
-        with_descriptors = link.welcome.uid != os.geteuid() and not remote
+        in_place = transfer == "in_place"
+        # The daemon reads nothing that this user could not; in place it reads only the repository's own storage.
+        with_descriptors = link.welcome.uid != os.geteuid() and not in_place
         most = MAX_ITEMS_WITH_DESCRIPTORS if with_descriptors else MAX_ITEMS
-        done: list[UUID] = []
-        for dimensions, items in _batches(files, most, _key_in(root) if transfer == "in_place" else os.path.abspath):
+        done: list[UUID | None] = []
+        for dimensions, items in _batches(files, most, str if in_place else os.path.abspath):
             operation = IngestFiles(
                 repository=self.repository,
                 dataset_type=name,
@@ -94,16 +94,11 @@ class Ingesting(RepositoryAccess):
                 skip_existing=skip_existing,
             )
             with ExitStack() as opened:
-                fds = [_descriptor(opened, os.path.join(root or "/", item.path)) for item in items if with_descriptors]
-                done += uuids(link.call(operation, fds).ids)
+                fds = [_descriptor(opened, item.path) for item in items if with_descriptors]
+                done += (one if one.int else None for one in uuids(link.call(operation, fds).ids))
             if progress is not None:
                 progress(len(done))
         return done
-
-    def _local_root(self) -> str | None:
-        root = self.connection.call(GetRepository(repository=self.repository)).root
-        root = root.removeprefix("file://")
-        return root if root.startswith("/") else None
 
 
 def _batches(
@@ -133,20 +128,6 @@ def _ordered(dimensions: Sequence[str], values: dict[str, DataIdValue], path: ob
             hint="all files of one ingest have the same dimensions",
         )
     return tuple(values[name] for name in dimensions)
-
-
-def _key_in(root: str | None) -> Callable[[str], str]:
-    def key(path: str) -> str:
-        if not os.path.isabs(path):
-            return path
-        if root is not None and os.path.normpath(path).startswith(root.rstrip("/") + "/"):
-            return os.path.relpath(os.path.normpath(path), root)
-        raise InvalidRequestError(
-            f"{path} is not in the repository's storage, so it cannot be ingested in place",
-            hint="use another transfer, such as copy",
-        )
-
-    return key
 
 
 def _descriptor(stack: ExitStack, path: str) -> int:

@@ -50,8 +50,10 @@ def query_options(command: F) -> F:
     for option in (
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many."),
         click.option("--order-by", multiple=True, metavar="NAMES", help="Order; '-' in front for descending."),
-        click.option("-d", "--data-id", multiple=True, metavar="NAME=VALUE", help="A dimension's value; may be repeated."),
-        click.option("-w", "--where", default="", metavar="EXPRESSION", help="As in \"exposure.exposure_time > 30\"."),
+        click.option(
+            "-d", "--data-id", multiple=True, metavar="NAME=VALUE", help="Dimension's value; may be repeated."
+        ),
+        click.option("-w", "--where", default="", metavar="EXPRESSION", help='As in "exposure.exposure_time > 30".'),
     ):
         command = option(command)
     return command

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pantry.client.cli.lazy import Command
+
 if TYPE_CHECKING:
     from pantry.client.connection import Connection
 
@@ -14,13 +16,12 @@ _TIMEOUT_S = 0.5
 """Who presses Tab waits no longer, in seconds."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 
-    \b
-    Example, for bash:
+    For example, for bash:
       echo 'eval "$(pantry completion bash)"' >> ~/.bashrc
     """
     from click.shell_completion import get_completion_class

@@ -1,16 +1,41 @@
-"""A group of commands of which only the one that is asked for is imported."""
+"""What our commands have beyond click's: examples in their help, and import when they run."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
 import click
 
+_EXAMPLE = re.compile(r"^(?=(For example|Begin with).*:$)", re.MULTILINE)
 
-class LazyGroup(click.Group):
-    """Knows names and short helps of its commands, so that ``--help`` imports none.
+
+def _with_examples(help_text: str | None) -> str | None:
+    """Mark the paragraphs of examples, which click must not fill."""
+    return help_text and _EXAMPLE.sub("\b\n", inspect.cleandoc(help_text))
+
+
+class Command(click.Command):
+    """A command whose docstring may end with "For example:" and lines to be left as they are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "help": _with_examples(kwargs.get("help"))})
+
+
+class CommandGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "help": _with_examples(kwargs.get("help"))})
+
+
+class LazyGroup(CommandGroup):
+    """A group that knows names and short helps of its commands, so that ``--help`` imports none.
 
     Parameters
     ----------

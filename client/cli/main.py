@@ -88,7 +88,6 @@ def cli(ctx: click.Context, socket: str | None, verbose: bool) -> None:
     "raw") and what they are about (their data id, such as exposure=12 detector=3), never by their
     path. Pantry's daemon reads them from wherever they are stored and keeps them at hand.
 
-    \b
     Begin with:
       pantry repo create demo ~/demo           make a repository
       pantry ingest-raws demo ~/raws/*.fits    take exposures into it

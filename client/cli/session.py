@@ -21,9 +21,7 @@ def daemon(ctx: click.Context, *, start: bool = True) -> Connection:
     return ctx.with_resource(connect(ctx.obj, start=start))
 
 
-def butler(
-    ctx: click.Context, repository: str, collections: Iterable[str] = (), *, run: str | None = None
-) -> Butler:
+def butler(ctx: click.Context, repository: str, collections: Iterable[str] = (), *, run: str | None = None) -> Butler:
     """Return a Butler of a repository; closed when the command ends."""
     from pantry.client.butler import Butler
 

@@ -47,6 +47,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         Threads that talk to storage services.
     queries_per_user, queries : int
         Threads that talk to registries.
+    streams_per_user : int
+        Query results under way; a result that nobody reads holds a registry's connection.
     put_bytes : int
         Longest file that one put may write.
     """
@@ -57,6 +59,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     transfers: int = 32
     queries_per_user: int = 8
     queries: int = 16
+    streams_per_user: int = 16
     put_bytes: int = 1024 * GIB
 
 

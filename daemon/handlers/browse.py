@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from pantry.daemon.handlers.streaming import stream
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
+from pantry.daemon.server.streaming import stream
 from pantry.wire.operations import ListTree
 
 
@@ -17,6 +17,6 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def list_tree(context: RequestContext, asked: ListTree) -> None:
         found = await repositories.readable(asked.repository, context.caller)
-        await stream(context, repositories.queries, partial(found.registry.list_tree, asked))
+        await stream(context, node.streams, repositories.queries, partial(found.registry.list_tree, asked))
 
     dispatcher.register(ListTree, list_tree)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from pantry.daemon.handlers.streaming import stream
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
+from pantry.daemon.server.streaming import stream
 from pantry.wire.operations import (
     Associate,
     CountDone,
@@ -62,15 +62,17 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable(asked.repository, context.caller)
-        await stream(context, repositories.queries, partial(found.registry.query_datasets, asked))
+        await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
 
     async def query_data_ids(context: RequestContext, asked: QueryDataIds) -> None:
         found = await repositories.readable(asked.repository, context.caller)
-        await stream(context, repositories.queries, partial(found.registry.query_data_ids, asked))
+        await stream(context, node.streams, repositories.queries, partial(found.registry.query_data_ids, asked))
 
     async def query_records(context: RequestContext, asked: QueryDimensionRecords) -> None:
         found = await repositories.readable(asked.repository, context.caller)
-        await stream(context, repositories.queries, partial(found.registry.query_dimension_records, asked))
+        await stream(
+            context, node.streams, repositories.queries, partial(found.registry.query_dimension_records, asked)
+        )
 
     dispatcher.register(RegisterDatasetType, register_type)
     dispatcher.register(ListDatasetTypes, list_types)

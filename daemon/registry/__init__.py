@@ -24,8 +24,10 @@ from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Defin
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.queries import Queries
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
+from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
 from pantry.errors import ConfigError, ConflictError, RepositoryNotFoundError
 from pantry.model.collections import CollectionInfo, CollectionType
@@ -92,6 +94,8 @@ class Registry:
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
         self._lookup = Lookup(database, schema, self._data_ids)
+        self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
+        self._tree = Tree(database, schema, self._definitions, self._data_ids)
         self._writer = Writer(database)
 
     @classmethod
@@ -145,7 +149,7 @@ class Registry:
             version = int(attributes["version"])
             if version > DATA_MODEL_VERSION:
                 raise ConfigError(
-                    f"the repository's data model is version {version}, and this Pantry knows up to {DATA_MODEL_VERSION}",
+                    f"the repository has data model version {version}; this Pantry knows up to {DATA_MODEL_VERSION}",
                     hint="update Pantry on this node",
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
@@ -186,7 +190,7 @@ class Registry:
         return known.definition, new
 
     def list_dataset_types(self, patterns: Sequence[str] = ()) -> list[DatasetType]:
-        """Dataset types whose names match any of the globs, all if there are none, in order of name."""
+        """List dataset types whose names match any of the globs, all if there are none, in order of name."""
         with self._database.reading() as session:
             known = self._definitions.current(session).match_types(patterns or ["*"])
         return sorted((one.definition for one in known), key=lambda definition: definition.name)
@@ -377,6 +381,37 @@ class Registry:
         with self._database.reading() as session:
             return self._lookup.get(session, self._definitions.current(session), id)
 
+    def query_datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
+        """Find datasets, in batches of at most 5,000 of one type each.
+
+        Nothing is checked or read before the first batch is asked for. From then on the iterator holds a
+        read transaction, until it ends or is closed. ``order_by`` and ``limit`` work on each dataset type
+        in turn; types that only a glob matches and that have not the dimensions asked for are passed over.
+
+        Raises
+        ------
+        MissingDatasetTypeError, MissingCollectionError
+            If something is named, without a glob, that does not exist.
+        InvalidQueryError
+            For a mistake in ``where`` or ``order_by``, with its place.
+        """
+        return self._queries.datasets(query)
+
+    def query_data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
+        """Find data ids over the dimension records, with implied values; holds a transaction as `query_datasets`."""
+        return self._queries.data_ids(query)
+
+    def query_dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
+        """Find records of one element; holds a transaction as `query_datasets`."""
+        return self._queries.dimension_records(query)
+
+    def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
+        """List one directory of the mounted view; holds a transaction as `query_datasets`.
+
+        Directories are in the order of their values. A directory that cannot exist has no entries.
+        """
+        return self._tree.entries(query)
+
 
 def _call(work: Callable[..., T], args: tuple[Any, ...], options: dict[str, Any], session: Session) -> T:
     return work(session, *args, **options)
@@ -387,4 +422,4 @@ def _attributes(database: Database) -> dict[str, str]:
         if not database.has_table(session, "repository_attributes"):
             raise RepositoryNotFoundError("there is no registry here", hint=database.shown_url)
         table = sa.table("repository_attributes", sa.column("key"), sa.column("value"))
-        return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))  # type: ignore[arg-type]
+        return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))

@@ -104,7 +104,7 @@ def _reachable(definitions: Definitions, collection: Collection) -> set[int]:
 
 
 def query_collections(definitions: Definitions, query: QueryCollections) -> list[CollectionInfo]:
-    """Collections that a query asks for: by name, or in search order if chains are flattened."""
+    """Give the collections that a query asks for: by name, or in search order if chains are flattened."""
     if query.patterns:
         found = definitions.match_collections(query.patterns)
     else:

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pantry.daemon.registry.definitions import KnownType
-from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
+from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema, column_type
 from pantry.errors import DataIdValueError, DimensionNameError, InconsistentDataIdError

@@ -106,11 +106,11 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
             ) from None
 
     def match_types(self, patterns: Sequence[str]) -> list[KnownType]:
-        """Dataset types by names or globs, each once; names must exist."""
+        """Give dataset types by names or globs, each once; names must exist."""
         return _match(patterns, self.types, self.dataset_type)
 
     def match_collections(self, patterns: Sequence[str]) -> list[Collection]:
-        """Collections by names or globs, each once, in the order of the patterns; names must exist."""
+        """Give collections by names or globs, each once, in the order of the patterns; names must exist."""
         return _match(patterns, self.collections, self.collection)
 
     def flatten(self, collections: Iterable[Collection]) -> list[Collection]:
@@ -189,10 +189,10 @@ class DefinitionsCache:
     def current(self, session: Session) -> Definitions:
         """Return the definitions as the session's transaction sees them."""
         # Replaced as a whole, in one assignment: another thread sees the old one or the new one.
-        tokens = dict(session.rows(self._tokens))
+        tokens: dict[str, int] = dict(session.rows(self._tokens))  # type: ignore[arg-type]
         newest = self._newest
         if newest is None or newest.tokens != tokens:
-            newest = self._newest = self._load(session, newest, tokens)  # type: ignore[arg-type]
+            newest = self._newest = self._load(session, newest, tokens)
         return newest
 
     def changed(self, session: Session, topic: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -108,12 +109,11 @@ class DimensionRecords:
                 self._insert_bands(session)
             self._refuse_dangling(session, name)
             # A band record says nothing but its name, and may be there through a filter already.
-            if not skip_existing and len(self._schema.elements[name].c) > len(self._schema.element_key(name)):
+            if not skip_existing and name != "band":
                 self._refuse_existing(session, name, members)
+            statement = self._database.prepare(("insert records", name), functools.partial(self._copy, name))
             try:
-                count += session.run(
-                    self._database.prepare(("insert records", name), lambda name=name: self._copy(name))
-                )  # type: ignore[misc]
+                count += session.run(statement)
             except ConstraintError as exc:
                 raise ConflictError(
                     f"a {name} record has the same {self._alternate_keys(name)} as another one", element=name
@@ -158,7 +158,7 @@ class DimensionRecords:
             )
             if row is not None:
                 raise DataIdValueError(
-                    f"there is no {other} record for {_show(dict(zip(key, row, strict=True)))}, which a {name} record needs",
+                    f"there is no {other} record for {_show(dict(zip(key, row, strict=True)))}, needed by a {name} record",
                     hint=f"insert the {other} record first or in the same call",
                     dimension=other,
                 )

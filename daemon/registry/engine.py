@@ -171,6 +171,8 @@ class Database:
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ConfigError("an SQLite registry needs a file", hint="sqlite:////path/to/registry.sqlite3")
+            # Files, not a server: no stalled stream may keep others from a connection of their own.
+            options["max_overflow"] = -1
             options["connect_args"] = {
                 "isolation_level": None,  # transactions are begun by us, so that savepoints work
                 "check_same_thread": False,  # an iterator may be continued by another worker thread

@@ -51,23 +51,27 @@ def path_of(known: KnownType, run: str, required: Sequence[DataIdValue], extensi
     return naming.dataset_path(run, known.definition.name, in_path_order(known, required), extension)
 
 
-def shown_name(known: KnownType, required: Sequence[DataIdValue], stored_path: str) -> str:
-    """Name of a dataset's file in the mount, a stage directory and an export."""
-    return naming.file_name(
-        known.definition.name, in_path_order(known, required), suffix_of(known, required, stored_path)
-    )
+def shown_name(known: KnownType, ordered: Sequence[DataIdValue], stored_path: str) -> str:
+    """Name of a dataset's file in the mount, a stage directory and an export.
 
-
-def suffix_of(known: KnownType, required: Sequence[DataIdValue], stored_path: str) -> str:
-    """Suffix of a stored file: exactly the one that its path was made with, if Pantry made the path.
-
-    `naming.extension_of` alone cannot tell a suffix from a value with a dot in it (``r.MP9601``).
+    Parameters
+    ----------
+    known : KnownType
+        Its type.
+    ordered : sequence of int or str
+        Values of its required dimensions, in the order of directories.
+    stored_path : str
+        Where its file is stored.
     """
-    made = path_of(known, "", required, "")
-    _, found, suffix = stored_path.rpartition(made)
-    if found and (not suffix or suffix.startswith(".")) and "/" not in suffix:
-        return suffix
-    return naming.extension_of(stored_path)
+    parts = [naming.quote_value(value) for value in ordered]
+    stem = "_".join([known.definition.name, *parts])
+    # `naming.extension_of` alone cannot tell a suffix from a value with a dot in it ("r.MP9601"), so
+    # the suffix is what follows the stem if Pantry made the path.
+    tail = "/".join(["", known.definition.name, *parts[:-1], stem])
+    _, made, suffix = stored_path.rpartition(tail)
+    if not made or (suffix and suffix[0] != ".") or "/" in suffix:
+        suffix = naming.extension_of(stored_path)
+    return stem + suffix
 
 
 def uuid_bytes(value: UUID | bytes) -> bytes:

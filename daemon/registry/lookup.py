@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
-from pantry.daemon.registry.files import file_columns, make_file, shown_name
+from pantry.daemon.registry.files import file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictError, InvalidRequestError
@@ -195,7 +195,7 @@ def _found(definitions: Definitions, known: KnownType, row: tuple[Any, ...]) -> 
         data_id=DataCoordinate(group.required, required, group.implied, row[first + len(group.required) :]),
         run=definitions.collections_by_id[row[2]].name,
     )
-    return FoundDataset(ref, file, shown_name(known, required, file.path))
+    return FoundDataset(ref, file, shown_name(known, in_path_order(known, required), file.path))
 
 
 def _padded(count: int) -> int:

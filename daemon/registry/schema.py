@@ -15,15 +15,15 @@ from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, Di
 
 # An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_TYPES: dict[str, type[sa.types.TypeEngine[object]]] = {
+_TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "int": sa.BigInteger,
     "float": sa.Double,
     "bool": sa.Boolean,
 }
 
 
-def column_type(column: Column) -> sa.types.TypeEngine[object]:
-    """SQL type of a key or metadata column; hashes are hex text."""
+def column_type(column: Column) -> sa.types.TypeEngine[Any]:
+    """Give the SQL type of a key or metadata column; hashes are hex text."""
     if column.type == "string":
         return sa.String(column.length)
     if column.type == "hash":
@@ -159,7 +159,7 @@ class Schema:
 
     # -- dimension records -------------------------------------------------------------------------
 
-    def dimension_column(self, name: str, *, nullable: bool = False, primary_key: bool = False) -> sa.Column[object]:
+    def dimension_column(self, name: str, *, nullable: bool = False, primary_key: bool = False) -> sa.Column[Any]:
         """Make a column that holds values of a dimension."""
         kind = column_type(self.universe[name].keys[0])
         return sa.Column(name, kind, nullable=nullable, primary_key=primary_key, autoincrement=False)

@@ -132,8 +132,9 @@ class Tagging:
             values,
         )
         if overlapping is not None:
+            kind = definitions.types_by_id[overlapping[0]].definition
             raise ConflictError(
-                f"{name!r} already has a {definitions.types_by_id[overlapping[0]].definition.name} valid in part of this time",
+                f"{name!r} already has a {kind.name} valid in part of this time",
                 hint="decertify that time first",
             )
         self._collections.summarize(session, collection, {row[1] for row in found})
@@ -221,7 +222,7 @@ class Tagging:
             there = {row[3] for row in rows}
             lost = next(id_ for position, id_ in enumerate(raw) if position not in there)
             raise DatasetNotFoundError(f"there is no dataset with the id {UUID(bytes=lost)}")
-        return [row[:3] for row in rows]  # type: ignore[misc]
+        return [row[:3] for row in rows]
 
 
 def _overlaps(valid: sa.Table) -> list[sa.ColumnElement[bool]]:

@@ -102,7 +102,7 @@ class Connection:
                 nursery.cancel_scope.cancel()
         except* ProtocolError as group:
             log.info("uid %d broke the protocol: %s", self._peer.uid, group.exceptions[0])
-        except* OSError as group:
+        except* (OSError, trio.ClosedResourceError) as group:
             log.debug("connection of uid %d lost: %s", self._peer.uid, group.exceptions[0])
         finally:
             parser.close()

@@ -20,6 +20,7 @@ from pantry.wire.envelope import encode
 from pantry.wire.framing import encode_frame
 
 BACKLOG = 512
+REFUSAL_TIMEOUT_S = 2.0
 log = logging.getLogger(__name__)
 
 
@@ -107,8 +108,11 @@ class Listener:
                 with limits.connection(peer.uid):
                     await make(sock, peer).serve()
             except (PermissionDeniedError, LimitExceededError) as exc:
-                # A new connection has room in its buffer for one small frame.
-                await sock.send(encode_frame(encode(to_failure(0, exc))))
+                # A new connection has room in its buffer for one small frame. What the peer has sent is
+                # taken first: closing a socket with unread data would reset it, and the answer be lost.
+                with trio.move_on_after(REFUSAL_TIMEOUT_S):
+                    await sock.recv(65536)
+                    await sock.send(encode_frame(encode(to_failure(0, exc))))
             except Exception:
                 log.exception("a connection of uid %d ended by a defect", peer.uid)
 

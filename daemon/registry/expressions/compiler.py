@@ -101,7 +101,9 @@ class _Compiler:
             case nodes.Truth(operand):
                 meaning = self._meaning(operand)
                 if meaning.kind != "bool":
-                    raise self._invalid(node.at, f"{_SHOWN[meaning.kind]} is not a condition", "compare it with something")
+                    raise self._invalid(
+                        node.at, f"{_SHOWN[meaning.kind]} is not a condition", "compare it with something"
+                    )
                 return meaning.column == sa.true()
         raise AssertionError(node)
 
@@ -150,12 +152,17 @@ class _Compiler:
                     raise self._invalid(item.at, f"a range holds integers, and this is {_SHOWN[operand.kind]}")
                 tests.append(_in_range(operand.column, item))
                 continue
-            if (several := self._several(item)) is not None:
-                values += [self._item(item, operand, _literal_of(value)) for value in several]
-            elif isinstance(item, nodes.Name) and item.text not in self._bind:
+            if isinstance(item, nodes.Name) and item.text not in self._bind:
                 tests.append(operand.column == self._alike(node.operand, item, item.at)[1].column)
-            else:
-                values.append(self._item(item, operand, self._meaning(item)))
+                continue
+            several = self._several(item)
+            given = [self._meaning(item)] if several is None else [_literal_of(value) for value in several]
+            for value in (self._item(item, operand, one) for one in given):
+                if operand.kind == "int" and isinstance(value, float):
+                    # Not into the list: PostgreSQL would round it.
+                    tests.append(operand.column == sa.literal(value, sa.Double()))
+                else:
+                    values.append(value)
             if len(values) > MAX_ITEMS:
                 raise self._invalid(item.at, f"more than {MAX_ITEMS} values in one IN")
         if values or not tests:
@@ -176,11 +183,8 @@ class _Compiler:
             value = self._instant(item, value)
         if not any({operand.kind, value.kind} <= kinds for kinds in _ALIKE):
             raise self._invalid(item.at, f"{_SHOWN[value.kind]} cannot be among values that are {_SHOWN[operand.kind]}")
-        plain = getattr(value.column, "value", value.column)
-        if operand.kind == "int" and isinstance(plain, float):
-            # Never equal unless it is whole; PostgreSQL would round.
-            return int(plain) if plain.is_integer() and abs(plain) < 2**63 else None
-        return plain
+        # The two truth values have no parameter.
+        return value.column.value if isinstance(value.column, sa.BindParameter) else value.column is sa.true()
 
     # -- operands ----------------------------------------------------------------------------------
 
@@ -192,7 +196,9 @@ class _Compiler:
                 return _literal(ns, "instant")
             case nodes.Bind(text, at):
                 if text not in self._bind:
-                    raise self._invalid(at, f"no value is given for :{text}", f"given: {', '.join(self._bind) or 'none'}")
+                    raise self._invalid(
+                        at, f"no value is given for :{text}", f"given: {', '.join(self._bind) or 'none'}"
+                    )
                 return self._bound(text, at)
             case nodes.Name(text, at):
                 if text in self._bind:
@@ -226,7 +232,9 @@ def _literal_of(value: bool | int | float | str) -> Meaning:
 
 
 def _in_range(column: sa.ColumnElement[Any], item: nodes.Range) -> Condition:
-    inside = sa.and_(column >= sa.literal(item.first, sa.BigInteger()), column <= sa.literal(item.last, sa.BigInteger()))
+    inside = sa.and_(
+        column >= sa.literal(item.first, sa.BigInteger()), column <= sa.literal(item.last, sa.BigInteger())
+    )
     if item.step == 1:
         return inside
     # Beyond `first`, so that both dialects' remainders agree and nothing overflows for sane numbers.

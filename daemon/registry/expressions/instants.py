@@ -6,9 +6,7 @@ import datetime
 import re
 from decimal import Decimal
 
-_ISO = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d{1,9})?)?)?(?:/tai)?\Z", re.IGNORECASE
-)
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d{1,9})?)?)?(?:/tai)?\Z", re.IGNORECASE)
 _MJD = re.compile(r"(?:mjd/)?(\d{1,6}(?:\.\d{1,15})?)(?:/tai)?\Z", re.IGNORECASE)
 _DAY_NS = 86_400_000_000_000
 _EPOCH_MJD = 40587

@@ -47,7 +47,8 @@ class Names:
         self._elements: dict[str, DimensionElement] = {
             name: element
             for name, element in universe.elements.items()
-            if name in members or (not element.is_dimension and set(schema.element_key(name)) <= set(join.group.required))
+            if name in members
+            or (not element.is_dimension and set(schema.element_key(name)) <= set(join.group.required))
         }
 
     def resolve(self, text: str) -> Meaning:
@@ -120,7 +121,9 @@ class Names:
             hint = f"did you mean {' or '.join(close)}?"
         else:
             hint = f"dimensions here: {', '.join(self._join.group.names)}; columns are written element.column"
-        elsewhere = text.split(".")[0] in self._join.schema.universe.elements and text.split(".")[0] not in self._elements
+        elsewhere = (
+            text.split(".")[0] in self._join.schema.universe.elements and text.split(".")[0] not in self._elements
+        )
         return UnknownNameError(
             f"{text!r} is not among the dimensions of this query" if elsewhere else f"unknown name {text!r}", hint
         )

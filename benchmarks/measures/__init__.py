@@ -1,0 +1,14 @@
+"""The measurements by subject, and the one list of all of them, in the order of the report."""
+
+from __future__ import annotations
+
+from benchmarks.measures import metadata, mounted, objects, starting, writers
+from benchmarks.rows import Measurement
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    *starting.MEASUREMENTS,
+    *metadata.MEASUREMENTS,
+    *writers.MEASUREMENTS,
+    *objects.MEASUREMENTS,
+    *mounted.MEASUREMENTS,
+)

@@ -1,0 +1,156 @@
+"""``pantry get``, ``put`` and ``stage``: datasets and files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import BinaryIO
+
+import click
+
+from pantry.client.cli.arguments import (
+    collections_option,
+    comma_separated,
+    dataset_type_argument,
+    parse_data_id,
+    query_options,
+    repository_argument,
+    run_option,
+)
+from pantry.client.cli.completion import dataset_type_names
+from pantry.client.cli.lazy import Command
+from pantry.client.cli.output import json_option, note, plain, print_json
+from pantry.client.cli.session import butler
+from pantry.errors import ConflictError, FormatterError
+
+_data_id_argument = click.argument("data_id", metavar="[NAME=VALUE]...", nargs=-1)
+
+
+@click.command(cls=Command)
+@repository_argument
+@dataset_type_argument
+@_data_id_argument
+@collections_option
+@click.option("-o", "--output", metavar="FILE", help="Write the dataset's file here; '-' for standard output.")
+@click.option("--force", is_flag=True, help="Let --output replace a file.")
+@click.pass_context
+def get(
+    ctx: click.Context,
+    repository: str,
+    dataset_type: str,
+    data_id: tuple[str, ...],
+    collections: tuple[str, ...],
+    output: str | None,
+    force: bool,
+) -> None:
+    """Print a dataset as JSON, or write its file as it is stored.
+
+    For example:
+      pantry get demo raw exposure=12 detector=3 -c LSSTCam/raw/all -o raw.fits
+      pantry get demo raw.metadata exposure=12 detector=3 -c LSSTCam/raw/all
+    """
+    source = butler(ctx, repository, collections)
+    values = parse_data_id(data_id)
+    if output is None:
+        print_json(_as_json(source.get(dataset_type, values), dataset_type))
+        return
+    with source.open(dataset_type, values, partial=output == "-") as file:
+        if output == "-":
+            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
+            sys.stdout.buffer.flush()
+            return
+        _write(file, output, force)
+
+
+def _as_json(obj: object, dataset_type: str) -> object:
+    if isinstance(obj, dict | list | tuple | str | int | float | None):
+        return plain(obj)
+    raise FormatterError(
+        f"{dataset_type} is a {type(obj).__name__}, which cannot be printed as JSON",
+        hint="give -o FILE to write its file, or ask for a component, such as raw.metadata",
+    )
+
+
+def _write(file: BinaryIO, output: str, force: bool) -> None:
+    from pantry.client.staging import copy_content, replaced_atomically
+
+    if os.path.lexists(output) and not force:
+        raise ConflictError(f"{output} exists already", hint="give --force to replace it, or another name")
+    with replaced_atomically(os.path.abspath(output)) as fd:
+        copy_content(file.fileno(), fd)
+
+
+@click.command(cls=Command)
+@repository_argument
+@dataset_type_argument
+@click.argument("file", type=click.File("rb"))
+@_data_id_argument
+@run_option
+@json_option
+@click.pass_context
+def put(
+    ctx: click.Context,
+    repository: str,
+    dataset_type: str,
+    file: BinaryIO,
+    data_id: tuple[str, ...],
+    run: str,
+    as_json: bool,
+) -> None:
+    """Store FILE, which is in the dataset type's format already, as a new dataset; '-' for standard input.
+
+    For example:
+      pantry put demo camera_config camera.json instrument=LSSTCam --run u/ann/configs
+    """
+    ref = butler(ctx, repository, run=run).put_file(file, dataset_type, parse_data_id(data_id))
+    if as_json:
+        print_json(ref)
+    else:
+        click.echo(ref.id)
+
+
+@click.command(cls=Command)
+@repository_argument
+@click.argument("destination", type=click.Path(file_okay=False))
+@click.argument("dataset_types", metavar="DATASET_TYPE...", nargs=-1, required=True, shell_complete=dataset_type_names)
+@collections_option
+@query_options
+@json_option
+@click.pass_context
+def stage(
+    ctx: click.Context,
+    repository: str,
+    destination: str,
+    dataset_types: tuple[str, ...],
+    collections: tuple[str, ...],
+    data_id: tuple[str, ...],
+    where: str,
+    order_by: tuple[str, ...],
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Copy the files of the datasets that a query finds to DESTINATION, by their names in the mount.
+
+    Files that are there already are left alone, so it can be repeated after an interruption.
+
+    For example:
+      pantry stage demo /scratch/raws raw -c LSSTCam/raw/all -d exposure=12
+    """
+    from pantry.client.staging import stage as stage_files
+
+    source = butler(ctx, repository, collections)
+    refs = source.query_datasets(
+        dataset_types,
+        data_id=parse_data_id(data_id),
+        where=where,
+        order_by=comma_separated(order_by),
+        limit=limit,
+    )
+    paths = stage_files(source, refs, destination)
+    if as_json:
+        print_json([str(path) for path in paths])
+    else:
+        for path in paths:
+            click.echo(path)
+        note(f"{len(paths)} files in {destination}")

@@ -1,0 +1,126 @@
+"""``pantry repo``: create, list, info."""
+
+from __future__ import annotations
+
+import os
+from typing import IO
+
+import click
+
+from pantry.client.cli.arguments import repository_argument
+from pantry.client.cli.lazy import CommandGroup
+from pantry.client.cli.output import json_option, print_fields, print_json, print_table
+from pantry.client.cli.session import daemon
+from pantry.model.repository import RepositoryInfo
+from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
+
+
+@click.group(cls=CommandGroup)
+def repo() -> None:
+    """Create, list and describe repositories.
+
+    For example:
+      pantry repo list
+    """
+
+
+@repo.command()
+@click.argument("name")
+@click.argument("root")
+@click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
+@click.option("--dimensions", type=click.File(), metavar="FILE", help="Dimension universe in Gen3's YAML form.")
+@click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
+@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@json_option
+@click.pass_context
+def create(
+    ctx: click.Context,
+    name: str,
+    root: str,
+    registry: str,
+    dimensions: IO[str] | None,
+    storage_option: tuple[str, ...],
+    reader: tuple[str, ...],
+    writer: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a repository called NAME, with its files in ROOT.
+
+    ROOT is a directory or s3://bucket/prefix, and must not hold a repository yet.
+
+    For example:
+      pantry repo create demo ~/demo --reader '*'
+    """
+    options: dict[str, str | int | bool] = {}
+    for pair in storage_option:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--storage-option {pair!r}: write it as name=value")
+        options[key] = _option_value(value)
+    made = daemon(ctx).call(
+        CreateRepository(
+            name=name,
+            # The daemon has a working directory of its own.
+            root=root if "://" in root else os.path.abspath(os.path.expanduser(root)),
+            registry=registry,
+            dimensions=dimensions.read() if dimensions else "",
+            storage_options=options,
+            readers=reader,
+            writers=writer,
+        )
+    )
+    _show(made, as_json)
+
+
+def _option_value(text: str) -> str | int | bool:
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+@repo.command("list")
+@json_option
+@click.pass_context
+def list_repositories(ctx: click.Context, as_json: bool) -> None:
+    """List the repositories that you may read.
+
+    For example:
+      pantry repo list
+    """
+    found = daemon(ctx).call(ListRepositories()).repositories
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ("name", "root", "you may"), ((one.name, one.root, "write" if one.writable else "read") for one in found)
+        )
+
+
+@repo.command()
+@repository_argument
+@json_option
+@click.pass_context
+def info(ctx: click.Context, repository: str, as_json: bool) -> None:
+    """Describe one repository.
+
+    For example:
+      pantry repo info demo
+    """
+    _show(daemon(ctx).call(GetRepository(repository=repository)), as_json)
+
+
+def _show(found: RepositoryInfo, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        {
+            "name": found.name,
+            "root": found.root,
+            "registry": found.registry,
+            "uuid": found.uuid,
+            "data model": found.version,
+            "you may": "write" if found.writable else "read",
+        }
+    )

@@ -104,6 +104,7 @@ def test_simulated_raws_verify_through_the_mount(
     from pantry.client.simulation import simulate_observing_night
 
     night = short_dir / "night"
+    night.mkdir()
     raws = list(simulate_observing_night(night, 2, [93, 94], amplifier_shape=(64, 128)))
     daemon = make_daemon(storage_config)
     pantry(daemon.socket, "repo", "create", "sim", s3_root)

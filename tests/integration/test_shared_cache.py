@@ -169,7 +169,10 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
         assert read_as(USERS[0], mount.directory / "shared/.by-id" / str(ref.id) / name) == content
     for private in ("objects", "incoming", "index.sqlite3"):
         assert read_as(STRANGER, daemon.cache / private) is None
-    for command in (["get", "shared", "blob", "instrument=TestCam", "exposure=1", "detector=0"], ["stage", "shared"]):
+    for command in (
+        ["get", "shared", "blob", "instrument=TestCam", "exposure=1", "detector=0"],
+        ["stage", "shared", "/tmp/nobody", "blob"],
+    ):
         done = run_as(
             STRANGER, RUN_COMMAND, *command, "--collections", "u/one", environment={"PANTRY_SOCKET": daemon.socket}
         )

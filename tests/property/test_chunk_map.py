@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pantry.daemon.cache.chunks import SMALLEST_CHUNK_BYTES, ChunkMap, chunk_size
 
 

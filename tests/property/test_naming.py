@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pantry.model.naming import dataset_path, directory_parts, extension_of, file_name, quote_value, unquote_value
 
 VALUES = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))

@@ -101,7 +101,6 @@ def test_descriptors_that_no_frame_takes_are_refused_and_closed() -> None:
     assert open_descriptors() == before
 
 
-@pytest.mark.xfail(strict=True, reason="FrameParser.feed drops the frames it has when surplus descriptors raise")
 def test_frames_before_surplus_descriptors_do_not_leak_theirs() -> None:
     before = open_descriptors()
     parser = FrameParser(max_frame_fds=4)
@@ -243,6 +242,5 @@ def test_every_result_has_a_decoder(kind: type[ops.Operation[Any]]) -> None:
         decoder.decode(b"\xc1")
 
 
-@pytest.mark.xfail(strict=True, reason="StreamOperation has a tag by default, so it can be asked for on the wire")
 def test_only_requests_can_be_requested() -> None:
     assert ops.StreamOperation not in concrete_operations()

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.docs import cli_page
+from tests.docs.tables import DOCS, ROOT, code, rows
+
 from pantry.client.formatters import BUILTIN_FORMATTERS
 from pantry.errors import BY_CODE
 from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire import envelope, framing, operations
 from pantry.wire.operations.base import StreamOperation, concrete_operations
-from tests.docs import cli_page
-from tests.docs.tables import DOCS, ROOT, code, rows
 
 REFERENCE = DOCS / "reference"
 
@@ -75,9 +76,7 @@ def test_every_storage_class_is_documented() -> None:
         tuple(code(cell) for cell in row)
         for row in rows((REFERENCE / "storage-classes.md").read_text(), header="storage class")
     ]
-    assert documented == [
-        (one.name, one.python_type, one.formatter, one.extension) for one in STORAGE_CLASSES.values()
-    ]
+    assert documented == [(one.name, one.python_type, one.formatter, one.extension) for one in STORAGE_CLASSES.values()]
 
 
 def test_every_formatter_is_documented_with_what_it_reads() -> None:
@@ -89,7 +88,10 @@ def test_every_formatter_is_documented_with_what_it_reads() -> None:
     source = ReadSource(name="x", size_bytes=0, path="/dev/null")
     for row in page:
         formatter = formatter_by_name(code(row[0]))
-        for asked, cell in (({"component": "no", "parameters": {}}, 2), ({"component": None, "parameters": {"no": 1}}, 1)):
+        for asked, cell in (
+            ({"component": "no", "parameters": {}}, 2),
+            ({"component": None, "parameters": {"no": 1}}, 1),
+        ):
             with pytest.raises(FormatterError) as caught:
                 formatter.read(source, **asked)
             known = caught.value.hint.partition(": ")[2]

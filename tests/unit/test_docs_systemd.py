@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.tables import ROOT
+
 from pantry.daemon.config import DaemonConfig, default_config_file
 from pantry.wire.paths import SYSTEM_SOCKET
-from tests.docs.tables import ROOT
 
 SYSTEMD = ROOT / "systemd"
 PANTRYD = Path(sys.executable).with_name("pantryd")

@@ -67,6 +67,8 @@ class FrameParser:
                 _close_all(frame.fds)
             raise
         if len(self._fds) > self._max_frame_fds:
+            for frame in frames:
+                _close_all(frame.fds)
             raise ProtocolError(f"{len(self._fds)} descriptors came without a frame that takes them")
         return frames
 

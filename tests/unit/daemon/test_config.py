@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.config.loading import load_yaml
 from pantry.errors import ConfigError

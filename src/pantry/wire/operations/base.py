@@ -23,14 +23,14 @@ class StreamOperation(Operation[R_co], frozen=True, kw_only=True, omit_defaults=
 
 
 def concrete_operations() -> tuple[type[Operation[Any]], ...]:
-    """Return every operation class that has a tag, sorted by tag."""
+    """Return every operation class that can be asked for, sorted by tag."""
     found: dict[str, type[Operation[Any]]] = {}
     todo: list[type[Operation[Any]]] = [Operation]
     while todo:
         for child in todo.pop().__subclasses__():
             todo.append(child)
-            if (tag := child.__struct_config__.tag) is not None:
-                found[str(tag)] = child
+            if "result_type" in child.__dict__:
+                found[str(child.__struct_config__.tag)] = child
     return tuple(found[tag] for tag in sorted(found))
 
 

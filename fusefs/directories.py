@@ -15,7 +15,7 @@ class DirectoryReader:
     """One open directory.
 
     Positions count entries from the start of the listing. Reading goes forwards; who seeks backwards, beyond
-    the page before the current one, causes a new listing.
+    the page before the current one, causes a new listing, and so does who goes on after `park`.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ class DirectoryReader:
         self._kept: list[list[Entry]] = []
         self._start = 0
         self._at_end = False
+        self._used_at = 0.0
         self._lock = trio.Lock()
 
     async def entries_from(self, position: int) -> list[Entry]:
@@ -37,15 +38,13 @@ class DirectoryReader:
         An error ends the listing, so that it is never taken for complete: the next call begins it anew.
         """
         async with self._lock:
+            self._used_at = trio.current_time()
             try:
-                if self._pages is None or position < self._start or position == 0:
-                    await self._restart()
+                if position == 0 or position < self._start:
+                    await self._drop()
                 while True:
-                    start = self._start
-                    for page in self._kept:
-                        if position < start + len(page):
-                            return page[position - start :]
-                        start += len(page)
+                    if entries := self._kept_from(position):
+                        return entries
                     if self._at_end:
                         return []
                     await self._advance()
@@ -53,12 +52,28 @@ class DirectoryReader:
                 await self._drop()
                 raise
 
+    async def park(self, idle_s: float) -> None:
+        """Stop the listing if nobody read for so long: it holds a transaction and a place in the daemon."""
+        if not self._lock.locked() and trio.current_time() - self._used_at > idle_s:
+            await self._stop()
+
     async def close(self) -> None:
         """End the listing."""
         await self._drop()
 
+    def _kept_from(self, position: int) -> list[Entry]:
+        start = self._start
+        for page in self._kept:
+            if position < start + len(page):
+                return page[position - start :]
+            start += len(page)
+        return []
+
     async def _advance(self) -> None:
-        assert self._pages is not None  # noqa: S101 - `entries_from` restarted it
+        if self._pages is None:
+            # From the beginning again, past what was read already.
+            self._kept, self._start = [], 0
+            self._pages = self._list_again()
         try:
             page = await anext(self._pages)
         except StopAsyncIteration:
@@ -68,13 +83,12 @@ class DirectoryReader:
             self._start += len(self._kept.pop(0))
         self._kept.append(page)
 
-    async def _restart(self) -> None:
-        await self._drop()
-        self._pages = self._list_again()
-
     async def _drop(self) -> None:
-        pages, self._pages = self._pages, None
         self._kept, self._start, self._at_end = [], 0, False
+        await self._stop()
+
+    async def _stop(self) -> None:
+        pages, self._pages = self._pages, None
         if pages is not None:
             with trio.CancelScope(shield=True):
                 await pages.aclose()

@@ -116,6 +116,7 @@ def run_mount(config: MountConfig) -> None:
         async with link.running(), files.running(), trio.open_nursery() as nursery:
             await nursery.start(_end_on_signal, nursery.cancel_scope)
             nursery.start_soon(_announce, config, path)
+            nursery.start_soon(operations.park_idle_directories)
             await pyfuse3.main(min_tasks=8, max_tasks=_MOST_TASKS)
             nursery.cancel_scope.cancel()
 

@@ -28,6 +28,7 @@ from pantry.fusefs.tree import FOR_EVER_S, File, Node, Root, Tree
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_DIRECTORY_IDLE_S = 3.0
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 
 
@@ -177,6 +178,13 @@ class PantryOperations(ReadOnlyOperations):
             if not pyfuse3.readdir_reply(token, FileNameT(entry.name.encode()), attributes, position):
                 break
             self._inodes.count(number, entry.node)
+
+    async def park_idle_directories(self) -> None:
+        """Let go of listings that nobody goes on with, for as long as the mount lasts."""
+        while True:
+            await trio.sleep(_DIRECTORY_IDLE_S)
+            for reader in list(self._open_directories.values()):
+                await reader.park(_DIRECTORY_IDLE_S)
 
     @_answers
     async def releasedir(self, fh: FileHandleT) -> None:

@@ -9,27 +9,25 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any, TypeVar
 from uuid import UUID
 
-import sqlalchemy as sa
-import yaml
-
+from pantry.daemon.registry.attributes import default_universe, read_attributes
 from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
-from pantry.daemon.registry.datasets import Datasets, NewDataset, PreparedIngest, PreparedPut
+from pantry.daemon.registry.datasets import Datasets, NewDataset
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.queries import Queries
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
-from pantry.errors import ConfigError, ConflictError, RepositoryNotFoundError
+from pantry.errors import ConfigError, ConflictError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
@@ -53,13 +51,6 @@ from pantry.wire.operations.repositories import QueryCollections
 __all__ = ["NewDataset", "PreparedIngest", "PreparedPut", "Registry", "default_universe"]
 
 T = TypeVar("T")
-
-
-def default_universe() -> dict[str, Any]:
-    """Return the configuration of the default universe of dimensions."""
-    text = resources.files(__package__).joinpath("dimensions.yaml").read_text(encoding="utf-8")
-    config: dict[str, Any] = yaml.safe_load(text)
-    return config
 
 
 class Registry:
@@ -92,6 +83,7 @@ class Registry:
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
+        self._preparation = Preparation(database, schema, self._data_ids)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
         self._lookup = Lookup(database, schema, self._data_ids)
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
@@ -145,7 +137,7 @@ class Registry:
         """
         database = Database(url)
         try:
-            attributes = _attributes(database)
+            attributes = read_attributes(database)
             version = int(attributes["version"])
             if version > DATA_MODEL_VERSION:
                 raise ConfigError(
@@ -260,7 +252,7 @@ class Registry:
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            return self._datasets.prepare_put(session, definitions, dataset_type, run, data_id, extension)
+            return self._preparation.put(session, definitions, dataset_type, run, data_id, extension)
 
     def prepare_ingest(
         self,
@@ -285,7 +277,7 @@ class Registry:
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            return self._datasets.prepare_ingest(session, definitions, dataset_type, run, dimensions, rows, extensions)
+            return self._preparation.ingest(session, definitions, dataset_type, run, dimensions, rows, extensions)
 
     def insert_datasets(self, run: str, dataset_type: str, new: Sequence[NewDataset]) -> None:
         """Insert datasets into a RUN collection, which is made if it is absent; all or none.
@@ -415,11 +407,3 @@ class Registry:
 
 def _call(work: Callable[..., T], args: tuple[Any, ...], options: dict[str, Any], session: Session) -> T:
     return work(session, *args, **options)
-
-
-def _attributes(database: Database) -> dict[str, str]:
-    with database.reading() as session:
-        if not database.has_table(session, "repository_attributes"):
-            raise RepositoryNotFoundError("there is no registry here", hint=database.shown_url)
-        table = sa.table("repository_attributes", sa.column("key"), sa.column("value"))
-        return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))

@@ -105,10 +105,7 @@ def _reachable(definitions: Definitions, collection: Collection) -> set[int]:
 
 def query_collections(definitions: Definitions, query: QueryCollections) -> list[CollectionInfo]:
     """Give the collections that a query asks for: by name, or in search order if chains are flattened."""
-    if query.patterns:
-        found = definitions.match_collections(query.patterns)
-    else:
-        found = list(definitions.collections.values())
+    found = definitions.match_collections(query.patterns or ["*"])
     if query.flatten_chains:
         found = definitions.flatten(found)
     else:

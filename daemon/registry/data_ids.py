@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.definitions import KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
-from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.joins import ColumnLike, RecordJoin
 from pantry.daemon.registry.schema import Schema, column_type
 from pantry.errors import DataIdValueError, DimensionNameError, InconsistentDataIdError
 from pantry.model.data_id import DataCoordinate, DataIdValue
@@ -163,7 +163,7 @@ class DataIds:
             ("resolve", group, tuple(sorted(given.dimensions)), fields),
             lambda: self._build_search(group, given),
         )
-        values = {f"d_{name}": value for name, value in given.dimensions.items()}
+        values: dict[str, object] = {f"d_{name}": value for name, value in given.dimensions.items()}
         values |= {f"f_{element}_{column}": value for (element, column), value in given.fields.items()}
         rows = session.rows(statement, values)
         if len(rows) != 1:
@@ -217,7 +217,9 @@ class DataIds:
         nothing = sa.select(sa.literal(1).label("one")).subquery("one_row")
         parameters = {name: self.dimension_parameter(name) for name in group.required}
         join = RecordJoin(self._schema, group, nothing, parameters, must_exist=False)
-        found = [join.element(name).c[name] for name in group.required if name in self._schema.elements]
+        found: list[ColumnLike] = [
+            join.element(name).c[name] for name in group.required if name in self._schema.elements
+        ]
         found += [join.column(name) for name in group.implied]
         found += [join.element(a).c[b] for a, b in fields]
         return sa.select(*(found or [sa.literal(1)])).select_from(join.source)
@@ -267,7 +269,7 @@ class DataIds:
             self._schema, group, staged, {name: staged.c[name] for name in group.required}, must_exist=False
         )
         found = [join.element(name).c[name] for name in group.required if name in self._schema.elements]
-        values = [staged.c[name] for name in group.required]
+        values: list[ColumnLike] = [staged.c[name] for name in group.required]
         lacking = sa.or_(sa.false(), *[column.is_(None) for column in found])
         return sa.select(*(values or [sa.literal(1)]), *found).select_from(join.source).where(lacking).limit(1)
 

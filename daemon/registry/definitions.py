@@ -189,7 +189,7 @@ class DefinitionsCache:
     def current(self, session: Session) -> Definitions:
         """Return the definitions as the session's transaction sees them."""
         # Replaced as a whole, in one assignment: another thread sees the old one or the new one.
-        tokens: dict[str, int] = dict(session.rows(self._tokens))  # type: ignore[arg-type]
+        tokens: dict[str, int] = dict(session.rows(self._tokens))
         newest = self._newest
         if newest is None or newest.tokens != tokens:
             newest = self._newest = self._load(session, newest, tokens)

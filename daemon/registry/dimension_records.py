@@ -153,12 +153,12 @@ class DimensionRecords:
         element = self._universe[name]
         for other in (*element.requires, *element.implies):
             key = self._schema.element_key(other)
-            row = session.row(
-                self._database.prepare(("dangling", name, other), lambda other=other: self._build_dangling(name, other))  # type: ignore[misc]
-            )
+            build = functools.partial(self._build_dangling, name, other)
+            row = session.row(self._database.prepare(("dangling", name, other), build))
             if row is not None:
+                missing = _show(dict(zip(key, row, strict=True)))
                 raise DataIdValueError(
-                    f"there is no {other} record for {_show(dict(zip(key, row, strict=True)))}, needed by a {name} record",
+                    f"there is no {other} record for {missing}, which a {name} record needs",
                     hint=f"insert the {other} record first or in the same call",
                     dimension=other,
                 )

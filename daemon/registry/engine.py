@@ -30,6 +30,8 @@ _SQLITE_PRAGMAS = (
 _BUSY_TIMEOUT_S = 30.0
 _POOL_SIZE = 16
 _POOL_OVERFLOW = 64
+# Data ids may name any combination of columns, each a statement of its own.
+_MAX_PREPARED = 4096
 _ADVISORY_LOCK = 0x70616E747279  # "pantry"
 
 Rows = list[tuple[Any, ...]]
@@ -211,6 +213,8 @@ class Database:
         # Two threads may both build it: the same statement twice, no harm.
         found = self._prepared.get(key)
         if found is None:
+            if len(self._prepared) >= _MAX_PREPARED:
+                self._prepared.clear()
             found = self._prepared[key] = Prepared(build(), self.dialect)
         return found
 

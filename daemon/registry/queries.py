@@ -222,7 +222,7 @@ class Queries:
             statement = sa.select(*labels).select_from(join.source).where(*tests)
             if whole.required != group.required:
                 statement = statement.distinct()
-            keys = [sa.column(f"s{number}") for number in range(len(sorting))]
+            keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             statement = _sorted(statement, keys, sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]

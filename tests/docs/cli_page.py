@@ -109,7 +109,16 @@ def page() -> str:
     from pantry.client.cli.main import cli
 
     lines = [_HEAD]
-    lines += ["## `pantry`", "", "```text", "pantry [OPTIONS] COMMAND [ARGS]...", "```", "", "| option | |", "|---|---|"]
+    lines += [
+        "## `pantry`",
+        "",
+        "```text",
+        "pantry [OPTIONS] COMMAND [ARGS]...",
+        "```",
+        "",
+        "| option | |",
+        "|---|---|",
+    ]
     context = click.Context(cli, info_name="pantry", **cli.context_settings)
     for option in cli.get_params(context):
         if isinstance(option, click.Option):

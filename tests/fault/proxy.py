@@ -93,7 +93,7 @@ class FaultProxy:
     requests : list[Request]
         All requests so far, in order of arrival.
     refusing : bool
-        While true, new connections are closed at once.
+        While true, new connections are closed at once, and old ones at their next request.
     """
 
     def __init__(self, upstream: tuple[str, int]) -> None:
@@ -247,6 +247,8 @@ class _Exchange:
         method, target, _ = first.split(" ", 2)
         request = Request(self._number, method, target, dict(_lowered(headers)))
         fault = self._proxy._note(request) or Fault()
+        if self._proxy.refusing:
+            raise _CutError("refusing")
         if fault.wait_for is not None:
             fault.wait_for.wait()
         if fault.status is not None:

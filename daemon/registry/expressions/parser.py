@@ -179,7 +179,7 @@ def parse(text: str) -> nodes.Node:
 
 def _complaint(text: str, exc: UnexpectedInput) -> str:
     if isinstance(exc, UnexpectedCharacters):
-        found = text[exc.pos_in_stream]
+        found = text[exc.pos_in_stream or 0]
         if found == "'":
             return "text that is not closed by a quote"
         return 'text is written in single quotes, not in "' if found == '"' else f"{found!r} has no meaning here"

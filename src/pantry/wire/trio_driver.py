@@ -43,6 +43,8 @@ from pantry.wire.trio_transport import close_all, receive, send_frame
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+_MOST_UNDER_WAY = MAX_REQUESTS - 32
+"""The daemon takes a request for ended a moment after its answer has arrived, so some are left to spare."""
 _UCRED = struct.Struct("3i")
 
 
@@ -61,7 +63,7 @@ class TrioConnection:
         self._path = socket_path
         self._parser = parser
         self._pending: dict[int, PendingCall | BatchStream[Any] | None] = {}
-        self._slots = trio.Semaphore(MAX_REQUESTS, max_value=MAX_REQUESTS)
+        self._slots = trio.Semaphore(_MOST_UNDER_WAY, max_value=_MOST_UNDER_WAY)
         self._next_number = 1
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._outbox_filled = trio.Event()

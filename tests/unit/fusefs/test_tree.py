@@ -235,6 +235,34 @@ def test_a_large_directory_is_read_by_pages(daemon: FakeDaemon) -> None:
     with_tree(daemon, scenario)
 
 
+def test_an_idle_listing_is_parked_and_goes_on(daemon: FakeDaemon) -> None:
+    repository = daemon.repository("dp1")
+    first = repository.add("run", "t", b"", visit=0)
+    for visit in range(1, 20 * BATCH):
+        repository.add_alias(first, visit)
+
+    async def scenario(tree: Tree) -> None:
+        reader = DirectoryReader(lambda: tree.pages(Directory("dp1", ("run", "t")), None))
+        collected = [entry.name for entry in await reader.entries_from(0)]
+        await reader.park(60)
+        assert not daemon.cancelled
+        await reader.park(-1)
+        with trio.fail_after(5):
+            while not daemon.cancelled:  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        assert [entry.name for entry in await reader.entries_from(5)] == collected[5:]
+        assert daemon.calls["ListTree"] == 1
+        while entries := await reader.entries_from(len(collected)):
+            collected += [entry.name for entry in entries]
+            if len(collected) % (7 * BATCH) == 0:
+                await reader.park(-1)
+        assert len(set(collected)) == len(collected) == 20 * BATCH
+        assert daemon.calls["ListTree"] > 2
+        await reader.close()
+
+    with_tree(daemon, scenario)
+
+
 def test_a_listing_that_breaks_is_an_error_and_not_an_end(daemon: FakeDaemon) -> None:
     repository = daemon.repository("dp1")
     first = repository.add("run", "t", b"", visit=0)

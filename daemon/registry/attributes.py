@@ -1,0 +1,28 @@
+"""What a registry says of itself, and the dimensions that a new one gets."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+
+from pantry.daemon.registry.engine import Database
+from pantry.errors import RepositoryNotFoundError
+
+
+def default_universe() -> dict[str, Any]:
+    """Return the configuration of the default universe of dimensions."""
+    text = resources.files(__package__).joinpath("dimensions.yaml").read_text(encoding="utf-8")
+    config: dict[str, Any] = yaml.safe_load(text)
+    return config
+
+
+def read_attributes(database: Database) -> dict[str, str]:
+    """Read the attributes of a registry; `RepositoryNotFoundError` if the database has none."""
+    with database.reading() as session:
+        if not database.has_table(session, "repository_attributes"):
+            raise RepositoryNotFoundError("there is no registry here", hint=database.shown_url)
+        table = sa.table("repository_attributes", sa.column("key"), sa.column("value"))
+        return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))

@@ -1,0 +1,260 @@
+"""What is checked before datasets are stored, and where their files go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
+from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
+from pantry.daemon.registry.engine import Database, Session, parameter
+from pantry.daemon.registry.files import path_of
+from pantry.daemon.registry.schema import Schema
+from pantry.errors import CollectionTypeError, DatasetExistsError, DimensionNameError
+from pantry.model import naming
+from pantry.model.collections import CollectionType, check_collection_name
+from pantry.model.data_id import DataCoordinate, DataIdValue
+from pantry.model.datasets import DatasetType
+from pantry.model.storage import storage_class
+
+
+class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset that may be stored.
+
+    Attributes
+    ----------
+    dataset_type : DatasetType
+        With complete dimensions.
+    data_id : DataCoordinate
+        With implied values.
+    path : str
+        Where its file goes, relative to the repository's root.
+    run_exists : bool
+        Whether the run is registered; `Registry.insert_datasets` makes it if not.
+    """
+
+    dataset_type: DatasetType
+    data_id: DataCoordinate
+    path: str
+    run_exists: bool
+
+
+class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
+    """Datasets that may be stored, by columns in the order of the rows given.
+
+    Attributes
+    ----------
+    dataset_type : DatasetType
+        With complete dimensions.
+    required, implied : tuple of str
+        Names of the dimensions.
+    values, implied_values : list of tuple
+        For each row, the values of the required and of the implied dimensions.
+    paths : list of str
+        Where a file goes that is copied in, relative to the repository's root.
+    exists : list of bool
+        Whether the run already has a dataset of this data id.
+    run_exists : bool
+        Whether the run is registered.
+    """
+
+    dataset_type: DatasetType
+    required: tuple[str, ...]
+    implied: tuple[str, ...]
+    values: list[tuple[DataIdValue, ...]]
+    implied_values: list[tuple[DataIdValue | None, ...]]
+    paths: list[str]
+    exists: list[bool]
+    run_exists: bool
+
+
+class Preparation:
+    """Checks datasets before their files are stored.
+
+    Parameters
+    ----------
+    database, schema
+        Where the rows are.
+    data_ids : DataIds
+        Resolves data ids.
+    """
+
+    def __init__(self, database: Database, schema: Schema, data_ids: DataIds) -> None:
+        self._database = database
+        self._schema = schema
+        self._data_ids = data_ids
+
+    def put(
+        self,
+        session: Session,
+        definitions: Definitions,
+        dataset_type: str,
+        run: str,
+        data_id: Mapping[str, object],
+        extension: str | None,
+    ) -> PreparedPut:
+        """Resolve and check one data id; see `Registry.prepare_put`."""
+        known = definitions.dataset_type(dataset_type)
+        collection = find_run(definitions, run)
+        expanded = self._data_ids.expand(session, known.group, data_id)
+        if collection is not None and self._has(session, known, collection, expanded.required_values):
+            raise DatasetExistsError(
+                f"the run {run!r} already has a {dataset_type} for {expanded.required!r}",
+                hint="datasets are never overwritten: put it into another run",
+            )
+        suffix = storage_class(known.definition.storage_class).extension if extension is None else extension
+        return PreparedPut(
+            dataset_type=known.definition,
+            data_id=expanded,
+            path=path_of(known, run, expanded.required_values, suffix),
+            run_exists=collection is not None,
+        )
+
+    def _has(self, session: Session, known: KnownType, run: Collection, required: Sequence[DataIdValue]) -> bool:
+        table, member = self._schema.data_ids(known.group_id, known.group), self._schema.membership
+        statement = self._database.prepare(
+            ("has", table),
+            lambda: (
+                sa.select(member.c.dataset_id)
+                .join_from(table, member, member.c.data_id_id == table.c.id)
+                .where(
+                    *[table.c[name] == self._data_ids.dimension_parameter(name) for name in known.group.required],
+                    member.c.collection_id == parameter("collection", sa.BigInteger),
+                    member.c.dataset_type_id == parameter("kind", sa.BigInteger),
+                )
+            ),
+        )
+        values: dict[str, Any] = {
+            f"d_{name}": value for name, value in zip(known.group.required, required, strict=True)
+        }
+        return session.row(statement, values | {"collection": run.id, "kind": known.id}) is not None
+
+    def ingest(
+        self,
+        session: Session,
+        definitions: Definitions,
+        dataset_type: str,
+        run: str,
+        dimensions: Sequence[str],
+        rows: Sequence[Sequence[DataIdValue]],
+        extensions: Sequence[str | None] | None,
+    ) -> PreparedIngest:
+        """Resolve and check many data ids; see `Registry.prepare_ingest`."""
+        known = definitions.dataset_type(dataset_type)
+        collection = find_run(definitions, run)
+        columns = self._columns(known, dimensions, rows)
+        values: list[tuple[DataIdValue, ...]] = (
+            list(zip(*[columns[name] for name in known.group.required], strict=True))
+            if known.group.required
+            else [()] * len(rows)
+        )
+        self._data_ids.stage(session, known, values)
+        implied_values = self._data_ids.check_staged(session, known, known.group.implied) or [()] * len(rows)
+        for name in known.group.implied:
+            if name in columns:
+                self._refuse_contradictions(known, name, columns[name], values, implied_values)
+        exists = [False] * len(rows)
+        if collection is not None:
+            for (position,) in self._staged_members(session, known, collection):
+                exists[position] = True
+        default = storage_class(known.definition.storage_class).extension
+        suffixes = (
+            [default if suffix is None else suffix for suffix in extensions] if extensions else [default] * len(rows)
+        )
+        return PreparedIngest(
+            dataset_type=known.definition,
+            required=known.group.required,
+            implied=known.group.implied,
+            values=values,
+            implied_values=implied_values,
+            paths=_paths(known, run, values, suffixes),
+            exists=exists,
+            run_exists=collection is not None,
+        )
+
+    def _columns(
+        self, known: KnownType, dimensions: Sequence[str], rows: Sequence[Sequence[DataIdValue]]
+    ) -> dict[str, list[DataIdValue]]:
+        group = known.group
+        unknown = [name for name in dimensions if name not in group.names]
+        missing = [name for name in group.required if name not in dimensions]
+        if unknown or missing or len(set(dimensions)) != len(dimensions):
+            raise DimensionNameError(
+                f"{known.definition.name} cannot be ingested by the dimensions {', '.join(dimensions)}",
+                hint=f"needed: {', '.join(group.required)}; possible too: {', '.join(group.implied)}",
+            )
+        for number, row in enumerate(rows):
+            if len(row) != len(dimensions):
+                raise DimensionNameError(f"item {number} has {len(row)} values for {len(dimensions)} dimensions")
+        columns: dict[str, list[DataIdValue]] = {}
+        for number, name in enumerate(dimensions):
+            given = [row[number] for row in rows]
+            # A file's name occurs once, an instrument's ten thousand times: check what is distinct.
+            checked = {value: self._data_ids.check_value(name, value) for value in set(given)}
+            columns[name] = [checked[value] for value in given]
+        return columns
+
+    def _refuse_contradictions(
+        self,
+        known: KnownType,
+        name: str,
+        said: Sequence[DataIdValue],
+        values: Sequence[tuple[DataIdValue, ...]],
+        implied_values: Sequence[tuple[DataIdValue | None, ...]],
+    ) -> None:
+        number = known.group.implied.index(name)
+        for value, required, row in zip(said, values, implied_values, strict=True):
+            if row[number] != value:
+                refuse_contradiction(known.group, required, {name: row[number]}, {name: value})
+
+    def _staged_members(self, session: Session, known: KnownType, run: Collection) -> list[tuple[Any, ...]]:
+        """Positions of staged data ids for which a run has a dataset, in their order."""
+        staged, member = self._data_ids.staged(known), self._schema.membership
+        table = self._schema.data_ids(known.group_id, known.group)
+        statement = self._database.prepare(
+            ("staged members", staged),
+            lambda: (
+                sa.select(staged.c.position)
+                .join_from(staged, table, same_values(staged, table, known.group.required))
+                .join(member, member.c.data_id_id == table.c.id)
+                .where(
+                    member.c.collection_id == parameter("collection", sa.BigInteger),
+                    member.c.dataset_type_id == parameter("kind", sa.BigInteger),
+                )
+                .order_by(staged.c.position)
+            ),
+        )
+        return session.rows(statement, {"collection": run.id, "kind": known.id})
+
+
+def find_run(definitions: Definitions, name: str) -> Collection | None:
+    """Return a RUN collection, or None if there is none of this name yet."""
+    collection = definitions.collections.get(name)
+    if collection is None:
+        check_collection_name(name)
+    elif collection.type is not CollectionType.RUN:
+        raise CollectionTypeError(f"datasets are stored in RUN collections, and {name!r} is {collection.type}")
+    return collection
+
+
+def same_values(one: sa.Table, other: sa.Table, names: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Give the condition that two tables have the same values of dimensions."""
+    return sa.and_(sa.true(), *[one.c[name] == other.c[name] for name in names])
+
+
+def _paths(known: KnownType, run: str, values: Sequence[Sequence[DataIdValue]], suffixes: Sequence[str]) -> list[str]:
+    """Do what `path_of` does, for many: the parts of names are quoted once per distinct value."""
+    name = known.definition.name
+    order = [known.group.required.index(dimension) for dimension in known.path_order]
+    if not order:
+        return [path_of(known, run, (), suffix) for suffix in suffixes]
+    quoted = [{value: naming.quote_value(value) for value in {row[number] for row in values}} for number in order]
+    columns = [[names[row[number]] for row in values] for number, names in zip(order, quoted, strict=True)]
+    head = f"{run}/{name}/"
+    return [
+        head + "".join([part + "/" for part in parts[:-1]]) + name + "_" + "_".join(parts) + suffix
+        for *parts, suffix in zip(*columns, suffixes, strict=True)
+    ]

@@ -10,8 +10,8 @@ SMALLEST_CHUNK_BYTES = 64 * 1024
 
 
 def chunk_size(size_bytes: int, largest: int) -> int:
-    """Choose the chunk size of a file: about 64 chunks, a power of two from 64 KiB to ``largest``."""
-    wanted = max(1, size_bytes // 64)
+    """Choose the chunk size of a file: about 512 chunks, a power of two from 64 KiB to ``largest``."""
+    wanted = max(1, size_bytes // 512)
     return min(largest, max(SMALLEST_CHUNK_BYTES, 1 << (wanted - 1).bit_length()))
 
 

@@ -14,7 +14,9 @@ from astropy.io import fits
 
 from pantry.client import Butler, DatasetRef
 from pantry.client.staging import stage
-from pantry.wire.operations import CacheStatus, EvictObjects, FoundDataset, GetCacheStatus, GetDataset
+from pantry.model.datasets import StoredFile
+from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus, GetDataset
+from scripts.demo.failures import DemoError
 from scripts.demo.site import BUCKET, REPOSITORY, Site
 
 _BLOCK_BYTES = 1 << 22
@@ -59,29 +61,31 @@ def measure(butler: Butler, read: Callable[[], Any]) -> Measured:
     return Measured(seconds, after.fetched_bytes - before.fetched_bytes, after.fetches - before.fetches, result)
 
 
-def find(butler: Butler, ref: DatasetRef) -> FoundDataset:
-    """Return what the registry knows of a dataset's file."""
-    return butler.connection.call(GetDataset(repository=butler.repository, id=ref.id))
+def stored_file(butler: Butler, ref: DatasetRef) -> StoredFile:
+    """Return what the registry recorded of a dataset's file."""
+    found = butler.connection.call(GetDataset(repository=butler.repository, id=ref.id))
+    if found.file is None:
+        raise DemoError(f"the registry knows of no file of {ref}", hint="this is a defect in Pantry")
+    return found.file
 
 
-def mounted_path(site: Site, found: FoundDataset) -> Path:
-    """Return where a dataset's file is in the mount."""
-    return site.mount_point / REPOSITORY / found.name
+def mounted_path(site: Site, file: StoredFile) -> Path:
+    """Return where a dataset's file is in the mount: by the same path as in the bucket."""
+    return site.mount_point / REPOSITORY / file.path
 
 
 def hashes(site: Site, butler: Butler, ref: DatasetRef) -> dict[str, str]:
     """Hash a dataset's file by xxh3-128, as got in every way; the first is straight from the bucket."""
-    found = find(butler, ref)
-    assert found.file is not None  # noqa: S101 - it was ingested with its file
+    stored = stored_file(butler, ref)
     client = site.server.client()
     try:
-        answer = client.get_object(Bucket=BUCKET, Key=f"{REPOSITORY}/{found.file.path}")
+        answer = client.get_object(Bucket=BUCKET, Key=f"{REPOSITORY}/{stored.path}")
         with answer["Body"] as body:
             seen = {"at the origin (boto3, straight from the bucket)": _hash(body)}
     finally:
         client.close()
     if not site.no_mount:
-        with mounted_path(site, found).open("rb") as file:
+        with mounted_path(site, stored).open("rb") as file:
             seen["through the mount (open, read)"] = _hash(file)
     destination = site.directory / "staged"
     (path,) = stage(butler, [ref], destination)
@@ -110,7 +114,7 @@ def cold_and_warm(site: Site, butler: Butler, ref: DatasetRef) -> dict[str, Meas
     empty_cache(butler)
     rows = {"Python, cold": measure(butler, by_python), "Python, warm": measure(butler, by_python)}
     if not site.no_mount:
-        path = mounted_path(site, find(butler, ref))
+        path = mounted_path(site, stored_file(butler, ref))
 
         def by_mount() -> int:
             with path.open("rb", buffering=0) as file:

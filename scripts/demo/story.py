@@ -113,15 +113,14 @@ class Story:
     def _compare_hashes(self, butler: Butler, ref: DatasetRef) -> None:
         display = self.display
         display.section("One file, the same bytes in every way to get it")
-        found = reads.find(butler, ref)
-        assert found.file is not None  # noqa: S101 - it was ingested with its file
+        file = reads.stored_file(butler, ref)
         seen = reads.hashes(self.site, butler, ref)
         origin = next(iter(seen.values()))
         rows = [(way, digest, "[green]✓[/]" if digest == origin else "[red]✗[/]") for way, digest in seen.items()]
-        display.say(f"{escape(found.name)}, {size(found.file.size_bytes)}")
+        display.say(f"{escape(file.path)}, {size(file.size_bytes)}")
         display.table(("how", "xxh3-128", "equal"), rows)
-        if {*seen.values(), found.file.hash} != {origin}:
-            raise DemoError(f"the hashes differ; the registry has {found.file.hash}", hint="this is a defect in Pantry")
+        if {*seen.values(), file.hash} != {origin}:
+            raise DemoError(f"the hashes differ; the registry has {file.hash}", hint="this is a defect in Pantry")
         display.good(
             f"All {_NUMBERS[len(seen)]} hashes are equal, and equal to the one that the registry recorded at ingest"
         )
@@ -163,13 +162,12 @@ class Story:
         with display.waiting("writing"):
             written = reads.measure(butler, lambda: butler.put(image, IMAGE_TYPE, ref.data_id.required, run=run))
         new: DatasetRef = written.result
-        found = reads.find(butler, new)
-        assert found.file is not None  # noqa: S101 - it was just stored
+        file = reads.stored_file(butler, new)
         display.good(
-            f"butler.put: {size(found.file.size_bytes)} stored and registered, all or nothing"
+            f"butler.put: {size(file.size_bytes)} stored and registered, all or nothing"
             f" [dim]in {duration(written.seconds)}"
         )
-        display.say(f"  {escape(found.name)}")
+        display.say(f"  {escape(file.path)}")
         back = butler.get(new)
         same = np.array_equal(back.data, image.data) and back.unit == image.unit and _same_sky(back, image)
         if not same:
@@ -190,8 +188,7 @@ class Story:
             (f'{IMAGE_TYPE}, butler.get(..., parameters={{"bbox": {_IMAGE_BOX}}})', written, part),
             (f'raw, {_SEGMENT} by astropy on butler.open(..., partial=True)', raw, segment),
         ):
-            file = reads.find(butler, ref).file
-            assert file is not None  # noqa: S101 - both are stored
+            file = reads.stored_file(butler, ref)
             pixels = one.result.shape
             share = f"{100 * one.fetched_bytes / file.size_bytes:.1f} %"
             row = (escape(what), f"{pixels[1]} x {pixels[0]}", size(one.fetched_bytes), size(file.size_bytes), share)

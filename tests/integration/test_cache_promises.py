@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pantry.client import Butler
-from pantry.errors import BackendError, CacheFullError, IntegrityError
-from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus
 from tests.fault.proxy import Fault, FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.seaweedfs import SeaweedServer
+
+from pantry.client import Butler
+from pantry.errors import BackendError, CacheFullError, IntegrityError
+from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus
 
 MIB = 1024 * 1024
 QUOTA = 8 * MIB

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pantry.client import Butler
-from pantry.errors import BackendError, DataIdValueError, DatasetExistsError, InvalidRequestError, PantryError
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.other_user import run_as
 from tests.servers.pantryd import PantryDaemon
+
+from pantry.client import Butler
+from pantry.errors import BackendError, DataIdValueError, DatasetExistsError, InvalidRequestError, PantryError
 
 pytestmark = pytest.mark.req("DMS-MWBT-REQ-0008")
 

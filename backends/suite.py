@@ -337,6 +337,23 @@ class ObjectBackendContract:
         assert outside.keys() == set()
         assert outside.residue() == set()
 
+    def test_one_token_may_write_many_objects_into_one_directory(
+        self, backend: ObjectBackend, outside: Outside
+    ) -> None:
+        """An ingest has one token for all its files; undoing takes each one's own away."""
+
+        async def check() -> None:
+            for key in ("many/one", "many/two"):
+                with descriptor(key.encode()) as fd:
+                    await backend.write_from(key, fd, len(key), token="t-many")
+            await backend.settle_write("many/one", token="t-many")
+            assert await backend.undo_write("many/two", token="t-many")
+
+        run(check)
+        assert outside.get("many/one") == b"many/one"
+        assert outside.keys() == {"many/one"}
+        assert outside.residue() == set()
+
     def test_settled_objects_stay(self, backend: ObjectBackend, outside: Outside) -> None:
         async def check() -> None:
             status = await write(backend, "a/b", b"kept")

@@ -96,7 +96,7 @@ def get(run: str, wanted: list[scene.Key]) -> list[float]:
 def put(run: str, wanted: list[scene.Key]) -> list[float]:
     taken = []
     for key in wanted:
-        values, document = scene.data_id(tuple(key)), scene.content(tuple(key))
+        values, document = scene.data_id(tuple(key)), scene.content(tuple(key), run)
         begun = time.perf_counter()
         _butler.put(document, scene.DATASET_TYPE, values, run=run)
         taken.append(time.perf_counter() - begun)

@@ -28,9 +28,10 @@ def data_id(key: Key) -> dict[str, int | str]:
     return {"instrument": INSTRUMENT, "exposure": key[0], "detector": key[1]}
 
 
-def content(key: Key) -> dict[str, object]:
-    """Give a small JSON document, about 300 bytes, like a task's metadata."""
+def content(key: Key, run: str) -> dict[str, object]:
+    """Give a small JSON document, about 300 bytes, like a task's metadata; no two are equal."""
     return {
+        "run": run,
         "exposure": key[0],
         "detector": key[1],
         "seeing_arcsec": 0.7 + key[1] / 1000,
@@ -52,5 +53,5 @@ def write_files(directory: Path, wanted: list[Key]) -> Iterator[tuple[str, Key]]
         if key[1] == 0 or not below.exists():
             below.mkdir(parents=True, exist_ok=True)
         path = below / file_name(key)
-        path.write_text(json.dumps(content(key)))
+        path.write_text(json.dumps(content(key, directory.name)))
         yield str(path), key

@@ -91,7 +91,7 @@ class DatasetAttributes:
             case "size":
                 return str(found.file.size_bytes).encode()
             case "data_id":
-                return json.dumps(found.ref.data_id.mapping).encode()
+                return json.dumps(found.ref.data_id.required).encode()
             case "dataset_type":
                 return found.ref.dataset_type.name.encode()
             case "run":

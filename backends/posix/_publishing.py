@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import msgspec
+import xxhash
 
 from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
@@ -47,6 +48,11 @@ class _Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     source_inode: int | None = None
 
 
+def _own(token: str, key: str) -> str:
+    """Give each object of a token temporary names of its own: one token may write many into one directory."""
+    return f"{token}.{xxhash.xxh3_64_hexdigest(key.rpartition('/')[2].encode())}"
+
+
 def _names(token: str) -> tuple[str, str, str]:
     base = RESERVED_PREFIX + token
     return base, base + ".new", base + ".mark"
@@ -56,6 +62,7 @@ def write_object(
     root: Root, key: str, source: int, size_bytes: int, token: str, checkpoint: Callable[[], None]
 ) -> ObjectStat:
     """Copy ``size_bytes`` of the descriptor ``source`` to a new file, durable when this returns."""
+    token = _own(token, key)
     with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
         return _copy_and_link(key, directory, name, source, size_bytes, token, checkpoint)
 
@@ -94,6 +101,7 @@ def place_object(
     root: Root, key: str, source_path: str, how: str, token: str, checkpoint: Callable[[], None]
 ) -> ObjectStat:
     """Make the file ``source_path`` the object ``key`` by hard link, symbolic link or move."""
+    token = _own(token, key)
     if how not in ("hardlink", "symlink", "move"):
         raise InvalidRequestError(f"a file is placed by hardlink, symlink or move, not {how!r}")
     if not os.path.isabs(source_path):
@@ -180,6 +188,7 @@ def _publish_by_rename(directory: int, token: str, name: str, mark: _Mark) -> No
 
 def undo_object(root: Root, key: str, token: str) -> bool:
     """Remove what a write with ``token`` left; True if there was anything."""
+    token = _own(token, key)
     with root.translating(key, writing=True):
         try:
             directory, name = open_parent(root, key, _DIRECTORY)
@@ -216,6 +225,7 @@ def _owns_target(directory: int, name: str, token: str) -> bool:
 
 def settle_object(root: Root, key: str, token: str) -> None:
     """Remove what only an undo would have needed, and the source of a move."""
+    token = _own(token, key)
     with root.translating(key, writing=True):
         try:
             directory, name = open_parent(root, key, _DIRECTORY)

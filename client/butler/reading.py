@@ -243,9 +243,10 @@ def read_object(
         opener=None if path else cast("Any", source.reader),
     )
     obj = formatter.read(described, component=component, parameters=parameters)
-    if wanted_class is not None:
+    own_class = source.ref.dataset_type.storage_class
+    if wanted_class is not None and wanted_class != own_class:
         return convert(obj, storage_class(wanted_class).python_type)
-    own = STORAGE_CLASSES.get(source.ref.dataset_type.storage_class)
+    own = STORAGE_CLASSES.get(own_class)
     if component is not None or own is None:
         return obj
     try:

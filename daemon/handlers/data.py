@@ -14,7 +14,7 @@ from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, StoredFile
-from pantry.model.naming import dataset_path, extension_of
+from pantry.model.naming import directory_parts
 from pantry.wire.operations import (
     AbortPut,
     BeginPut,
@@ -33,15 +33,19 @@ from pantry.wire.operations import (
 MAX_RANGES = 4096
 
 
-def tree_name(repository: Repository, ref: DatasetRef, file: StoredFile) -> str:
-    """Return a dataset's path in the mounted view, below the repository's directory."""
+def tree_path(repository: Repository, ref: DatasetRef, file_name: str) -> str:
+    """Return a dataset's path in the mounted view, below the repository's directory.
+
+    ``file_name`` is the registry's, which decides suffixes.
+    """
     universe = repository.registry.universe
     order = universe.path_order(universe.group(ref.dataset_type.dimensions))
     values = ref.data_id.required
-    return dataset_path(ref.run, ref.dataset_type.name, [values[name] for name in order], extension_of(file.path))
+    parts = directory_parts(ref.dataset_type.name, [values[name] for name in order])
+    return "/".join([ref.run, *parts, file_name])
 
 
-async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tuple[DatasetRef, StoredFile]:
+async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tuple[DatasetRef, StoredFile, str]:
     """Find what an open asks for."""
     if asked.id is not None:
         found = await node.repositories.queries.call(partial(repository.registry.get_dataset, asked.id))
@@ -61,7 +65,7 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tup
             f"the repository {asked.repository!r} has no dataset {what}",
             hint="`pantry query-datasets` shows what there is",
         )
-    return found.ref, found.file
+    return found.ref, found.file, found.name
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -70,8 +74,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         repository = await repositories.readable(asked.repository, context.caller)
-        ref, file = await resolve(node, repository, asked)
-        name = tree_name(repository, ref, file)
+        ref, file, file_name = await resolve(node, repository, asked)
+        name = tree_path(repository, ref, file_name)
         opened = await node.opener.open(repository, file, name=name, partial=asked.partial)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0

@@ -194,9 +194,10 @@ class DataIds:
         row = session.row(statement, {f"d_{name}": given.dimensions[name] for name in group.required})
         assert row is not None  # noqa: S101 - outer joins to one row
         self.refuse_missing(checked, row, dict(zip(group.required, required, strict=True)))
-        implied = row[len(checked) : len(checked) + len(group.implied)]
+        middle, end = len(checked) + len(group.implied), len(checked) + len(group.implied) + len(fields)
+        implied = row[len(checked) : middle]
         known: dict[str, object] = dict(zip(group.implied, implied, strict=True))
-        known.update(zip([f"{a}.{b}" for a, b in fields], row[len(checked) + len(group.implied) :], strict=True))
+        known.update(zip([f"{a}.{b}" for a, b in fields], row[middle:end], strict=True))
         said: dict[str, object] = {name: given.dimensions[name] for name in group.implied if name in given.dimensions}
         said.update({f"{a}.{b}": value for (a, b), value in given.fields.items()})
         refuse_contradiction(group, required, known, said)

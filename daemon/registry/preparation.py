@@ -13,12 +13,14 @@ from pantry.daemon.registry.definitions import Collection, Definitions, KnownTyp
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.files import path_of
 from pantry.daemon.registry.schema import Schema
-from pantry.errors import CollectionTypeError, DatasetExistsError, DimensionNameError
+from pantry.errors import CollectionTypeError, DatasetExistsError, DimensionNameError, InvalidRequestError
 from pantry.model import naming
 from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.storage import storage_class
+
+_MAX_SUFFIX = 32
 
 
 class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,7 @@ class Preparation:
                 hint="datasets are never overwritten: put it into another run",
             )
         suffix = storage_class(known.definition.storage_class).extension if extension is None else extension
+        _check_suffix(suffix)
         return PreparedPut(
             dataset_type=known.definition,
             data_id=expanded,
@@ -164,6 +167,8 @@ class Preparation:
         suffixes = (
             [default if suffix is None else suffix for suffix in extensions] if extensions else [default] * len(rows)
         )
+        for suffix in set(suffixes):
+            _check_suffix(suffix)
         return PreparedIngest(
             dataset_type=known.definition,
             required=known.group.required,
@@ -228,6 +233,12 @@ class Preparation:
             ),
         )
         return session.rows(statement, {"collection": run.id, "kind": known.id})
+
+
+def _check_suffix(suffix: str) -> None:
+    # It becomes a part of a path.
+    if suffix and (suffix[0] != "." or "/" in suffix or "\0" in suffix or len(suffix) > _MAX_SUFFIX):
+        raise InvalidRequestError(f"{suffix[:40]!r} cannot be the suffix of a file", hint="it begins with a dot")
 
 
 def find_run(definitions: Definitions, name: str) -> Collection | None:

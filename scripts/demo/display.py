@@ -39,9 +39,11 @@ class Display:
     def title(self, title: str, text: str) -> None:
         """Begin."""
         if self.lively:
-            self.console.print(Panel(text, title=f"[bold]{title}", title_align="left", border_style="cyan"))
+            self.console.print(
+                Panel(text, title=f"[bold]{title}", title_align="left", border_style="cyan", expand=False)
+            )
         else:
-            self.console.print(f"{title}\n{text}", markup=False)
+            self.console.print(f"{title}\n{text}", markup=False, soft_wrap=True)
 
     def section(self, title: str) -> None:
         """Begin the next part."""
@@ -54,22 +56,25 @@ class Display:
             self.console.print(heading, "-" * len(heading), sep="\n", markup=False)
 
     def say(self, text: str) -> None:
-        """Write a line; with markup."""
-        self.show(text)
+        """Write a line with markup; broken where somebody watches, and left whole for programs."""
+        if self.lively:
+            self.show(text)
+        else:
+            self.console.print(f"  {text}", soft_wrap=True)
 
     def show(self, what: RenderableType) -> None:
         """Write a table, a tree, a text."""
-        self.console.print(Padding(what, _INDENT))
+        self.console.print(Padding(what, _INDENT, expand=False))
 
     def commands(self, rows: Sequence[tuple[str, str]]) -> None:
         """Write commands to copy, each after what it does; never broken into lines."""
         for purpose, command in rows:
-            self.console.print(Padding(f"[dim]# {escape(purpose)}", _INDENT))
+            self.say(f"[dim]# {escape(purpose)}")
             self.console.print(f"  {command}", markup=False, soft_wrap=True)
 
     def good(self, text: str) -> None:
         """Say that something holds."""
-        self.show(f"[green]✓[/] {text}")
+        self.say(f"[green]✓[/] {text}")
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), title: str = ""

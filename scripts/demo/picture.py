@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 _DPI = 120
-_SIDE_INCHES = 8.5
-_SHOWN_PIXELS = 1000
+_INCHES = (13.0, 6.3)
+_SHOWN_PIXELS = 800
 """Of the image's longer side; more are averaged."""
+_DETAIL_PIXELS = 400
+"""Side of the part that is shown beside it, pixel by pixel."""
+_SATURATED_ADU = 60_000.0
 
 
 def draw(image: Any, path: Path, title: str) -> None:
-    """Draw an image with its coordinates on the sky.
+    """Draw an image with its coordinates on the sky, and beside it the surroundings of a bright star.
 
     Parameters
     ----------
@@ -26,29 +29,21 @@ def draw(image: Any, path: Path, title: str) -> None:
     title : str
         Above the picture.
     """
-    from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
-    height, width = image.shape
+    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
+    figure.suptitle(title, fontsize=12)
     shown = _averaged(image.data, max(1, max(image.shape) // _SHOWN_PIXELS))
-    low, high = ZScaleInterval(contrast=0.15).get_limits(shown)
-    norm = ImageNormalize(vmin=low, vmax=low + 3 * (high - low), stretch=AsinhStretch(0.2), clip=True)
-    figure = Figure(figsize=(_SIDE_INCHES, _SIDE_INCHES * 0.94), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot(projection=image.wcs)
-    # In the pixels of the whole image, so that the WCS holds.
-    drawn = axes.imshow(
-        shown,
-        origin="lower",
-        extent=(-0.5, width - 0.5, -0.5, height - 0.5),
-        cmap="gray",
-        norm=norm,
-        interpolation="nearest",
-    )
-    axes.coords.grid(color="deepskyblue", alpha=0.35, linewidth=0.6)
-    axes.coords[0].set_axislabel("Right ascension (ICRS)")
-    axes.coords[1].set_axislabel("Declination (ICRS)")
-    axes.set_title(title, fontsize=11)
-    figure.colorbar(drawn, ax=axes, shrink=0.86, pad=0.02, label="adu above the bias")
+    whole = _panel(figure, 121, image, shown, extent=(-0.5, image.shape[1] - 0.5, -0.5, image.shape[0] - 0.5))
+    x0, y0 = _detail_corner(image.data)
+    box = (slice(y0, y0 + _DETAIL_PIXELS), slice(x0, x0 + _DETAIL_PIXELS))
+    whole.add_patch(Rectangle((x0, y0), _DETAIL_PIXELS, _DETAIL_PIXELS, fill=False, edgecolor="orange", linewidth=1.2))
+    whole.set_title("the sensor", fontsize=10)
+    detail = _panel(figure, 122, image[box], image.data[box], extent=None)
+    detail.set_title(f"{_DETAIL_PIXELS} x {_DETAIL_PIXELS} pixels of it", fontsize=10)
+    detail.coords[1].set_axislabel(" ")
+    detail.coords.frame.set_color("orange")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -56,6 +51,31 @@ def draw(image: Any, path: Path, title: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _panel(figure: Any, place: int, image: Any, pixels: Any, extent: tuple[float, float, float, float] | None) -> Any:
+    """Show pixels on the sky; ``extent`` is in the image's own pixels, so that its WCS holds."""
+    from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
+
+    axes = figure.add_subplot(place, projection=image.wcs)
+    low, high = ZScaleInterval().get_limits(pixels)
+    # The sky dark, and stars far above it still told apart.
+    norm = ImageNormalize(vmin=low, vmax=low + 6 * (high - low), stretch=AsinhStretch(0.25), clip=True)
+    drawn = axes.imshow(pixels, origin="lower", extent=extent, cmap="gray", norm=norm, interpolation="nearest")
+    axes.coords.grid(color="deepskyblue", alpha=0.35, linewidth=0.6)
+    axes.coords[0].set_axislabel("Right ascension (ICRS)")
+    axes.coords[1].set_axislabel("Declination (ICRS)")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02, label="adu above the bias")
+    return axes
+
+
+def _detail_corner(pixels: Any) -> tuple[int, int]:
+    """Return x and y of the lower left corner of a box around the brightest star that is not saturated."""
+    height, width = pixels.shape
+    half = _DETAIL_PIXELS // 2
+    inside = pixels[half : height - half, half : width - half]
+    y, x = np.unravel_index(np.argmax(np.where(inside < _SATURATED_ADU, inside, 0)), inside.shape)
+    return int(x), int(y)
 
 
 def _averaged(pixels: Any, factor: int) -> Any:

@@ -81,19 +81,19 @@ def hashes(site: Site, butler: Butler, ref: DatasetRef) -> dict[str, str]:
     try:
         answer = client.get_object(Bucket=BUCKET, Key=f"{REPOSITORY}/{stored.path}")
         with answer["Body"] as body:
-            seen = {"at the origin (boto3, straight from the bucket)": _hash(body)}
+            seen = {"the bucket itself, by boto3": _hash(body)}
     finally:
         client.close()
     if not site.no_mount:
         with mounted_path(site, stored).open("rb") as file:
-            seen["through the mount (open, read)"] = _hash(file)
+            seen["the mount, by open and read"] = _hash(file)
     destination = site.directory / "staged"
     (path,) = stage(butler, [ref], destination)
     with path.open("rb") as file:
-        seen["by `pantry stage` (a copy on local disk)"] = _hash(file)
+        seen["a copy made by pantry stage"] = _hash(file)
     shutil.rmtree(destination)
     with butler.open(ref) as file:
-        seen["through Python (butler.open)"] = _hash(file)
+        seen["Python, by butler.open"] = _hash(file)
     return seen
 
 

@@ -25,6 +25,8 @@ ROOT = f"s3://{BUCKET}/{REPOSITORY}"
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NEEDED_BYTES = 1_500_000_000
 _MOUNT_S = 20.0
+_END_S = {"SeaweedFS": 0.5, "pantryd": 25.0, "mount": 10.0}
+"""How long each may take to end; the first would save what is removed next."""
 _REFUSED = ("Operation not permitted", "Permission denied")
 
 
@@ -165,7 +167,7 @@ class Site:
             self._mount.stop()
         _let_go(self.mount_point)
         self._daemon.stop()
-        self.server.stop()
+        self.server.kill()  # asked to end it takes its time to save what is removed next
         record.end_children(self.directory)
         _remove(self.directory)
 
@@ -180,11 +182,13 @@ def stop(directory: Path) -> list[str]:
     """
     found = record.read(directory)
     if found is None:
-        raise DemoError(f"{directory} is not the directory of a demo of yours", hint="--stop alone ends all that were kept")
+        raise DemoError(
+            f"{directory} is not the directory of a demo of yours", hint="--stop alone ends all that were kept"
+        )
     same_boot = found.boot == record.boot_id()
     if same_boot and not found.kept and record.is_alive(found.demo):
         raise DemoError(f"the demo in {directory} is still going on", hint="press Ctrl-C there")
-    ended = [one.name for one in reversed(found.services) if same_boot and record.end(one)]
+    ended = [one.name for one in reversed(found.services) if same_boot and record.end(one, timeout_s=_END_S[one.name])]
     if found.mount_point:
         _let_go(Path(found.mount_point))
     _remove(directory)

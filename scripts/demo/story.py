@@ -117,7 +117,7 @@ class Story:
         seen = reads.hashes(self.site, butler, ref)
         origin = next(iter(seen.values()))
         rows = [(way, digest, "[green]✓[/]" if digest == origin else "[red]✗[/]") for way, digest in seen.items()]
-        display.say(f"{escape(file.path)}, {size(file.size_bytes)}")
+        display.say(f"[cyan]{escape(file.path)}[/], {size(file.size_bytes)}")
         display.table(("how", "xxh3-128", "equal"), rows)
         if {*seen.values(), file.hash} != {origin}:
             raise DemoError(f"the hashes differ; the registry has {file.hash}", hint="this is a defect in Pantry")
@@ -135,7 +135,9 @@ class Story:
         display.say("The full-size exposure, read to its end:")
         columns = ("read by", "time", "rate", "over the network", "requests")
         display.table(columns, rows, right=columns[1:])
-        display.say("[dim]Here the origin is on the same machine. Cold reads from a real one take what its distance takes.")
+        display.say(
+            "[dim]Here the origin is on the same machine. Cold reads from a real one take what its distance takes."
+        )
 
     def _draw(self, butler: Butler, ref: DatasetRef) -> Any:
         display = self.display
@@ -148,7 +150,9 @@ class Story:
             try:
                 picture.draw(image, self.picture, title)
             except OSError as exc:
-                raise DemoError(f"the picture cannot be written: {exc}", hint="--output chooses another directory") from exc
+                raise DemoError(
+                    f"the picture cannot be written: {exc}", hint="--output chooses another directory"
+                ) from exc
         height, width = image.shape
         display.good(f"assembled {width} x {height} pixels, bias subtracted, with their WCS")
         display.good(f"drawn to [bold]{escape(str(self.picture))}")
@@ -167,7 +171,7 @@ class Story:
             f"butler.put: {size(file.size_bytes)} stored and registered, all or nothing"
             f" [dim]in {duration(written.seconds)}"
         )
-        display.say(f"  {escape(file.path)}")
+        display.say(f"[cyan]{escape(file.path)}")
         back = butler.get(new)
         same = np.array_equal(back.data, image.data) and back.unit == image.unit and _same_sky(back, image)
         if not same:
@@ -183,20 +187,19 @@ class Story:
         if not np.array_equal(part.result.data, image.data[y0:y1, x0:x1]):
             raise DemoError("the cut-out is not that part of the image", hint="this is a defect in Pantry")
         segment = reads.cut_out_of_segment(butler, raw, _SEGMENT, _SEGMENT_BOX)
+        display.say(f'From the image, by [cyan]butler.get(..., parameters={{"bbox": {_IMAGE_BOX}}})[/], and from')
+        display.say(f"the raw, {_SEGMENT}, by astropy on what [cyan]butler.open(..., partial=True)[/] returns:")
         rows = []
-        for what, ref, one in (
-            (f'{IMAGE_TYPE}, butler.get(..., parameters={{"bbox": {_IMAGE_BOX}}})', written, part),
-            (f'raw, {_SEGMENT} by astropy on butler.open(..., partial=True)', raw, segment),
-        ):
+        for what, ref, one in ((IMAGE_TYPE, written, part), ("raw", raw, segment)):
             file = reads.stored_file(butler, ref)
             pixels = one.result.shape
             share = f"{100 * one.fetched_bytes / file.size_bytes:.1f} %"
-            row = (escape(what), f"{pixels[1]} x {pixels[0]}", size(one.fetched_bytes), size(file.size_bytes), share)
+            row = (what, f"{pixels[1]} x {pixels[0]}", size(one.fetched_bytes), size(file.size_bytes), share)
             rows.append((*row, duration(one.seconds)))
-        columns = ("what", "pixels", "fetched", "of", "share", "time")
+        columns = ("cut-out of", "pixels", "fetched", "of", "share", "time")
         display.table(columns, rows, right=columns[1:])
         centre = part.result.wcs.pixel_to_world((x1 - x0) / 2, (y1 - y0) / 2)
-        display.say(f"The first one's WCS is shifted with it: its centre is at {centre.to_string('hmsdms', precision=1)}.")
+        display.say(f"The first one brings its WCS: its centre is at {centre.to_string('hmsdms', precision=1)}.")
 
     def _show_cache(self, butler: Butler) -> None:
         display = self.display

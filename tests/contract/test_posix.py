@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange, LocalPlacement
@@ -253,14 +254,19 @@ def test_place_never_replaces(backend: PosixBackend, outside: PosixOutside, sour
     assert source.exists()
 
 
+def left_by(token: str, key: str) -> str:
+    """Name of the temporary file that a killed write leaves."""
+    return f".pantry-{token}.{xxhash.xxh3_64_hexdigest(key.rpartition('/')[2].encode())}"
+
+
 def test_undo_of_a_place_that_was_killed_before_the_rename(
     backend: PosixBackend, outside: PosixOutside, root: Path, source: Path
 ) -> None:
     """The target is another writer's hard link to the same source: equal inodes prove nothing."""
     run(lambda: backend.place("k", str(source), how="hardlink", token="t-1"))
     run(lambda: backend.settle_write("k", token="t-1"))
-    os.link(source, root / ".pantry-t-2.new")
-    (root / ".pantry-t-2.mark").write_text(f'{{"inode": {source.stat().st_ino}}}')
+    os.link(source, root / (left_by("t-2", "k") + ".new"))
+    (root / (left_by("t-2", "k") + ".mark")).write_text(f'{{"inode": {source.stat().st_ino}}}')
     assert run(lambda: backend.undo_write("k", token="t-2"))
     assert outside.get("k") == b"placed"
     assert outside.residue() == set()
@@ -268,7 +274,7 @@ def test_undo_of_a_place_that_was_killed_before_the_rename(
 
 def test_undo_of_a_write_that_was_killed(backend: PosixBackend, outside: PosixOutside, root: Path) -> None:
     (root / "a").mkdir()
-    (root / "a/.pantry-t-1").write_bytes(b"half")
+    (root / "a" / left_by("t-1", "a/b")).write_bytes(b"half")
     assert run(lambda: backend.undo_write("a/b", token="t-1"))
     assert outside.residue() == set()
     assert outside.keys() == set()

@@ -21,8 +21,9 @@ _HEAD = """\
 
 Generated from the commands by `python -m tests.docs.cli_page --write`; a test fails while this page is out of date.
 
-`pantry` is for people and scripts, `pantryd` is the daemon. Commands of `pantry` talk to the daemon; one of the user's own is started
-if none runs (`status` and completion start none). Answers go to standard output, everything else to standard error.
+`pantry` is for people and scripts, `pantryd` is the daemon. Commands of `pantry` talk to the daemon; one of the user's
+own is started if none runs (`status` and completion start none). Answers go to standard output, everything else to
+standard error.
 
 - `--json`: one JSON document in place of a table.
 - Tables are drawn on a terminal, and are plain columns elsewhere.

@@ -224,9 +224,10 @@ def page(found: Mapping[str, list[str]]) -> str:
     lines = [
         "# Requirements and the tests that show them",
         "",
-        "Generated from the marks `@pytest.mark.req(...)` in the tests by `python -m tests.docs.requirements_page --write`;",
-        "a test fails while this page is out of date. The numbers are those of LDM-556, the middleware requirements of the",
-        "Rubin Observatory; the titles are in our words. **A requirement may need more than the tests that are listed show.**",
+        "Generated from the marks `@pytest.mark.req(...)` in the tests by",
+        "`python -m tests.docs.requirements_page --write`; a test fails while this page is out of date. The numbers",
+        "are those of LDM-556, the middleware requirements of the Rubin Observatory; the titles are in our words.",
+        "**A requirement may need more than the tests that are listed show.**",
         "",
         f"{len(shown)} of {len(everything)} requirements have tests; {len(everything) - len(shown)} have none yet.",
     ]

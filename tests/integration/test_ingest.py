@@ -24,7 +24,9 @@ def files_in(directory: Path, count: int = 10) -> list[tuple[str, dict[str, Any]
     for number in range(1, count + 1):
         path = directory / f"file{number}.bin"
         path.write_bytes(f"content {number}".encode() * 100)
-        made.append((str(path), {"instrument": INSTRUMENT, "exposure": number, "detector": 1}))
+        # Two in each directory of the tree.
+        data_id = {"instrument": INSTRUMENT, "exposure": (number + 1) // 2, "detector": number % 2}
+        made.append((str(path), data_id))
     return made
 
 
@@ -51,7 +53,8 @@ def check(butler: Butler, count: int = 10) -> None:
     refs = butler.query_datasets("blob", collections="u/in")
     assert len(refs) == count
     for ref in refs:
-        assert butler.get(ref) == f"content {ref.data_id['exposure']}".encode() * 100
+        number = 2 * ref.data_id["exposure"] - ref.data_id["detector"]
+        assert butler.get(ref) == f"content {number}".encode() * 100
 
 
 @pytest.mark.parametrize("transfer", ["copy", "move", "link", "hardlink", "symlink"])
@@ -94,7 +97,10 @@ def test_in_place_in_a_bucket(remote: Butler, seaweed: Any, s3_root: str) -> Non
     for number in range(1, 4):
         client.put_object(Bucket=bucket, Key=f"{prefix}/old/{number}", Body=f"content {number}".encode() * 100)
     client.close()
-    files = [(f"old/{number}", {"instrument": INSTRUMENT, "exposure": number, "detector": 1}) for number in (1, 2, 3)]
+    files = [
+        (f"old/{number}", {"instrument": INSTRUMENT, "exposure": (number + 1) // 2, "detector": number % 2})
+        for number in (1, 2, 3)
+    ]
     remote.ingest("blob", files, run="u/in", transfer="in_place")
     check(remote, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 
@@ -77,7 +78,7 @@ async def talk(sent: bytes, cuts: list[int]) -> tuple[list[object], UserLimits]:
             async def send() -> None:
                 places = sorted({cut % (len(sent) + 1) for cut in cuts} | {0, len(sent)})
                 try:
-                    for begin, end in zip(places, places[1:], strict=False):
+                    for begin, end in itertools.pairwise(places):
                         await ours.send(sent[begin:end])
                     ours.shutdown(socket.SHUT_WR)
                 except OSError:

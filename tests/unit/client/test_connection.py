@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import queue
 import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,6 +68,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.001)
+
+
+def leads(connection: Connection) -> bool:
+    """Whether some thread waits for an answer; a Ctrl-C while sending costs the link, as it must."""
+    return connection._link is not None and connection._link._leader != 0
 
 
 def test_calls_and_reuses_the_link(make_daemon: Make) -> None:
@@ -191,11 +198,16 @@ def test_lost_descriptors_are_an_error(make_daemon: Make) -> None:
             connection = Connection(daemon.path)
             _ = connection.welcome
             before = open_descriptors()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, 4096))
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            used = {int(name) for name in os.listdir("/proc/self/fd")}
+            free = (fd for fd in itertools.count() if fd not in used)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, 6, None)), hard))
             try:
                 connection.call_with_fds(OpenDataset(repository="r"))
             except ProtocolError as exc:
                 status = 0 if "ulimit" in exc.hint and open_descriptors() <= before else 2
+        except BaseException:
+            traceback.print_exc()  # pytest does not see it
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -296,6 +308,7 @@ def test_ctrl_c_cancels_and_leaves_the_connection_usable(make_daemon: Make) -> N
     def answer(op: Any, asked: Asked) -> Any:
         if op.handle != 7:
             return Done()
+        wait_for(lambda: leads(connection))
         os.kill(os.getpid(), signal.SIGINT)
         asked.cancelled.wait(5)
         cancelled.set()
@@ -314,6 +327,7 @@ def test_what_comes_after_cancellation_is_given_back(make_daemon: Make) -> None:
     def answer(op: Any, asked: Asked) -> Any:
         if not isinstance(op, OpenDataset):
             return Done()
+        wait_for(lambda: leads(connection))
         os.kill(os.getpid(), signal.SIGINT)
         asked.cancelled.wait(5)
         return WithFds(opened(handle=5), (os.open("/dev/null", os.O_RDONLY),))
@@ -348,7 +362,7 @@ def test_ctrl_c_of_the_leader_lets_another_thread_lead(make_daemon: Make) -> Non
         _ = connection.welcome
 
         def follow() -> None:
-            wait_for(lambda: connection.link()._leader != 0)
+            wait_for(lambda: leads(connection))
             results.append(connection.call(fetch(2)))
 
         thread = threading.Thread(target=follow)
@@ -543,7 +557,7 @@ def test_fork_while_another_thread_waits(make_daemon: Make) -> None:
     with Connection(make_daemon(answer).path) as connection:
         thread = threading.Thread(target=lambda: connection.call(fetch(1)))
         thread.start()
-        wait_for(lambda: connection._link is not None and connection._link._leader != 0)
+        wait_for(lambda: leads(connection))
         pid = os.fork()
         if pid == 0:
             status = 1

@@ -27,7 +27,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     file : StoredFile
         What is recorded of its file.
     name : str
-        The file's name in the mount, a stage directory and an export.
+        The file's path in the mount below the repository, in a stage directory and in an export:
+        ``<run>/<dataset type>/<values but the last>/<file>``.
     complete : bool
         Whether the whole file is there. If not, the descriptor has holes: a range may be read only
         after `FetchRanges` with ``handle`` said that it is there.

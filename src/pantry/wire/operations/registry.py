@@ -94,8 +94,8 @@ class Disassociate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset
 class FoundDataset(msgspec.Struct, frozen=True):
     """A dataset and what is recorded of its file, or None.
 
-    ``name`` is the file's name in the mount, a stage directory and an export, as in `Opened`; empty
-    without a file.
+    ``name`` is the last component of `Opened.name`: the file's name in the mount, a stage directory and
+    an export; empty without a file.
     """
 
     ref: DatasetRef | None

@@ -17,6 +17,9 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
+CLEAR_AT_ONCE = 64
+"""Cleared intents that may wait for a write; a start after a crash looks each of them up."""
+
 
 class Target(msgspec.Struct, frozen=True, array_like=True):
     """One object to be stored.
@@ -94,9 +97,10 @@ class Journal:
             raise wish.error
 
     def clear(self, token: str) -> None:
-        """Forget an intent, some time soon."""
+        """Forget an intent, some time soon: with the next one recorded, or when many have gathered."""
         self._cleared.append(token)
-        self._wake.set()
+        if len(self._cleared) >= CLEAR_AT_ONCE:
+            self._wake.set()
 
     async def run(self) -> None:
         """Write wishes and clearings in batches, for ever."""

@@ -28,7 +28,14 @@ from pantry.errors import PermissionDeniedError
 class Node:
     """Everything that handlers work with; made by `running_node`."""
 
-    def __init__(self, config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: DaemonConfig,
+        cache: ObjectCache,
+        partials: PartialObjects,
+        journal: Journal,
+        nursery: trio.Nursery,
+    ) -> None:
         limits = config.limits
         self.config = config
         self.own_uid = os.geteuid()
@@ -41,7 +48,7 @@ class Node:
         self.cache = cache
         self.partials = partials
         self.opener = Opener(cache, partials)
-        self.puts = Puts(cache, journal, self.repositories, put_bytes=limits.put_bytes)
+        self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
 
     def may_ask_for_others(self, peer: Identity) -> bool:
@@ -66,17 +73,24 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
         async with (
             running_journal(os.path.join(config.state_directory, "journal.sqlite3")) as journal,
             running_partials(cache) as partials,
-            trio.open_nursery() as nursery,
         ):
-            node = Node(config, cache, partials, journal)
-            try:
-                left = await recover(journal, node.repositories)
-                if left:
-                    nursery.start_soon(recover_later, journal, node.repositories, left)
+            async with _running_parts(config, cache, partials, journal) as node:
                 yield node
-            finally:
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    await node.repositories.aclose()
+            # Only now: what was being tidied up needed them.
+            with trio.CancelScope(shield=True):
+                await node.repositories.aclose()
     finally:
         cache.close()
+
+
+@asynccontextmanager
+async def _running_parts(
+    config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal
+) -> AsyncIterator[Node]:
+    async with trio.open_nursery() as nursery:
+        node = Node(config, cache, partials, journal, nursery)
+        left = await recover(journal, node.repositories)
+        if left:
+            nursery.start_soon(recover_later, journal, node.repositories, left)
+        yield node
+        nursery.cancel_scope.cancel()

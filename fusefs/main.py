@@ -21,6 +21,7 @@ import trio
 
 from pantry.errors import ConfigError, PantryError
 from pantry.fusefs import mounting
+from pantry.fusefs.caching import CachingShares
 from pantry.wire.paths import find_socket, user_socket
 
 logger = logging.getLogger("pantry.fusefs")
@@ -95,9 +96,9 @@ def run_mount(config: MountConfig) -> None:
         many_users=config.allow_other,
     )
     files = Files(link, deadline_s=config.deadline_s)
-    operations = PantryOperations(
-        tree, files, Callers(many_users=config.allow_other), Statistics(link), deadline_s=config.deadline_s
-    )
+    shares = CachingShares(many_users=config.allow_other)
+    callers = Callers(many_users=config.allow_other)
+    operations = PantryOperations(tree, files, callers, Statistics(link), shares, deadline_s=config.deadline_s)
     options = {
         "default_permissions", "ro", "nosuid", "nodev",
         f"fsname={mounting.FILE_SYSTEM_NAME}", f"subtype={mounting.FILE_SYSTEM_NAME}",
@@ -115,7 +116,7 @@ def run_mount(config: MountConfig) -> None:
     async def serve() -> None:
         async with link.running(), files.running(), trio.open_nursery() as nursery:
             await nursery.start(_end_on_signal, nursery.cancel_scope)
-            nursery.start_soon(_announce, config, path)
+            nursery.start_soon(_announce, config, path, shares)
             nursery.start_soon(operations.park_idle_directories)
             await pyfuse3.main(min_tasks=8, max_tasks=_MOST_TASKS)
             nursery.cancel_scope.cancel()
@@ -140,15 +141,20 @@ async def _end_on_signal(scope: trio.CancelScope, task_status: trio.TaskStatus[N
             scope.cancel()
 
 
-async def _announce(config: MountConfig, path: str) -> None:
+async def _announce(config: MountConfig, path: str, shares: CachingShares) -> None:
     """Wait until the mount answers, set it up, and say so to whoever waits."""
 
-    def check() -> list[str]:
+    def set_up() -> tuple[str, str]:
         # Only after the kernel's INIT was answered, which resets the read-ahead.
-        return mounting.tune(path, read_ahead_kib=config.read_ahead_kib)
+        return mounting.set_read_ahead(path, config.read_ahead_kib), mounting.raise_background(path)
 
-    for refused in await trio.to_thread.run_sync(check, abandon_on_cancel=True):
-        logger.info("not permitted, so reads are slower: %s", refused)
+    no_read_ahead, no_background = await trio.to_thread.run_sync(set_up, abandon_on_cancel=True)
+    if no_read_ahead:
+        logger.info("the kernel reads ahead less than it could: %s", no_read_ahead)
+    if no_background:
+        logger.info("files that are still fetched are read directly if there are many users: %s", no_background)
+    else:
+        shares.set_background(mounting.BACKGROUND_REQUESTS)
     logger.info("mounted at %s", path)
     if config.ready_fd >= 0:
         with suppress(OSError):

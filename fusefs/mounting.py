@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import subprocess
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ FILE_SYSTEM_NAME = "pantry"
 """Source and subtype of our mounts: mountinfo shows the type ``fuse.pantry``."""
 READ_AHEAD_KIB = 1024
 """Largest request that libfuse takes; the kernel's own setting of 128 KiB halves the throughput."""
+BACKGROUND_REQUESTS = 2048
+"""Reads through the page cache that a mount may have under way. The kernel's 12 would let a dozen readers of files
+that are still being fetched hold back everybody, also those who read what is there."""
+_CONTROL_DIRECTORY = "/sys/fs/fuse/connections"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _POLL_S = 0.02
 
@@ -152,29 +157,44 @@ def bdi_directory(path: str) -> str:
     return f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}"
 
 
-def tune(path: str, *, read_ahead_kib: int = READ_AHEAD_KIB, background: int = 256) -> list[str]:
-    """Raise the kernel's limits for a mount; return what was not permitted, for the log.
+def set_read_ahead(path: str, kib: int) -> str:
+    """Set how far the kernel reads ahead in the mount at ``path``; return what stood against it, or nothing."""
+    return _write_setting(f"{bdi_directory(path)}/read_ahead_kb", kib)
 
-    Parameters
-    ----------
-    path : str
-        The mount point, answering.
-    read_ahead_kib : int
-        How far the kernel reads ahead of sequential readers, in KiB.
-    background : int
-        Reads ahead that may be under way at once in the whole mount. The default of 12 would let a few
-        readers of files that are still being fetched stop the read-ahead of all others.
+
+def raise_background(path: str, requests: int = BACKGROUND_REQUESTS) -> str:
+    """Let the mount at ``path`` have more background requests under way; return what stood against it, or nothing.
+
+    The settings are in the file system ``fusectl``, which the owner of a mount may write to. Where the node
+    does not have it mounted, root mounts it for a moment.
     """
-    minor = os.minor(os.stat(path).st_dev)
-    refused = []
-    for setting, value in (
-        (f"{bdi_directory(path)}/read_ahead_kb", read_ahead_kib),
-        (f"/sys/fs/fuse/connections/{minor}/max_background", background),
-        (f"/sys/fs/fuse/connections/{minor}/congestion_threshold", background * 3 // 4),
-    ):
+    connection = str(os.minor(os.stat(path).st_dev))
+    if os.path.isdir(f"{_CONTROL_DIRECTORY}/{connection}"):
+        return _write_background(f"{_CONTROL_DIRECTORY}/{connection}", requests)
+    if os.geteuid():
+        return f"{_CONTROL_DIRECTORY} is not mounted"
+    with tempfile.TemporaryDirectory(prefix="pantry-fusectl-") as directory:
+        done = subprocess.run(
+            ["mount", "-t", "fusectl", "none", directory], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return done.stderr.strip()
         try:
-            with open(setting, "w", encoding="ascii") as file:
-                file.write(f"{value}\n")
-        except OSError as exc:
-            refused.append(f"{setting}: {os.strerror(exc.errno or 0)}")
-    return refused
+            return _write_background(f"{directory}/{connection}", requests)
+        finally:
+            subprocess.run(["umount", "-l", directory], capture_output=True, check=False)
+
+
+def _write_background(directory: str, requests: int) -> str:
+    return _write_setting(f"{directory}/max_background", requests) or _write_setting(
+        f"{directory}/congestion_threshold", requests * 3 // 4
+    )
+
+
+def _write_setting(path: str, value: int) -> str:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{value}\n")
+    except OSError as exc:
+        return f"{path}: {os.strerror(exc.errno or 0)}"
+    return ""

@@ -18,6 +18,7 @@ from pyfuse3 import FileHandleT, FileInfo, FileNameT, FlagT, FUSEError, InodeT, 
 
 from pantry.errors import NotFoundError
 from pantry.fusefs.attributes import DatasetAttributes, Owner, fill_attributes
+from pantry.fusefs.caching import CachingShares
 from pantry.fusefs.callers import Callers
 from pantry.fusefs.directories import DirectoryReader
 from pantry.fusefs.errors import errno_of
@@ -73,6 +74,8 @@ class PantryOperations(ReadOnlyOperations):
         Tells who asks.
     statistics : Statistics
         For ``df``.
+    shares : CachingShares
+        Decides which incomplete files are read through the page cache.
     deadline_s : float
         After so many seconds a request fails with ETIMEDOUT.
     """
@@ -82,7 +85,14 @@ class PantryOperations(ReadOnlyOperations):
     supports_dot_lookup = False
 
     def __init__(
-        self, tree: Tree, files: Files, callers: Callers, statistics: Statistics, *, deadline_s: float = 300.0
+        self,
+        tree: Tree,
+        files: Files,
+        callers: Callers,
+        statistics: Statistics,
+        shares: CachingShares,
+        *,
+        deadline_s: float = 300.0,
     ) -> None:
         super().__init__()
         self.deadline_s = deadline_s
@@ -90,6 +100,7 @@ class PantryOperations(ReadOnlyOperations):
         self._files = files
         self._callers = callers
         self._statistics = statistics
+        self._shares = shares
         self._dataset_attributes = DatasetAttributes(tree, files)
         self._owner = Owner.of_process()
         self._inodes: InodeTable[Node] = InodeTable(Root())
@@ -207,6 +218,8 @@ class PantryOperations(ReadOnlyOperations):
         # The content of an inode never changes, so the kernel may keep its pages; but those that were read
         # before the whole file had been verified go when it has been.
         keep = True
+        if not opened.complete and not self._shares.take_file(opened.user):
+            return FileInfo(fh=handle, direct_io=True)
         if not opened.complete:
             self._incomplete[handle] = inode
             self._unverified[inode] = self._unverified.get(inode, 0) + 1
@@ -219,7 +232,11 @@ class PantryOperations(ReadOnlyOperations):
         """Read from an open file."""
         opened = self._open_files[fh]
         try:
-            return await opened.read(off, size)  # which has a deadline where it waits for the daemon
+            # Where it waits for the daemon it has a deadline of its own.
+            if opened.complete or fh not in self._incomplete:
+                return await opened.read(off, size)
+            with self._shares.waiting(opened.user):
+                return await opened.read(off, size)
         except Exception as exc:
             raise FUSEError(errno_of(exc, f"reading {opened.file.repository} {opened.file.id}")) from exc
 
@@ -230,6 +247,8 @@ class PantryOperations(ReadOnlyOperations):
         """Close a file."""
         opened = self._open_files.pop(fh)
         inode = self._incomplete.pop(fh, 0)
+        if inode:
+            self._shares.give_file_back(opened.user)
         if inode in self._unverified:
             self._unverified[inode] -= 1
         await opened.close()

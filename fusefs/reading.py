@@ -192,6 +192,10 @@ class OpenFile:
     ----------
     complete : bool
         Whether the whole file is there, so that reads need nothing but the descriptor.
+    file : File
+        What was opened.
+    user : Behalf or None
+        For whom.
     """
 
     def __init__(
@@ -200,7 +204,7 @@ class OpenFile:
         self.file = file
         self.complete = opened.complete
         self._files = files
-        self._user = user
+        self.user = user
         self._opened = opened
         self._fd = fd
         self._old_fds: list[int] = []
@@ -231,7 +235,7 @@ class OpenFile:
         if self._ahead_scope is not None:
             self._ahead_scope.cancel()
         close_all([self._fd, *self._old_fds])
-        await self._files.give_back(self._opened, self._connection, self._user)
+        await self._files.give_back(self._opened, self._connection, self.user)
 
     # -- incomplete files ---------------------------------------------------------------------------
 
@@ -278,7 +282,7 @@ class OpenFile:
         while not self.complete and not self._closed:
             connection, opened = self._connection, self._opened
             try:
-                await connection.call(FetchRanges(handle=opened.handle, ranges=((start, stop),)), behalf=self._user)
+                await connection.call(FetchRanges(handle=opened.handle, ranges=((start, stop),)), behalf=self.user)
             except DaemonUnavailableError:
                 if connection.alive:
                     raise
@@ -293,10 +297,10 @@ class OpenFile:
         async with self._renewing:
             if self._connection is not broken:
                 return
-            opened, fd, connection = await self._files.resolve(self.file, self._user)
+            opened, fd, connection = await self._files.resolve(self.file, self.user)
             if self._closed:
                 close_all([fd])
-                await self._files.give_back(opened, connection, self._user)
+                await self._files.give_back(opened, connection, self.user)
                 return
             # No await from here on. Reads in threads may still use the old descriptor.
             self._old_fds.append(self._fd)

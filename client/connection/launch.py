@@ -106,7 +106,16 @@ def _spawn(socket_path: str, log_path: str, until: float) -> None:
     ready, ready_for_daemon = os.pipe()
     try:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "pantry.daemon.main", "--on-demand", "--socket", socket_path, "--ready-fd", str(ready_for_daemon)],
+            [
+                sys.executable,
+                "-m",
+                "pantry.daemon.main",
+                "--on-demand",
+                "--socket",
+                socket_path,
+                "--ready-fd",
+                str(ready_for_daemon),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

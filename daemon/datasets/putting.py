@@ -33,6 +33,9 @@ from pantry.model.storage import storage_class
 
 log = logging.getLogger(__name__)
 
+SMALL_BYTES = 256 * 1024
+"""Files up to this size, in bytes, are hashed without a thread of their own."""
+
 
 class BegunPut:
     """A put between its beginning and its end; released if the client goes.
@@ -80,12 +83,23 @@ class Puts:
         Remembers what is being stored.
     repositories : Repositories
         For undoing.
+    nursery : trio.Nursery
+        Owns what is still to be tidied up after an answer.
     put_bytes : int
         Longest file that one put may write.
     """
 
-    def __init__(self, cache: ObjectCache, journal: Journal, repositories: Repositories, *, put_bytes: int) -> None:
+    def __init__(
+        self,
+        cache: ObjectCache,
+        journal: Journal,
+        repositories: Repositories,
+        nursery: trio.Nursery,
+        *,
+        put_bytes: int,
+    ) -> None:
         self.cache = cache
+        self._nursery = nursery
         self.under_way = 0
         self._journal = journal
         self._repositories = repositories
@@ -129,7 +143,10 @@ class Puts:
             if is_written(fd):
                 fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
             # From here on nobody but the daemon can change the file.
-            digest = await trio.to_thread.run_sync(hash_file, fd, size)
+            if size <= SMALL_BYTES:
+                digest = hash_file(fd, size)  # just written, so in memory: quicker than a thread's start
+            else:
+                digest = await trio.to_thread.run_sync(hash_file, fd, size)
             file = StoredFile(
                 path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
             )
@@ -160,8 +177,18 @@ class Puts:
                     hint="another write of the same dataset is under way, or a file was put there by other means",
                 ) from None
             raise
-        await put.repository.backend.settle_write(put.key, token=token)
-        self._journal.clear(token)
+        self._nursery.start_soon(self._settle, put.repository, put.key, token)
+
+    async def _settle(self, repository: Repository, key: str, token: str) -> None:
+        """Tidy up after a commit; the client has its answer already."""
+        with trio.CancelScope(shield=True):
+            try:
+                await repository.backend.settle_write(key, token=token)
+            except PantryError as exc:
+                # The intent stays in the journal, and the next start settles it.
+                log.warning("a committed write cannot be settled now: %s", exc.message)
+            else:
+                self._journal.clear(token)
 
     async def undo(self, intent: Intent) -> None:
         """Remove what a failed write left; what cannot be removed now stays in the journal."""

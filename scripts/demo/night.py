@@ -34,7 +34,7 @@ def simulate(directory: Path, progress: Progress) -> list[Path]:
         files.append(path)
         progress(len(files))
     full = directory / f"MC_S_{DAY_OBS}_{FULL_SEQ_NUM:06d}_R22_S11.fits"
-    simulate_exposure(full, seq_num=FULL_SEQ_NUM, day_obs=DAY_OBS, detector=DETECTOR, n_stars=1500)
+    simulate_exposure(full, seq_num=FULL_SEQ_NUM, day_obs=DAY_OBS, detector=DETECTOR, n_stars=4000)
     files.append(full)
     progress(len(files))
     return files

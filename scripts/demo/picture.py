@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 _DPI = 120
-_INCHES = (13.0, 6.3)
-_SHOWN_PIXELS = 800
+_INCHES = (13.0, 5.7)
+_SHOWN_PIXELS = 500
 """Of the image's longer side; more are averaged."""
 _DETAIL_PIXELS = 400
 """Side of the part that is shown beside it, pixel by pixel."""
-_SATURATED_ADU = 60_000.0
+_STAR_SIGMAS = 10.0
+"""How far above the sky a pixel of a star is."""
 
 
 def draw(image: Any, path: Path, title: str) -> None:
-    """Draw an image with its coordinates on the sky, and beside it the surroundings of a bright star.
+    """Draw an image with its coordinates on the sky, and beside it the part with the most stars.
 
     Parameters
     ----------
@@ -65,17 +66,17 @@ def _panel(figure: Any, place: int, image: Any, pixels: Any, extent: tuple[float
     axes.coords.grid(color="deepskyblue", alpha=0.35, linewidth=0.6)
     axes.coords[0].set_axislabel("Right ascension (ICRS)")
     axes.coords[1].set_axislabel("Declination (ICRS)")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02, label="adu above the bias")
+    ticks = np.round(norm.inverse(np.linspace(0, 1, 6)), -1)
+    figure.colorbar(drawn, ax=axes, shrink=0.9, pad=0.02, ticks=ticks, label="adu above the bias")
     return axes
 
 
 def _detail_corner(pixels: Any) -> tuple[int, int]:
-    """Return x and y of the lower left corner of a box around the brightest star that is not saturated."""
-    height, width = pixels.shape
-    half = _DETAIL_PIXELS // 2
-    inside = pixels[half : height - half, half : width - half]
-    y, x = np.unravel_index(np.argmax(np.where(inside < _SATURATED_ADU, inside, 0)), inside.shape)
-    return int(x), int(y)
+    """Return x and y of the lower left corner of the box, of a grid of such boxes, with the most light in stars."""
+    low, sky = np.percentile(pixels[::8, ::8], (16, 50))
+    in_stars = _averaged(np.asarray(pixels > sky + _STAR_SIGMAS * (sky - low)), _DETAIL_PIXELS)
+    y, x = np.unravel_index(np.argmax(in_stars), in_stars.shape)
+    return int(x) * _DETAIL_PIXELS, int(y) * _DETAIL_PIXELS
 
 
 def _averaged(pixels: Any, factor: int) -> Any:

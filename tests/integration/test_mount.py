@@ -255,6 +255,29 @@ def test_slow_reads_stop_nobody_else_and_have_a_deadline(daemon: FakeDaemon, pla
         assert len(errors) == 30
 
 
+@pytest.mark.parametrize("options", [[], ["--allow-other"]])
+def test_many_hanging_files_do_not_hold_back_one_that_is_there(
+    daemon: FakeDaemon, place: Path, options: list[str]
+) -> None:
+    """More than the kernel's default of 12 background reads; sequential readers, so that it reads ahead."""
+    repository = daemon.repositories["dp1"]
+    for visit in range(40):
+        repository.add("slow", "s", 4 * MIB, partial=True, visit=visit)
+    daemon.gate.clear()
+    with mounted(daemon.socket_path, place, *options) as mount:
+        directory = mount.point / "dp1/slow/s"
+        readers = [subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL) for path in directory.iterdir()]
+        try:
+            wait_until(lambda: daemon.calls["FetchRanges"] >= 30)
+            big = mount.point / "dp1/u/anna/run/big/big_1.dat"
+            done = subprocess.run(["cmp", big, dataset_of(daemon, "big").content], timeout=20, check=False)
+            assert done.returncode == 0
+        finally:
+            daemon.gate.set()
+            for reader in readers:
+                assert reader.wait(20) == 0
+
+
 def test_a_hanging_reader_can_be_killed_and_sigterm_still_ends_the_mount(daemon: FakeDaemon, place: Path) -> None:
     daemon.gate.clear()
     with mounted(daemon.socket_path, place) as mount:

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from pantry.client import Butler
 from tests.unit.client.fake_daemon import Answer, FakeDaemon
 from tests.unit.client.fake_repository import FakeRepository
+
+from pantry.client import Butler
 
 
 def open_descriptors() -> int:
     """Count this process's descriptors."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look until it is so; the fake daemon's threads share this process and may be behind."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.001)
 
 
 @pytest.fixture

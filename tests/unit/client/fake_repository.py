@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from tests.unit.client.fake_daemon import Asked, WithFds
+
 from pantry.errors import (
     DatasetExistsError,
     DatasetNotFoundError,
@@ -53,7 +55,6 @@ from pantry.wire.operations import (
     RegisteredDatasetType,
     RepositoryList,
 )
-from tests.unit.client.fake_daemon import Asked, WithFds
 
 INFO = RepositoryInfo(name="r", uuid="u", root="file:///r", registry="sqlite:///r", version=1, writable=True)
 

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, create, fill, put_raw, rows_of, sqlite_url, stored
+
+from pantry.daemon.registry import Registry
+from pantry.daemon.registry.engine import Database, Prepared, Session
+from pantry.daemon.registry.writer import MAX_JOBS, Writer
+from pantry.errors import ConflictError, DatasetExistsError, TransientBackendError
+
+
+@pytest.fixture
+def held(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The first job of the writer waits for this, so that what follows is one transaction."""
+    gate, inside = threading.Event(), threading.Event()
+
+    def wait(session: Session) -> None:
+        inside.set()
+        gate.wait(10)
+
+    threading.Thread(target=registry._writer.run, args=(wait,)).start()
+    assert inside.wait(10)
+    return gate
+
+
+def commits(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    sizes: list[int] = []
+    commit = registry._writer._commit
+
+    def counted(batch: list[object]) -> None:
+        sizes.append(len(batch))
+        commit(batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registry._writer, "_commit", counted)
+    return sizes
+
+
+def insert(registry: Registry, exposure: int, detector: int) -> None:
+    registry.insert_datasets("run", "raw", [(uuid4(), (CAMERA, detector, exposure), stored("x"))])
+
+
+def queued(registry: Registry, count: int) -> None:
+    while registry._writer._jobs.qsize() < count:
+        pass
+
+
+def test_many_callers_share_a_transaction_and_a_bad_one_fails_alone(
+    registry: Registry, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = commits(registry, monkeypatch)
+    jobs = [(exposure, detector) for exposure in EXPOSURES for detector in DETECTORS]
+    with ThreadPoolExecutor(len(jobs) + 2) as pool:
+        # The same twice, and one without a record: two failures among 24 successes.
+        running = [pool.submit(insert, registry, *job) for job in [*jobs, jobs[0], (EXPOSURES[0], 5)]]
+        queued(registry, len(running))
+        held.set()
+        errors = [one.exception() for one in running]
+    assert sizes == [len(jobs) + 2]
+    assert sum(error is not None for error in errors) == 2
+    assert sum(isinstance(error, DatasetExistsError) for error in errors) == 1
+    assert "detector: 5" in str(errors[-1])
+    assert len(rows_of(registry)) == len(jobs)
+
+
+def test_a_definition_of_a_failed_job_is_forgotten(registry: Registry, held: threading.Event) -> None:
+    new = [(uuid4(), (CAMERA, detector, EXPOSURES[0]), stored("x")) for detector in (0, 0)]
+    with ThreadPoolExecutor(2) as pool:
+        failing = pool.submit(registry.insert_datasets, "fresh", "raw", new)
+        queued(registry, 1)
+        working = pool.submit(registry.insert_datasets, "fresh", "raw", new[:1])
+        queued(registry, 2)
+        held.set()
+        assert isinstance(failing.exception(), DatasetExistsError)
+        assert working.exception() is None
+    assert len(rows_of(registry, collections=("fresh",))) == 1
+
+
+def test_a_transaction_is_bounded(registry: Registry, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = commits(registry, monkeypatch)
+    with ThreadPoolExecutor(MAX_JOBS + 5) as pool:
+        running = [pool.submit(registry._writer.run, lambda session: number) for number in range(MAX_JOBS + 5)]
+        queued(registry, len(running))
+        held.set()
+        assert len({one.result() for one in running}) == 1
+    assert sizes == [MAX_JOBS, 5]
+
+
+def test_a_defect_in_one_job_is_its_own(registry: Registry, held: threading.Event) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        bad = pool.submit(registry._writer.run, lambda session: 1 // 0)
+        queued(registry, 1)
+        good = pool.submit(registry._writer.run, lambda session: "done")
+        queued(registry, 2)
+        held.set()
+        assert isinstance(bad.exception(), ZeroDivisionError)
+        assert good.result() == "done"
+
+
+def test_what_is_acknowledged_is_stored(tmp_path: Path) -> None:
+    registry = create(sqlite_url(tmp_path))
+    fill(registry)
+    put_raw(registry, "run")
+    # Read by another connection, while the registry is open.
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as connection:
+        assert connection.execute("SELECT count(*) FROM dataset").fetchone() == (1,)
+    connection.close()
+    registry.close()
+
+
+def test_a_failed_commit_fails_all_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = create(sqlite_url(tmp_path))
+    fill(registry)
+
+    def fail(self: Session, statement: Prepared, rows: object) -> None:
+        # As after a full disk: SQLite itself has ended the transaction.
+        self.run_sql("ROLLBACK")
+        raise TransientBackendError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "run_many", fail)
+        with pytest.raises(TransientBackendError, match="broke"):
+            put_raw_directly(registry)
+    put_raw_directly(registry)
+    assert len(rows_of(registry)) == 1
+    registry.close()
+
+
+def put_raw_directly(registry: Registry) -> None:
+    insert(registry, EXPOSURES[0], 0)
+
+
+def test_closing_finishes_what_was_given(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    database = Database(sqlite_url(tmp_path))
+    writer = Writer(database)
+    gate = threading.Event()
+    done: list[int] = []
+    with ThreadPoolExecutor(5) as pool:
+        pool.submit(writer.run, lambda session: gate.wait(10))
+        running = [pool.submit(writer.run, lambda session, number=number: done.append(number)) for number in range(3)]
+        while writer._jobs.qsize() < 3:
+            pass
+        closing = pool.submit(writer.close)
+        gate.set()
+        closing.result()
+        assert all(one.exception() is None for one in running)
+    assert sorted(done) == [0, 1, 2]
+    with pytest.raises(TransientBackendError, match="closed"):
+        writer.run(lambda session: None)
+    database.close()
+
+
+def test_readers_and_writers_in_many_threads(registry: Registry) -> None:
+    jobs = [(exposure, detector) for exposure in EXPOSURES for detector in DETECTORS]
+    put_raw(registry, "run", *jobs.pop())
+
+    def read(_: int) -> int:
+        return len(rows_of(registry))
+
+    with ThreadPoolExecutor(12) as pool:
+        writing = [pool.submit(insert, registry, *job) for job in jobs]
+        counts = list(pool.map(read, range(60)))
+        for one in writing:
+            one.result()
+    assert counts[-1] <= 24
+    assert read(0) == 24
+    with pytest.raises(ConflictError):
+        insert(registry, *jobs[0])

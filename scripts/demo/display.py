@@ -122,9 +122,9 @@ class Display:
     def failure(self, error: DemoError) -> None:
         """Say what went wrong, on standard error."""
         self.errors.print()
-        self.errors.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
+        self.errors.print(f"[bold red]The demo failed:[/] {escape(str(error))}", soft_wrap=not self.lively)
         if error.hint:
-            self.errors.print(f"  {escape(error.hint)}")
+            self.errors.print(f"  {escape(error.hint)}", soft_wrap=not self.lively)
         if error.tail:
             self.errors.print(f"[dim]The end of {escape(error.log.name if error.log else 'the log')}:")
             for line in error.tail:

@@ -69,6 +69,11 @@ def dataset_type_names(ctx: click.Context, param: click.Parameter, incomplete: s
     )
 
 
+def _repository(ctx: click.Context) -> str:
+    # While the value of an option is completed, click leaves the arguments before it unparsed.
+    return ctx.params.get("repository") or next(iter(ctx.args), "")
+
+
 def _ask(ctx: click.Context, incomplete: str, names: Callable[[Connection, str], Iterable[str]]) -> list[str]:
     """Ask a daemon that runs; none is started, and silence is the answer to every failure."""
     from pantry.client.connection import connect
@@ -77,6 +82,6 @@ def _ask(ctx: click.Context, incomplete: str, names: Callable[[Connection, str],
     parameters: dict[str, Any] = ctx.find_root().params
     try:
         with connect(parameters.get("socket"), start=False, timeout_s=_TIMEOUT_S) as daemon:
-            return [name for name in names(daemon, ctx.params.get("repository") or "") if name.startswith(incomplete)]
+            return [name for name in names(daemon, _repository(ctx)) if name.startswith(incomplete)]
     except (PantryError, OSError):
         return []

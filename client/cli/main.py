@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +37,10 @@ _COMMANDS = {
 }
 
 
+class OutputClosed(Exception):  # noqa: N818 - no error
+    """Whoever read our output has seen enough; no OSError, of which click would make its own exit."""
+
+
 class FailedCommand(click.ClickException):
     """A `PantryError` as click shows it: one line, and one for the hint."""
 
@@ -65,8 +68,10 @@ class PantryGroup(LazyGroup):
 
                 traceback.print_exc()
             raise FailedCommand(exc) from exc
+        except BrokenPipeError:
+            raise OutputClosed from None
         except OSError as exc:
-            if exc.errno == errno.EPIPE or not exc.filename:
+            if not exc.filename:
                 raise
             raise click.ClickException(f"{os.fsdecode(exc.filename)}: {exc.strerror}") from exc
 
@@ -116,8 +121,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more may be written, also not at exit.
+    except (BrokenPipeError, OutputClosed):
+        # Nothing more may be written, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     return result if isinstance(result, int) else 0

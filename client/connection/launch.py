@@ -10,22 +10,18 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pantry.client.connection.transport import dial
 from pantry.errors import DaemonUnavailableError
 from pantry.wire.paths import runtime_directory
-
-if TYPE_CHECKING:
-    import subprocess
 
 START_DEADLINE_S = 20.0
 """Longest wait for a daemon that is being started, by whomever, in seconds."""
 _LOCK_POLL_S = 0.02
 _LOG_TAIL_BYTES = 2000
 
-_started: list[subprocess.Popen[bytes]] = []
-"""Daemons that this process started: kept so that they are reaped, and looked at by nobody else."""
+_started: list[int] = []
+"""Process numbers of daemons that this process started, which it must reap if they end before it."""
 
 
 def start_daemon(socket_path: str, *, deadline_s: float = START_DEADLINE_S) -> None:
@@ -100,7 +96,7 @@ def _listens(socket_path: str) -> bool:
 def _spawn(socket_path: str, log_path: str, until: float) -> None:
     import subprocess
 
-    _started[:] = [daemon for daemon in _started if daemon.poll() is None]
+    _reap()
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     begun_at = os.fstat(log).st_size
     ready, ready_for_daemon = os.pipe()
@@ -124,14 +120,15 @@ def _spawn(socket_path: str, log_path: str, until: float) -> None:
             pass_fds=(ready_for_daemon,),
             start_new_session=True,
         )
-        _started.append(daemon)
         os.close(ready_for_daemon)
         ready_for_daemon = -1
         if _says_ready(ready, until) or _listens(socket_path):
+            _started.append(daemon.pid)
+            daemon.returncode = 0  # it goes on without us: Popen need not complain of that
             return
         ended = daemon.poll()
-        if ended is None:
-            daemon.terminate()
+        daemon.kill()
+        daemon.wait()
         raise DaemonUnavailableError(
             "the daemon did not start" + ("" if ended is None else f" (exit code {ended})") + _tail(log_path, begun_at),
             hint=f"its log is {log_path}",
@@ -141,6 +138,16 @@ def _spawn(socket_path: str, log_path: str, until: float) -> None:
         os.close(ready)
         if ready_for_daemon >= 0:
             os.close(ready_for_daemon)
+
+
+def _reap() -> None:
+    for pid in list(_started):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0]
+        except ChildProcessError:  # the parent of this forked process started it
+            ended = pid
+        if ended:
+            _started.remove(pid)
 
 
 def _absolute_python_path() -> str:

@@ -46,7 +46,7 @@ def dial(path: str, *, timeout_s: float | None = None) -> socket.socket:
 
 
 def _unavailable(path: str, exc: OSError) -> DaemonUnavailableError:
-    if isinstance(exc, FileNotFoundError | ConnectionRefusedError):
+    if isinstance(exc, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
         reason = "absent"
         hint = "start it with `systemctl start pantryd`, or unset PANTRY_SOCKET to have one started for you"
     elif isinstance(exc, PermissionError):

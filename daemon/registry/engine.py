@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from pantry.errors import BackendError, ConfigError, PantryError, TransientBackendError
+from pantry.errors import BackendError, ConfigError, InvalidRequestError, PantryError, TransientBackendError
 
 # Measured on a laptop: beyond these, find and query do not get faster.
 _SQLITE_PRAGMAS = (
@@ -342,6 +342,8 @@ class Database:
         """Raise what ``exc`` means above the database."""
         if isinstance(exc, PantryError):
             raise exc
+        if isinstance(exc, (OverflowError, UnicodeError)):
+            raise InvalidRequestError(f"a value that the registry cannot hold: {exc}") from exc
         dbapi: Any = self.dialect.dbapi
         if isinstance(exc, dbapi.IntegrityError):
             raise ConstraintError(f"the registry refused a row: {exc}") from exc

@@ -128,7 +128,7 @@ def _python_line() -> str:
         f"from pantry.client import Butler; b = Butler('{REPOSITORY}', collections='{RAW_RUN}'); "
         "print(repr(b.get('raw.header', b.query_datasets('raw', limit=1)[0].data_id)))"
     )
-    return f"{_command('python')} -c {shlex.quote(code)}"
+    return f'{_command("python")} -c "{code}"'
 
 
 def _command(name: str) -> str:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.filesize import decimal
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
@@ -129,11 +128,6 @@ class Display:
             self.errors.print(f"[dim]The end of {escape(error.log.name if error.log else 'the log')}:")
             for line in error.tail:
                 self.errors.print(f"  | {line}", markup=False, soft_wrap=True)
-
-
-def size(n_bytes: int) -> str:
-    """Write a number of bytes for people."""
-    return decimal(n_bytes)
 
 
 def duration(seconds: float) -> str:

@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from pantry.client import Butler, DatasetRef
+from pantry.client.cli.output import size
 from pantry.client.simulation import assemble
 from pantry.wire.operations import CachedObject, ListCache
 from scripts.demo import night, picture, reads
-from scripts.demo.display import Display, duration, size
+from scripts.demo.display import Display, duration
 from scripts.demo.failures import DemoError
 from scripts.demo.site import REPOSITORY, ROOT, Site
 

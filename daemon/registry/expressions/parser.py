@@ -162,6 +162,8 @@ def parse(text: str) -> nodes.Node:
             f"a query expression of {len(text)} characters; at most {MAX_CHARACTERS} are read",
             hint="give long lists as bind values",
         )
+    if "\0" in text:
+        raise invalid(text, text.index("\0"), "a NUL character")
     try:
         tree = cast(nodes.Node, _parser().parse(text))
     except UnexpectedInput as exc:

@@ -189,7 +189,7 @@ class FakeDaemon:
             peer.send(Failure(number, exc.code, exc.message, exc.hint, exc.fields))
         except BaseException as exc:
             self.errors.append(exc)
-            raise
+            peer.send(Failure(number, "internal", repr(exc)))
         finally:
             for fd in fds:
                 os.close(fd)

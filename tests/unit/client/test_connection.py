@@ -92,24 +92,23 @@ def test_raises_every_error_as_its_own_class(make_daemon: Make) -> None:
 
 
 def test_answers_out_of_order_reach_the_right_threads(make_daemon: Make) -> None:
-    waiting: list[tuple[Asked, int]] = []
+    waiting: list[tuple[Asked, str]] = []
     lock = threading.Lock()
 
     def answer(op: Any, asked: Asked) -> None:
         with lock:
-            waiting.append((asked, op.handle))
+            waiting.append((asked, op.repository))
             if len(waiting) < 16:
                 return
-        for one, handle in reversed(waiting):
-            one.peer.reply(one.number, opened(name=str(handle)))
+        for one, name in reversed(waiting):
+            one.peer.reply(one.number, opened(name=name))
 
     daemon = make_daemon(answer)
     results: queue.Queue[tuple[int, str]] = queue.Queue()
     with Connection(daemon.path) as connection:
 
         def ask(n: int) -> None:
-            operation = _Named(handle=n)
-            results.put((n, connection.call(operation).name))
+            results.put((n, connection.call(OpenDataset(repository=str(n))).name))
 
         threads = [threading.Thread(target=ask, args=(n,)) for n in range(16)]
         for thread in threads:
@@ -120,21 +119,14 @@ def test_answers_out_of_order_reach_the_right_threads(make_daemon: Make) -> None
     assert len(daemon.peers) == 1
 
 
-class _Named(FetchRanges, frozen=True, kw_only=True, tag="data.fetch"):
-    """A `FetchRanges` by its tag, decoded as an `Opened`."""
-
-    result_type = Opened
-    ranges: tuple[tuple[int, int], ...] = ()
-
-
 def test_many_threads_many_calls(make_daemon: Make) -> None:
-    daemon = make_daemon(lambda op, asked: opened(name=str(op.handle)))
+    daemon = make_daemon(lambda op, asked: opened(name=op.repository))
     wrong: list[object] = []
     with Connection(daemon.path) as connection:
 
         def ask(base: int) -> None:
             for n in range(base, base + 100):
-                if (name := connection.call(_Named(handle=n)).name) != str(n):
+                if (name := connection.call(OpenDataset(repository=str(n))).name) != str(n):
                     wrong.append((n, name))
 
         threads = [threading.Thread(target=ask, args=(1000 * n,)) for n in range(8)]

@@ -200,3 +200,12 @@ def test_what_only_the_sky_relates_is_refused(registry: Registry) -> None:
         data_ids(registry, "htm7")
     with pytest.raises(DimensionNameError):
         data_ids(registry)
+
+
+def test_values_that_no_database_holds(raws: Registry) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot hold"):
+        rows_of(raws, limit=2**64)
+    with pytest.raises(InvalidRequestError, match="cannot hold"):
+        rows_of(raws, where="band = b", bind={"b": "\ud800"})
+    with pytest.raises(InvalidQueryError, match="NUL"):
+        rows_of(raws, where="band = 'a\0'")

@@ -1,0 +1,100 @@
+"""Files in a stage directory: the tree's names, complete or not at all, nothing outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.unit.client.conftest import open_descriptors, wait_for
+from tests.unit.client.fake_repository import FakeRepository
+
+from pantry.client import Butler, DatasetRef
+from pantry.client.staging import copy_content, replaced_atomically, stage
+from pantry.errors import ConflictError, ProtocolError
+
+
+@pytest.fixture
+def refs(butler: Butler) -> list[DatasetRef]:
+    return [butler.put(os.urandom(3_000_000), "blob", instrument="Cam", detector=n) for n in range(3)]
+
+
+def test_stage(butler: Butler, refs: list[DatasetRef], tmp_path: Path) -> None:
+    before = open_descriptors()
+    paths = stage(butler, refs, tmp_path / "out" / "deep")
+    assert [str(path.relative_to(tmp_path / "out" / "deep")) for path in paths] == [
+        f"u/run/blob/Cam/blob_Cam_{n}.x" for n in range(3)
+    ]
+    for ref, path in zip(refs, paths, strict=True):
+        assert path.read_bytes() == butler.get(ref)
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [path.name for path in paths]
+    wait_for(lambda: open_descriptors() <= before)
+
+
+def test_stage_again(butler: Butler, refs: list[DatasetRef], tmp_path: Path) -> None:
+    first = stage(butler, refs[:2], tmp_path / "out")
+    status = first[0].stat()
+    assert stage(butler, refs, tmp_path / "out")[:2] == first
+    assert first[0].stat().st_mtime_ns == status.st_mtime_ns
+
+
+@pytest.mark.parametrize("kind", ["content", "length", "directory", "link", "fifo"])
+def test_what_is_there_is_never_replaced(butler: Butler, refs: list[DatasetRef], tmp_path: Path, kind: str) -> None:
+    [path] = stage(butler, refs[:1], tmp_path / "out")
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "content":
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif kind == "length":
+        path.write_bytes(content[:-1])
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        (tmp_path / "elsewhere").write_bytes(content)
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConflictError):
+        stage(butler, refs[:1], tmp_path / "out")
+
+
+def test_nothing_is_written_outside(
+    butler: Butler, refs: list[DatasetRef], repository: FakeRepository, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "u").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConflictError, match="leads out"):
+        stage(butler, refs[:1], tmp_path / "out")
+    (tmp_path / "out" / "u").unlink()
+    ref, file = repository.datasets[refs[0].id]
+    for bad in ("../x", "/etc/x", "a/../../x", "a//b", "", ".", "a/\0"):
+        repository.datasets[refs[0].id] = (ref, msgspec.structs.replace(file, path=bad))
+        with pytest.raises(ProtocolError, match="no name of a file"):
+            stage(butler, refs[:1], tmp_path / "out")
+    assert [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == []
+
+
+def test_a_failed_copy_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replaced_atomically(str(tmp_path / "x")) as fd:
+        os.write(fd, b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("errno_name", ["EXDEV", "none"])
+def test_copy_without_the_kernels_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errno_name: str) -> None:
+    import errno
+
+    def refuse(*_: object) -> int:
+        if errno_name == "none":
+            return 0
+        raise OSError(getattr(errno, errno_name), "no")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    content = os.urandom(100_000)
+    (tmp_path / "a").write_bytes(content)
+    with open(tmp_path / "a", "rb") as source, open(tmp_path / "b", "wb") as target:
+        copy_content(source.fileno(), target.fileno())
+    assert (tmp_path / "b").read_bytes() == content

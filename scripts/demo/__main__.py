@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from scripts.demo import site as sites
 from scripts.demo.display import Display
-from scripts.demo.failures import DemoError, Interrupted
+from scripts.demo.failures import DemoError, Interrupted, Interruptions
 from scripts.demo.night import RAW_RUN
 from scripts.demo.site import REPOSITORY, Site
 
@@ -59,17 +57,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, display: Display) -> int:
-    from scripts.demo.story import Story
-
+    interruptions = Interruptions()
+    interruptions.install()
     begin = time.monotonic()
-    sites.clean_environment()
-    for number in sites.ENDING_SIGNALS:
-        signal.signal(number, _interrupt)
+    from scripts.demo.story import Story  # takes its time, and may be interrupted
+
     site = Site()
     kept = False
     try:
         display.title("Pantry", f"{_INTRODUCTION}\n{site.directory}")
-        story = Story(site, display, options.output)
+        story = Story(site, display, options.output, interruptions)
         try:
             story.tell()
         except DemoError:
@@ -78,20 +75,18 @@ def _run(options: argparse.Namespace, display: Display) -> int:
             if options.verbose:
                 display.errors.print_exception()
             raise site.blame(exc) from exc
+        interruptions.check()
         _what_next(display, site, story.picture, keep=options.keep, seconds=time.monotonic() - begin)
         if options.keep:
             site.keep()
             kept = True
     finally:
+        interruptions.ignore()
         if not kept:
             site.close()
     if not kept:
         display.say("[dim]Everything that was started has been ended, and the directory is gone.")
     return 0
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise Interrupted(number)
 
 
 def _what_next(display: Display, site: Site, picture: Path | None, *, keep: bool, seconds: float) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import NoReturn
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TAIL_LINES = 12
 _TAIL_BYTES = 8000
 
@@ -41,6 +44,32 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class Interruptions:
+    """Turns the signals that ask for an end into `Interrupted`."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def install(self) -> None:
+        """Take the signals from now on."""
+        for number in ENDING_SIGNALS:
+            signal.signal(number, self._take)
+
+    def ignore(self) -> None:
+        """Pass over the signals from now on: cleaning up is not cut off."""
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def check(self) -> None:
+        """Raise again what a library has swallowed: some catch everything, and so does every `__del__`."""
+        if self._number:
+            raise Interrupted(self._number)
+
+    def _take(self, number: int, frame: object) -> NoReturn:
+        self._number = number
+        raise Interrupted(number)
 
 
 def tail(log: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,6 @@ from scripts.demo.failures import DemoError, tail
 BUCKET = "pantry-demo"
 REPOSITORY = "demo"
 ROOT = f"s3://{BUCKET}/{REPOSITORY}"
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NEEDED_BYTES = 1_500_000_000
 _MOUNT_S = 20.0
 _END_S = {"SeaweedFS": 0.5, "pantryd": 25.0, "mount": 10.0}
@@ -57,6 +55,7 @@ class Site:
         self._mount: ServerProcess | None = None
         self._record = record.Record(boot=record.boot_id(), demo=record.identify("demo", os.getpid()))
         record.write(self.directory, self._record)
+        clean_environment(self.directory)
 
     @property
     def socket(self) -> str:
@@ -162,8 +161,6 @@ class Site:
 
     def close(self) -> None:
         """End everything and remove the directory; what cannot be done is passed over, the rest is done."""
-        for number in ENDING_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
         if self._mount is not None:
             self._mount.stop()
         _let_go(self.mount_point)
@@ -207,13 +204,22 @@ def stoppable() -> list[Path]:
     return found
 
 
-def clean_environment() -> None:
-    """Keep the user's own settings for S3, proxies and Pantry out of this process and those it starts."""
+def clean_environment(directory: Path) -> None:
+    """Keep the user's own settings for S3, proxies and Pantry out of this process and those it starts.
+
+    Parameters
+    ----------
+    directory : Path
+        The demo's own.
+    """
     for name in list(os.environ):
         if name.startswith("AWS_") or name == "PANTRY_SOCKET":
             del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        # Matplotlib would complain of a home that is not there, as that of a container's user.
+        os.environ.setdefault("MPLCONFIGDIR", str(directory / "matplotlib"))
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1"]))
 

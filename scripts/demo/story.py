@@ -17,7 +17,7 @@ from pantry.client.simulation import assemble
 from pantry.wire.operations import CachedObject, ListCache
 from scripts.demo import night, picture, reads
 from scripts.demo.display import Display, duration
-from scripts.demo.failures import DemoError
+from scripts.demo.failures import DemoError, Interruptions
 from scripts.demo.site import REPOSITORY, ROOT, Site
 
 IMAGE_TYPE = "post_isr_image"
@@ -39,12 +39,15 @@ class Story:
         Where it is shown.
     pictures : Path
         Directory for the picture.
+    interruptions : Interruptions
+        Asked before each part.
     """
 
-    def __init__(self, site: Site, display: Display, pictures: Path) -> None:
+    def __init__(self, site: Site, display: Display, pictures: Path, interruptions: Interruptions) -> None:
         self.site = site
         self.display = display
         self.pictures = pictures
+        self._interruptions = interruptions
         self.picture: Path | None = None
 
     def tell(self) -> None:
@@ -63,9 +66,13 @@ class Story:
             self._cut_out(butler, full, written, image)
             self._show_cache(butler)
 
+    def _section(self, title: str) -> None:
+        self._interruptions.check()
+        self.display.section(title)
+
     def _start(self) -> None:
         site, display = self.site, self.display
-        display.section("What runs")
+        self._section("What runs")
         with display.waiting("starting a real S3 server (SeaweedFS)"):
             site.start_server()
         display.good(f"SeaweedFS, an S3 server, at {site.server.endpoint_url} (PID {site.server.pid})")
@@ -76,7 +83,7 @@ class Story:
 
     def _take_exposures(self, butler: Butler) -> None:
         display = self.display
-        display.section("A night of raw exposures goes into a repository in the bucket")
+        self._section("A night of raw exposures goes into a repository in the bucket")
         begin = time.perf_counter()
         with display.progress("simulating LSSTCam", night.N_EXPOSURES + 1) as progress:
             files = night.simulate(self.site.directory / "incoming", progress)
@@ -99,7 +106,7 @@ class Story:
 
     def _show_tree(self) -> None:
         display, site = self.display, self.site
-        display.section("The same repository as a directory of files")
+        self._section("The same repository as a directory of files")
         with display.waiting("mounting"):
             site.start_mount()
         if site.no_mount:
@@ -113,7 +120,7 @@ class Story:
 
     def _compare_hashes(self, butler: Butler, ref: DatasetRef) -> None:
         display = self.display
-        display.section("One file, the same bytes in every way to get it")
+        self._section("One file, the same bytes in every way to get it")
         file = reads.stored_file(butler, ref)
         seen = reads.hashes(self.site, butler, ref)
         origin = next(iter(seen.values()))
@@ -128,7 +135,7 @@ class Story:
 
     def _time_reads(self, butler: Butler, ref: DatasetRef) -> None:
         display = self.display
-        display.section("The first reader waits for the network, the next ones do not")
+        self._section("The first reader waits for the network, the next ones do not")
         rows = []
         for name, one in reads.cold_and_warm(self.site, butler, ref).items():
             rate = f"{size(int(one.result / one.seconds))}/s"
@@ -142,7 +149,7 @@ class Story:
 
     def _draw(self, butler: Butler, ref: DatasetRef) -> Any:
         display = self.display
-        display.section("From sixteen segments to a picture")
+        self._section("From sixteen segments to a picture")
         with display.waiting("assembling and drawing"):
             image = assemble(butler.get(ref))
             exposure = ref.data_id["exposure"]
@@ -161,7 +168,7 @@ class Story:
 
     def _write_back(self, butler: Butler, ref: DatasetRef, image: Any) -> DatasetRef:
         display = self.display
-        display.section("The image becomes a dataset")
+        self._section("The image becomes a dataset")
         run = f"u/{_user()}/demo"
         butler.register_dataset_type(IMAGE_TYPE, night.DIMENSIONS, "CCDData")
         with display.waiting("writing"):
@@ -182,7 +189,7 @@ class Story:
 
     def _cut_out(self, butler: Butler, raw: DatasetRef, written: DatasetRef, image: Any) -> None:
         display = self.display
-        display.section("Cut-outs fetch only what they need")
+        self._section("Cut-outs fetch only what they need")
         x0, y0, x1, y1 = _IMAGE_BOX
         part = reads.cut_out_of_image(butler, written, _IMAGE_BOX)
         if not np.array_equal(part.result.data, image.data[y0:y1, x0:x1]):
@@ -208,7 +215,7 @@ class Story:
         for ref in night_files:
             with butler.open(ref):
                 pass
-        display.section("What the cache holds")
+        self._section("What the cache holds")
         held: list[CachedObject] = [one for batch in butler.connection.stream(ListCache()) for one in batch.objects]
         rows = []
         for one in held[:_CACHED_SHOWN]:

@@ -103,7 +103,9 @@ class CollectionsMachine(RuleBasedStateMachine):
                 if members.get(key) == id_:
                     del members[key]
 
-    @rule(chain=st.sampled_from(CHAINS), children=st.lists(st.sampled_from(RUNS + TAGS + CHAINS), max_size=4, unique=True))
+    @rule(
+        chain=st.sampled_from(CHAINS), children=st.lists(st.sampled_from(RUNS + TAGS + CHAINS), max_size=4, unique=True)
+    )
     def chain(self, chain: str, children: list[str]) -> None:
         if any(chain in self.reachable(child) for child in children):
             try:
@@ -146,7 +148,9 @@ class CollectionsMachine(RuleBasedStateMachine):
     @invariant()
     def runs_hold_what_they_hold(self) -> None:
         for name in (*RUNS, *TAGS):
-            found = {(row["detector"], row["exposure"]): row["id"] for row in rows_of(self.registry, collections=(name,))}
+            found = {
+                (row["detector"], row["exposure"]): row["id"] for row in rows_of(self.registry, collections=(name,))
+            }
             assert found == self.members[name]
 
 

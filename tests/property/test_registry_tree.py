@@ -53,7 +53,10 @@ def walk(registry: Registry, run: str, dataset_type: str, parts: tuple[str, ...]
     extension=EXTENSIONS,
 )
 def test_names_are_paths(registry: Registry, instrument: str, bands: list[str], number: int, extension: str) -> None:
-    records = [record("instrument", name=instrument), record("detector", instrument=instrument, id=number, full_name=f"D{number}")]
+    records = [
+        record("instrument", name=instrument),
+        record("detector", instrument=instrument, id=number, full_name=f"D{number}"),
+    ]
     for band in bands:
         records += [record("band", name=band), record("subfilter", band=band, id=number)]
     registry.insert_dimension_records(records, skip_existing=True)
@@ -64,7 +67,13 @@ def test_names_are_paths(registry: Registry, instrument: str, bands: list[str], 
         ("two", ("band", "instrument", "detector")),
     ):
         wanted: dict[str, UUID] = {}
-        rows = [tuple({"band": band, "subfilter": number, "detector": number, "instrument": instrument}[name] for name in dimensions) for band in bands]
+        rows = [
+            tuple(
+                {"band": band, "subfilter": number, "detector": number, "instrument": instrument}[name]
+                for name in dimensions
+            )
+            for band in bands
+        ]
         many = registry.prepare_ingest(dataset_type, run, dimensions, rows, [extension] * len(rows))
         for row, path in zip(rows, many.paths, strict=True):
             prepared = registry.prepare_put(dataset_type, run, dict(zip(dimensions, row, strict=True)), extension)

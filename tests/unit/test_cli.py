@@ -156,7 +156,7 @@ def test_help_imports_little() -> None:
         "import sys; from pantry.client.cli.main import cli\n"
         "try: cli(['--help'])\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('rich', 'yaml', 'numpy', 'astropy', 'trio', 'pantry.client.butler') if name in "
+        "print([name for name in ('rich', 'yaml', 'numpy', 'astropy', 'trio', 'lsst') if name in "
         "sys.modules], file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -230,7 +230,7 @@ def test_put_query_get(run: Run, tmp_path: Path) -> None:
     assert output.splitlines()[0].split() == ["type", "run", "id", "instrument", "detector"]
     assert stored["id"] in output
     found = json.loads(run("query-datasets", "r", "config", "blob", "-c", "u/y,u/x", "--json").stdout)
-    assert [one["id"] for one in found][0] == stored["id"]
+    assert found[0]["id"] == stored["id"]
     assert json.loads(run("get", "r", "config", "instrument=Cam", "detector=3", "-c", "u/x").stdout) == {"a": 1}
     out = tmp_path / "out.json"
     run("get", "r", "config", "instrument=Cam", "detector=4", "-c", "u/x", "-o", str(out))
@@ -402,7 +402,7 @@ def complete(words: str, socket: str) -> list[str]:
     }
     result = in_a_process(env=environment)
     assert result.stderr == ""
-    return [line.split(",", 1)[1] for line in result.stdout.splitlines()]
+    return [line.split(",", 1)[1] for line in result.stdout.splitlines() if line]
 
 
 def test_completion(daemon: FakeDaemon, node: FakeNode, run: Run) -> None:

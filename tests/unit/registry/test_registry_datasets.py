@@ -21,8 +21,8 @@ from pantry.daemon.registry import NewDataset, Registry
 from pantry.errors import (
     CollectionTypeError,
     ConflictError,
-    DatasetExistsError,
     DataIdValueError,
+    DatasetExistsError,
     DimensionNameError,
     InconsistentDataIdError,
     InvalidRequestError,
@@ -141,7 +141,7 @@ def test_many_are_prepared_as_one_would_be(registry: Registry) -> None:
         rows, prepared.values, prepared.implied_values, prepared.paths, strict=True
     ):
         one = registry.prepare_put(
-            "raw", "elsewhere", dict(instrument=CAMERA, exposure=exposure, detector=detector), ".fits.fz"
+            "raw", "elsewhere", {"instrument": CAMERA, "exposure": exposure, "detector": detector}, ".fits.fz"
         )
         assert values == one.data_id.required_values
         assert implied == one.data_id.implied_values

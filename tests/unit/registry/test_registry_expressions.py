@@ -43,7 +43,10 @@ A = Comparison("=", Name("a", 0), Constant(1, 2), 1)
         ("x not in y", Membership(Name("x", 0), (Name("y", 9),), True, 2)),
         ("x in (-3..-1)", Membership(Name("x", 0), (Range(-3, -1, 1, 6),), False, 2)),
         ("glob(x, 'a*')", Glob(Name("x", 5), Constant("a*", 8), 0)),
-        ("notes OR T AND true", Or((Truth(Name("notes", 0), 0), And((Truth(Name("T", 9), 9), Truth(Constant(True, 15), 15)), 11)), 6)),
+        (
+            "notes OR T AND true",
+            Or((Truth(Name("notes", 0), 0), And((Truth(Name("T", 9), 9), Truth(Constant(True, 15), 15)), 11)), 6),
+        ),
         ("in_raft AND orbit", And((Truth(Name("in_raft", 0), 0), Truth(Name("orbit", 12), 12)), 8)),
     ],
 )
@@ -125,7 +128,9 @@ def test_instants(text: str, ns: int) -> None:
     assert parse_instant(text) == ns
 
 
-@pytest.mark.parametrize("text", ["", "2025-02-30", "2025-01-01T24:00:00", "2025-1-1", "yesterday", "2025-01-01T00:00:00Z", "jd/1"])
+@pytest.mark.parametrize(
+    "text", ["", "2025-02-30", "2025-01-01T24:00:00", "2025-1-1", "yesterday", "2025-01-01T00:00:00Z", "jd/1"]
+)
 def test_bad_instants(text: str) -> None:
     with pytest.raises(ValueError, match="time|no such day"):
         parse_instant(text)
@@ -204,7 +209,9 @@ def test_meanings(raws: Registry, where: str, bind: dict[str, object], matches: 
         ("detector = d", {"d": 2**63}, 12, "cannot be compared", ""),
     ],
 )
-def test_mistakes_in_meaning(raws: Registry, where: str, bind: dict[str, object], column: int, said: str, hint: str) -> None:
+def test_mistakes_in_meaning(
+    raws: Registry, where: str, bind: dict[str, object], column: int, said: str, hint: str
+) -> None:
     with pytest.raises(InvalidQueryError) as caught:
         count(raws, where, **bind)
     assert f"column {column}:" in caught.value.message

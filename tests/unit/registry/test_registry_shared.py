@@ -40,7 +40,9 @@ def test_definitions_are_seen_at_once(registry: Registry, other: Registry) -> No
     for number, (one, two) in enumerate([(registry, other), (other, registry)] * 2):
         one.register_collection(f"c{number}", CollectionType.RUN)
         assert f"c{number}" in [found.name for found in two.query_collections(QueryCollections(repository="r"))]
-        made, new = one.register_dataset_type(DatasetType(name=f"t{number}", dimensions=("visit",), storage_class="CCDData"))
+        made, new = one.register_dataset_type(
+            DatasetType(name=f"t{number}", dimensions=("visit",), storage_class="CCDData")
+        )
         assert new
         assert two.register_dataset_type(made) == (made, False)
 
@@ -60,7 +62,10 @@ def test_datasets_and_chains_are_seen_at_once(registry: Registry, other: Registr
 
 def test_records_and_new_groups_are_seen_at_once(registry: Registry, other: Registry) -> None:
     other.insert_dimension_records([record("detector", instrument=CAMERA, id=7, full_name="new")])
-    assert registry.prepare_put("raw", "run", {"exposure": EXPOSURES[0], "detector.full_name": "new"}).data_id["detector"] == 7
+    assert (
+        registry.prepare_put("raw", "run", {"exposure": EXPOSURES[0], "detector.full_name": "new"}).data_id["detector"]
+        == 7
+    )
     kind = DatasetType(name="deep", dimensions=("tract",), storage_class=COADD.storage_class)
     registry.register_dataset_type(kind)
     assert other.prepare_put("deep", "run", {"skymap": "map", "tract": 7}).path == "run/deep/map/deep_map_7.fits"

@@ -48,7 +48,7 @@ def warm_descriptor(bench: Bench) -> list[Row]:
             peer=found["peer"],
             unit="MiB/s",
             goal=">= 0.95",
-            compared=f"{compared}: Butler.open by data id and read of its descriptor, against open and read of the same "
+            compared=f"{compared}: Butler.open by data id and read of its descriptor, against open and read of that "
             "cached file by its path in the same process",
         ),
         make_row(

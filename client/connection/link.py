@@ -18,7 +18,6 @@ import itertools
 import os
 import select
 import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -27,18 +26,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pantry import __version__
 from pantry.client.connection.answers import Abandoned, Answer, Pending, decode_result
+from pantry.client.connection.greeting import connection_interrupted, connection_lost, greet, too_slow
 from pantry.client.connection.transport import close_all, receive, send_frame
 from pantry.errors import DaemonUnavailableError, PantryError, ProtocolError
 from pantry.wire.envelope import (
-    PROTOCOL_VERSIONS,
     STREAM_WINDOW,
     Cancel,
     Credit,
     End,
     Failure,
-    Hello,
     Item,
     Reply,
     Request,
@@ -87,7 +84,7 @@ class Link:
         self._outbox: deque[bytes] = deque()
         self._broken: PantryError | None = None
         try:
-            self.welcome = self._greet()
+            self.welcome = greet(sock, self._parser, timeout_s)
         except BaseException:
             self.close()
             raise
@@ -194,7 +191,7 @@ class Link:
             self._pending.pop(number, None)  # it exceeds a limit, and nothing was sent
             raise
         except BaseException:
-            self._break(self._interrupted())
+            self._break(connection_interrupted())
             raise
         if self._outbox:
             self._flush()
@@ -207,9 +204,9 @@ class Link:
         except ProtocolError:
             raise
         except OSError:
-            raise self._break(self._lost()) from None
+            raise self._break(connection_lost()) from None
         except BaseException:
-            self._break(self._interrupted())
+            self._break(connection_interrupted())
             raise
 
     def _post(self, payload: bytes) -> None:
@@ -282,7 +279,7 @@ class Link:
         try:
             woken = pending.wakeup.wait(None if deadline is None else deadline - time.monotonic())
             if not woken and not pending.answers:
-                raise self._too_slow()
+                raise too_slow(self._timeout_s)
         except BaseException:
             self._waiting.remove(pending)
             if self._leader == 0:
@@ -307,7 +304,7 @@ class Link:
     def _wait_readable(self, deadline: float | None) -> None:
         wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
         if not self._poll.poll(wait_ms):
-            raise self._too_slow()
+            raise too_slow(self._timeout_s)
 
     def _receive(self, deadline: float | None) -> None:
         """Receive once and hand out what is complete; only the leader does."""
@@ -317,7 +314,7 @@ class Link:
             data, fds = receive(self._sock)
             if not data:
                 close_all(fds)
-                self._break(self._lost())
+                self._break(connection_lost())
                 return
             frames = deque(self._parser.feed(data, fds))
             try:
@@ -327,11 +324,11 @@ class Link:
                 for frame in frames:
                     close_all(frame.fds)
         except OSError:
-            self._break(self._lost())
+            self._break(connection_lost())
         except ProtocolError as exc:
             self._break(exc)
         except BaseException:
-            self._break(self._interrupted())
+            self._break(connection_interrupted())
             raise
 
     def _hand_out(self, frame: Frame) -> None:
@@ -357,31 +354,6 @@ class Link:
 
     # -- beginning and end ------------------------------------------------------------------
 
-    def _greet(self) -> Welcome:
-        program = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
-        self._send(encode(Hello(PROTOCOL_VERSIONS, f"pantry {__version__} ({program})"[:200])))
-        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        frames: list[Frame] = []
-        while not frames:
-            self._wait_readable(deadline)
-            try:
-                data, fds = receive(self._sock)
-            except OSError:
-                data, fds = b"", ()
-            if not data:
-                raise self._lost()
-            frames = self._parser.feed(data, fds)
-        for frame in frames:
-            close_all(frame.fds)
-        answer = decode_from_daemon(frames[0].payload)
-        if isinstance(answer, Failure):
-            raise answer.to_error()
-        if not isinstance(answer, Welcome) or len(frames) > 1:
-            raise ProtocolError("the daemon did not greet", hint="is that socket a Pantry daemon's?")
-        if answer.version not in PROTOCOL_VERSIONS:
-            raise ProtocolError(f"the daemon chose protocol version {answer.version}, which was not offered")
-        return answer
-
     def _check(self) -> None:
         if self._broken is not None:
             raise type(self._broken)(self._broken.message, hint=self._broken.hint)
@@ -389,22 +361,6 @@ class Link:
             raise DaemonUnavailableError(
                 "this was opened by the parent process", hint="open it again after the fork; a Butler does that itself"
             )
-
-    def _lost(self) -> DaemonUnavailableError:
-        return DaemonUnavailableError(
-            "the daemon closed the connection",
-            hint="it was stopped or restarted; what was not answered may or may not have been done, "
-            "and the next call connects again",
-        )
-
-    def _interrupted(self) -> DaemonUnavailableError:
-        return DaemonUnavailableError(
-            "the connection to the daemon was interrupted in the middle of a message",
-            hint="the next call connects again",
-        )
-
-    def _too_slow(self) -> DaemonUnavailableError:
-        return DaemonUnavailableError(f"the daemon did not answer within {self._timeout_s} s")
 
     def _break(self, error: PantryError) -> PantryError:
         """End the link and wake everybody; the first reason counts. Returns the error to raise."""

@@ -45,7 +45,7 @@ def check_complete(source: ReadSource, hdu: Any) -> None:
         raise FormatterError(
             f"{source.name} is truncated: HDU {hdu.name or 0} needs {info['datLoc'] + info['datSpan']} bytes, "
             f"the file has {source.size_bytes}",
-            hint="`pantry cache verify` compares the file with what was registered",
+            hint="look at it with another program, or fetch it again: `pantry cache evict`",
         )
 
 

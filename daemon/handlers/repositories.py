@@ -27,7 +27,6 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     repositories = node.repositories
 
     async def create(context: RequestContext, asked: CreateRepository) -> RepositoryInfo:
-        # As the peer, not on behalf: a mount must not create.
         made = await repositories.create(asked, context.caller)
         return made.info(context.caller)
 

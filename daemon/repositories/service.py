@@ -159,7 +159,10 @@ class Repositories:
         return url
 
     async def create(self, request: CreateRepository, who: Identity) -> Repository:
-        """Make a repository and register it; nothing remains if that fails.
+        """Make a repository and register it.
+
+        If that fails, no description and no registration remain, so that it can be tried again; a
+        directory that was made, or a registry without datasets, may.
 
         Raises
         ------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -15,18 +16,22 @@ from pantry.daemon.registry.writer import MAX_JOBS, Writer
 from pantry.errors import ConflictError, DatasetExistsError, TransientBackendError
 
 
-@pytest.fixture
-def held(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """The first job of the writer waits for this, so that what follows is one transaction."""
+def hold(writer: Writer) -> threading.Event:
+    """Keep a writer busy until the event is set, so that what is given to it meanwhile queues."""
     gate, inside = threading.Event(), threading.Event()
 
     def wait(session: Session) -> None:
         inside.set()
-        gate.wait(10)
+        gate.wait(60)
 
-    threading.Thread(target=registry._writer.run, args=(wait,)).start()
-    assert inside.wait(10)
+    threading.Thread(target=writer.run, args=(wait,)).start()
+    assert inside.wait(60)
     return gate
+
+
+@pytest.fixture
+def held(registry: Registry) -> threading.Event:
+    return hold(registry._writer)
 
 
 def commits(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -45,9 +50,12 @@ def insert(registry: Registry, exposure: int, detector: int) -> None:
     registry.insert_datasets("run", "raw", [(uuid4(), (CAMERA, detector, exposure), stored("x"))])
 
 
-def queued(registry: Registry, count: int) -> None:
-    while registry._writer._jobs.qsize() < count:
-        pass
+def queued(writer: Writer, count: int) -> None:
+    """Wait until so many jobs stand behind the one that runs."""
+    deadline = time.monotonic() + 30
+    while writer._jobs.qsize() < count:
+        assert time.monotonic() < deadline, f"{writer._jobs.qsize()} of {count} jobs came"
+        threading.Event().wait(0.001)
 
 
 def test_many_callers_share_a_transaction_and_a_bad_one_fails_alone(
@@ -58,7 +66,7 @@ def test_many_callers_share_a_transaction_and_a_bad_one_fails_alone(
     with ThreadPoolExecutor(len(jobs) + 2) as pool:
         # The same twice, and one without a record: two failures among 24 successes.
         running = [pool.submit(insert, registry, *job) for job in [*jobs, jobs[0], (EXPOSURES[0], 5)]]
-        queued(registry, len(running))
+        queued(registry._writer, len(running))
         held.set()
         errors = [one.exception() for one in running]
     assert sizes == [len(jobs) + 2]
@@ -72,9 +80,9 @@ def test_a_definition_of_a_failed_job_is_forgotten(registry: Registry, held: thr
     new = [(uuid4(), (CAMERA, detector, EXPOSURES[0]), stored("x")) for detector in (0, 0)]
     with ThreadPoolExecutor(2) as pool:
         failing = pool.submit(registry.insert_datasets, "fresh", "raw", new)
-        queued(registry, 1)
+        queued(registry._writer, 1)
         working = pool.submit(registry.insert_datasets, "fresh", "raw", new[:1])
-        queued(registry, 2)
+        queued(registry._writer, 2)
         held.set()
         assert isinstance(failing.exception(), DatasetExistsError)
         assert working.exception() is None
@@ -85,7 +93,7 @@ def test_a_transaction_is_bounded(registry: Registry, held: threading.Event, mon
     sizes = commits(registry, monkeypatch)
     with ThreadPoolExecutor(MAX_JOBS + 5) as pool:
         running = [pool.submit(registry._writer.run, lambda session: "done") for _ in range(MAX_JOBS + 5)]
-        queued(registry, len(running))
+        queued(registry._writer, len(running))
         held.set()
         assert {one.result() for one in running} == {"done"}
     assert sizes == [MAX_JOBS, 5]
@@ -94,9 +102,9 @@ def test_a_transaction_is_bounded(registry: Registry, held: threading.Event, mon
 def test_a_defect_in_one_job_is_its_own(registry: Registry, held: threading.Event) -> None:
     with ThreadPoolExecutor(2) as pool:
         bad = pool.submit(registry._writer.run, lambda session: 1 // 0)
-        queued(registry, 1)
+        queued(registry._writer, 1)
         good = pool.submit(registry._writer.run, lambda session: "done")
-        queued(registry, 2)
+        queued(registry._writer, 2)
         held.set()
         assert isinstance(bad.exception(), ZeroDivisionError)
         assert good.result() == "done"
@@ -139,13 +147,11 @@ def test_closing_finishes_what_was_given(tmp_path: Path) -> None:
     create(sqlite_url(tmp_path)).close()
     database = Database(sqlite_url(tmp_path))
     writer = Writer(database)
-    gate = threading.Event()
+    gate = hold(writer)
     done: list[int] = []
     with ThreadPoolExecutor(5) as pool:
-        pool.submit(writer.run, lambda session: gate.wait(10))
         running = [pool.submit(writer.run, lambda session, number=number: done.append(number)) for number in range(3)]
-        while writer._jobs.qsize() < 3:
-            pass
+        queued(writer, 3)
         closing = pool.submit(writer.close)
         gate.set()
         closing.result()

@@ -114,7 +114,8 @@ def reading(source: ReadSource, format_name: str) -> Iterator[None]:
             raise cause from None
         raise FormatterError(
             f"{source.name} cannot be read as {format_name}: {_first_line(exc)}",
-            hint="the file is damaged or of another format; look at it with another program, or fetch it again: `pantry cache evict`",
+            hint="the file is damaged or of another format; "
+            "look at it with another program, or fetch it again: `pantry cache evict`",
         ) from exc
 
 

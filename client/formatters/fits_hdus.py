@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, cast
 
 from astropy.io import fits
 
@@ -14,10 +15,32 @@ from pantry.errors import FormatterError
 _HDU_PREFIX = "hdu."
 
 
+def open_unpacked(source: ReadSource) -> BinaryIO:
+    """Open a file that may be gzip whatever its name; astropy sees that by itself in real files only."""
+    file = source.open()
+    if source.path is None and file.read(2) == b"\x1f\x8b":
+        file.seek(0)
+        return cast(BinaryIO, _OwningGzipFile(file))
+    file.seek(0)
+    return file
+
+
+class _OwningGzipFile(gzip.GzipFile):
+    """Closes the packed file with itself."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        super().__init__(fileobj=packed, mode="rb")
+        self._packed = packed
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
+
+
 @contextmanager
 def opened(source: ReadSource) -> Iterator[fits.HDUList]:
     """Open a FITS file for the length of a block; headers are read as they are asked for."""
-    with source.open() as file, fits.open(file, lazy_load_hdus=True, memmap=False) as hdus:
+    with open_unpacked(source) as file, fits.open(file, lazy_load_hdus=True, memmap=False) as hdus:
         yield hdus
 
 
@@ -112,7 +135,7 @@ class FitsHdusFormatter:
 
     @staticmethod
     def _open_lazily(source: ReadSource) -> fits.HDUList:
-        file = source.open()
+        file = open_unpacked(source)
         try:
             hdus = fits.open(file, lazy_load_hdus=True)
             check_complete(source, hdus[0])

@@ -25,6 +25,8 @@ NewDataset = tuple[UUID | bytes, DataCoordinate | Sequence[DataIdValue], StoredF
 
 # Below this many, statements per row are quicker than a temporary table.
 _FEW = 4
+# From this many datasets on, the planner is told how many there are.
+_STATISTICS_FROM = 256
 
 
 class Datasets:
@@ -162,6 +164,11 @@ class Datasets:
             database.prepare_insert(self._schema.membership),
             [(holder, kind, data_id, key) for key, data_id in zip(keys, data_ids, strict=True)],
         )
+        # Each time that there are twice as many.
+        if keys.stop >= _STATISTICS_FROM and keys.start.bit_length() < keys.stop.bit_length():
+            groups = {one.group_id: one for one in self._definitions.current(session).types.values()}
+            tables = [self._schema.data_ids(one.group_id, one.group) for one in groups.values()]
+            session.analyze(*self._schema.fixed, *tables)
 
     # -- deleting ----------------------------------------------------------------------------------
 

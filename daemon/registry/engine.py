@@ -26,6 +26,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-32768",
     "PRAGMA temp_store=MEMORY",
+    # Rows that ANALYZE looks at in each index: 12 ms for 300,000 datasets.
+    "PRAGMA analysis_limit=1000",
 )
 _BUSY_TIMEOUT_S = 30.0
 _POOL_SIZE = 16
@@ -78,12 +80,13 @@ class Session:
         With a transaction begun.
     """
 
-    __slots__ = ("_cursor", "connection", "database")
+    __slots__ = ("_cursor", "connection", "database", "new_statistics")
 
     def __init__(self, database: Database, connection: Any) -> None:
         self.database = database
         self.connection = connection
         self._cursor = connection.cursor()
+        self.new_statistics = False
 
     def rows(self, statement: Prepared, values: Mapping[str, Any] = {}) -> Rows:
         """Run a query and return all of its rows."""
@@ -139,6 +142,12 @@ class Session:
             for index in table.indexes:
                 self.run_sql(str(CreateIndex(index).compile(dialect=self.database.dialect)))
 
+    def analyze(self, *tables: sa.Table) -> None:
+        """Tell the planner how large the tables have become."""
+        for table in tables:
+            self.run_sql(f"ANALYZE {self.database.dialect.identifier_preparer.format_table(table)}")
+        self.new_statistics = True
+
     def create_temporary(self, table: sa.Table) -> None:
         """Make an empty temporary table that lives as long as this transaction."""
         ddl = self.database.text(
@@ -188,6 +197,7 @@ class Database:
         except (ImportError, sa.exc.ArgumentError) as exc:
             raise ConfigError(f"no driver for {self.shown_url}: {exc}") from None
         self.dialect = self.engine.dialect
+        self._generation = 0
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
         if self.is_sqlite:
@@ -303,6 +313,8 @@ class Database:
                 connection.commit()
             except Exception as exc:
                 self.raise_translated(exc)
+            if session.new_statistics:
+                self._generation += 1
         finally:
             self._give_back(connection)
 
@@ -325,7 +337,12 @@ class Database:
 
     def _connect(self) -> Any:
         try:
-            return self.engine.raw_connection()
+            connection: Any = self.engine.raw_connection()
+            # SQLite reads the planner's statistics when a connection is opened: older ones are replaced.
+            while self.is_sqlite and connection.info.setdefault("generation", self._generation) != self._generation:
+                connection.invalidate()
+                connection = self.engine.raw_connection()
+            return connection
         except Exception as exc:
             self.raise_translated(exc)
 
@@ -342,9 +359,9 @@ class Database:
         """Raise what ``exc`` means above the database."""
         if isinstance(exc, PantryError):
             raise exc
-        if isinstance(exc, (OverflowError, UnicodeError)):
-            raise InvalidRequestError(f"a value that the registry cannot hold: {exc}") from exc
         dbapi: Any = self.dialect.dbapi
+        if isinstance(exc, (OverflowError, UnicodeError, dbapi.DataError)):
+            raise InvalidRequestError(f"a value that the registry cannot hold: {exc}") from exc
         if isinstance(exc, dbapi.IntegrityError):
             raise ConstraintError(f"the registry refused a row: {exc}") from exc
         if isinstance(exc, sa.exc.TimeoutError):

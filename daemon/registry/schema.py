@@ -212,6 +212,8 @@ class Schema:
                     *[self.dimension_column(name) for name in group.required],
                     *([sa.UniqueConstraint(*order)] if order else []),
                     *[self._foreign_key_to(name) for name in leaves],
+                    # People name a visit and leave the instrument out.
+                    *[sa.Index(f"data_id_{group_id}_{name}", name) for name in order[1:]],
                 ),
             )
         return found

@@ -36,7 +36,8 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
         if not self.may_read(who):
             raise PermissionDeniedError(
                 f"user {who.user_name} may not read the repository {repository!r}",
-                hint=f"its owner is {self.owner}; they can add you to 'readers' in its pantry.yaml, which the daemon reads at its start",
+                hint=f"its owner is {self.owner}; "
+                f"they can add you to 'readers' in its pantry.yaml, read when the daemon starts",
             )
 
     def require_write(self, who: Identity, repository: str) -> None:
@@ -45,7 +46,8 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
         if not self.may_write(who):
             raise PermissionDeniedError(
                 f"user {who.user_name} may not write to the repository {repository!r}",
-                hint=f"its owner is {self.owner}; they can add you to 'writers' in its pantry.yaml, which the daemon reads at its start",
+                hint=f"its owner is {self.owner}; "
+                f"they can add you to 'writers' in its pantry.yaml, read when the daemon starts",
             )
 
 

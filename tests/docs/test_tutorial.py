@@ -137,7 +137,7 @@ class Newcomer:
             pid = json.loads(answer)["pid"]
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + 30
-            while self.shell("pantry status")[0] == 0 and time.monotonic() < deadline:
+            while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
                 time.sleep(0.05)
 
 

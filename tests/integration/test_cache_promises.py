@@ -163,10 +163,11 @@ def test_a_part_costs_about_that_part(kitchen: Kitchen) -> None:
         assert file.read() == content[2 * MIB + 1017 :]
         file.seek(0)
         assert file.read() == content
-    # All of it came, once, and is a complete object now.
+    # All of it came, once. Whoever asks for the whole waits until it is verified; then it is an object.
+    assert kitchen.status().fetched_bytes - before == len(content)
+    assert kitchen.butler.get(ref) == content
     assert kitchen.status().fetched_bytes - before == len(content)
     assert kitchen.status().objects == 1
-    assert kitchen.butler.get(ref) == content
 
 
 def test_a_failed_put_leaves_nothing(kitchen: Kitchen) -> None:

@@ -117,3 +117,20 @@ def test_simulated_raws_verify_through_the_mount(
         for path in mounted:
             done = subprocess.run(["fitsverify", "-q", str(path)], capture_output=True, text=True, check=False)
             assert "verification OK" in done.stdout, done.stdout
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0049")
+def test_headers_of_packed_raws_are_read_from_partly_cached_files(
+    rubin_data: Path, make_daemon: Callable[..., PantryDaemon], storage_config: dict[str, Any], s3_root: str
+) -> None:
+    """The raws of LATISS and ComCam are gzip data by the name of .fits."""
+    raws = sorted(rubin_data.glob("*/raw/**/*.fits"))
+    daemon = make_daemon(storage_config)
+    pantry(daemon.socket, "repo", "create", "packed", s3_root)
+    pantry(daemon.socket, "ingest-raws", "packed", *[str(path) for path in raws], "--run", "raw/all")
+    with Butler("packed", collections="raw/all", socket=daemon.socket) as butler:
+        for raw in raws:
+            metadata = butler.get("raw.metadata", translate(raw).data_id)
+            assert metadata["OBSID"] == fits.getheader(raw)["OBSID"]
+            with butler.get("raw", translate(raw).data_id) as hdus:
+                assert len(hdus) >= 17

@@ -36,6 +36,8 @@ class Abandoned:
 
 
 _decoders: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {}
+# Threads that make the decoders of one struct at the same time crash msgspec 0.22.
+_making = threading.Lock()
 
 
 def decode_result(result_type: type[Any], raw: msgspec.Raw, fds: tuple[int, ...] = ()) -> Any:
@@ -43,7 +45,8 @@ def decode_result(result_type: type[Any], raw: msgspec.Raw, fds: tuple[int, ...]
     try:
         decoder = _decoders.get(result_type)
         if decoder is None:
-            decoder = _decoders[result_type] = msgspec.msgpack.Decoder(result_type)
+            with _making:
+                decoder = _decoders[result_type] = msgspec.msgpack.Decoder(result_type)
         return decoder.decode(raw)
     except (msgspec.DecodeError, PantryError, ValueError, RecursionError) as exc:
         close_all(fds)

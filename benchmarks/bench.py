@@ -152,6 +152,11 @@ class Bench:
         """Environment of the peer's processes: without our sources on the path."""
         return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
+    def compiling(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment in which the first import keeps its bytecode, whatever the caller's says."""
+        kept = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode")}
+
     def our_worker(self, env: Mapping[str, str]) -> Worker:
         """Start a process of our side; whoever asked closes it."""
         argv = [sys.executable, "-m", "benchmarks.our_worker"]

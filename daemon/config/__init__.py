@@ -27,6 +27,24 @@ class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
         Fractions of the quota: above the first, objects are evicted down to the second.
     chunk_bytes : int
         Size of a chunk of a partly cached file; smaller for small files.
+    keep_free_bytes, keep_free_inodes : int
+        What the cache leaves free on its file system for others, whatever its quota.
+    uncached_bytes : int
+        Memory for reads that the cache's disk cannot take.
+    probe_interval_s : float
+        How often a disk that failed is tried again, in seconds.
+    scrub_bytes_per_s, scrub_interval_s : int, float
+        How fast objects are read again in the background, 0 for never, and how long one stays checked.
+    negative_ttl_s : float
+        How long the origin's answer that there is no such object holds, in seconds.
+    offline : bool
+        Start without asking any origin for anything.
+    pin_fraction : float
+        Most of the quota that all pins together may take.
+    pin_refresh_s : float
+        How often the queries of pins are run again, in seconds.
+    allow_damage : bool
+        Let administrators damage cached objects on purpose, for tests.
     """
 
     directory: str = ""
@@ -34,6 +52,17 @@ class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
     high_water: float = 0.95
     low_water: float = 0.85
     chunk_bytes: int = 4 * MIB
+    keep_free_bytes: int = GIB
+    keep_free_inodes: int = 10_000
+    uncached_bytes: int = 256 * MIB
+    probe_interval_s: float = 5.0
+    scrub_bytes_per_s: int = 10 * MIB
+    scrub_interval_s: float = 7 * 86400.0
+    negative_ttl_s: float = 5.0
+    offline: bool = False
+    pin_fraction: float = 0.5
+    pin_refresh_s: float = 300.0
+    allow_damage: bool = False
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +220,14 @@ def _check(config: DaemonConfig) -> None:
         raise ConfigError(f"{where}: cache: quota_bytes: {cache.quota_bytes} is less than 1 MiB")
     if cache.chunk_bytes < 64 * 1024 or cache.chunk_bytes & (cache.chunk_bytes - 1):
         raise ConfigError(f"{where}: cache: chunk_bytes: must be a power of two of at least 64 KiB")
+    if not 0 <= cache.pin_fraction <= 1:
+        raise ConfigError(f"{where}: cache: pin_fraction: must be between 0 and 1")
+    for name in ("keep_free_bytes", "keep_free_inodes", "uncached_bytes", "scrub_bytes_per_s", "negative_ttl_s"):
+        if getattr(cache, name) < 0:
+            raise ConfigError(f"{where}: cache: {name}: must not be negative")
+    for name in ("probe_interval_s", "scrub_interval_s", "pin_refresh_s"):
+        if getattr(cache, name) <= 0:
+            raise ConfigError(f"{where}: cache: {name}: must be positive")
     for name in LimitsConfig.__struct_fields__:
         if getattr(config.limits, name) < 1:
             raise ConfigError(f"{where}: limits: {name}: must be at least 1")

@@ -18,6 +18,7 @@ from typing import NoReturn, Self
 
 _PIECE = 1 << 16
 _HEAD_LIMIT = 1 << 20
+_TRICKLES_PER_S = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,16 @@ class Fault:
         Hold the request back until the event is set.
     drop_headers : tuple[str, ...]
         Take these headers out of the request before the server sees it.
+    delay_s : float
+        Wait so long before the request goes on to the server: latency, in seconds.
+    silent : bool
+        Never answer, and keep the connection until the client gives up: a half-open one.
+    stall_after : int or None
+        Say nothing more after so many bytes of the answer's body, and keep the connection likewise.
+    trickle_bytes_per_s : int or None
+        Give the answer's body no faster than this.
+    etag : str or None
+        Replace the answer's ETag by this one.
     """
 
     method: str | None = None
@@ -65,6 +76,11 @@ class Fault:
     corrupt_at: int | None = None
     wait_for: threading.Event | None = None
     drop_headers: tuple[str, ...] = ()
+    delay_s: float = 0.0
+    silent: bool = False
+    stall_after: int | None = None
+    trickle_bytes_per_s: int | None = None
+    etag: str | None = None
 
 
 @dataclasses.dataclass
@@ -94,6 +110,8 @@ class FaultProxy:
         All requests so far, in order of arrival.
     refusing : bool
         While true, new connections are closed at once, and old ones at their next request.
+    choose : Callable[[Request], Fault | None] or None
+        Asked for the fault of every request that no armed fault strikes, one request at a time.
     """
 
     def __init__(self, upstream: tuple[str, int]) -> None:
@@ -104,7 +122,8 @@ class FaultProxy:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._connections = 0
-        self._closing = False
+        self._closing = threading.Event()
+        self.choose: Callable[[Request], Fault | None] | None = None
         self.requests: list[Request] = []
         self.refusing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -154,7 +173,7 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True
+        self._closing.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -179,7 +198,7 @@ class FaultProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._closing or self.refusing:
+            if self._closing.is_set() or self.refusing:
                 _reset(client)
                 continue
             self._connections += 1
@@ -194,7 +213,7 @@ class FaultProxy:
             stack.callback(self._forget, server)
             self._remember(server)
             exchange = _Exchange(self, client, server, number)
-            while not self._closing:
+            while not self._closing.is_set():
                 exchange.one()
 
     def _remember(self, connection: socket.socket) -> None:
@@ -210,9 +229,14 @@ class FaultProxy:
     def _note(self, request: Request) -> Fault | None:
         with self._arrived:
             request.fault = next((armed.fault for armed in self._faults if armed.strikes(request)), None)
+            if request.fault is None and self.choose is not None:
+                request.fault = self.choose(request)
             self.requests.append(request)
             self._arrived.notify_all()
         return request.fault
+
+    def _wait(self, delay_s: float) -> None:
+        self._closing.wait(delay_s)
 
 
 class _Armed:
@@ -251,6 +275,10 @@ class _Exchange:
             raise _CutError("refusing")
         if fault.wait_for is not None:
             fault.wait_for.wait()
+        if fault.delay_s:
+            self._proxy._wait(fault.delay_s)
+        if fault.silent:
+            self._hold()
         if fault.status is not None:
             self._refuse(request, fault.status, fault.headers)
         headers = [(name, value) for name, value in headers if name.lower() not in fault.drop_headers]
@@ -292,6 +320,8 @@ class _Exchange:
         keep = length if fault.truncate_to is None else min(length, fault.truncate_to)
         if keep != length:
             headers = [(n, str(keep) if n.lower() == "content-length" else v) for n, v in headers]
+        if fault.etag is not None:
+            headers = [(n, fault.etag if n.lower() == "etag" else v) for n, v in headers]
         self._client.sendall(_head(first, headers))
         if chunked:
             self._forward_chunks(request)
@@ -308,6 +338,13 @@ class _Exchange:
                 limit = min(limit, fault.cut_after - position)
                 if limit <= 0:
                     self._cut(fault)
+            if fault.stall_after is not None:
+                limit = min(limit, fault.stall_after - position)
+                if limit <= 0:
+                    self._hold()
+            if fault.trickle_bytes_per_s is not None:
+                limit = min(limit, max(1, fault.trickle_bytes_per_s // _TRICKLES_PER_S))
+                self._proxy._wait(limit / fault.trickle_bytes_per_s)
             piece = bytearray(self._from_server.read1(limit))
             if not piece:
                 raise _CutError("the server went away")
@@ -338,6 +375,12 @@ class _Exchange:
         while self._from_client.read1(_PIECE):
             pass
         raise _CutError("refused")
+
+    def _hold(self) -> NoReturn:
+        """Keep the connection, swallowing what comes, until the client or the proxy closes it."""
+        while self._from_client.read1(_PIECE):
+            pass
+        raise _CutError("held until the end")
 
     def _cut(self, fault: Fault) -> NoReturn:
         self._from_client.close()

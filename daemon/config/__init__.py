@@ -136,6 +136,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         Users and ``@groups`` who may ask on behalf of others (a mount for all users).
     log_level : str
         ``debug``, ``info``, ``warning`` or ``error``.
+    metrics_port : int
+        TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
     cache, limits, storage, repositories
         See there.
     source : str
@@ -150,6 +152,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     administrators: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     log_level: str = "info"
+    metrics_port: int = 0
     cache: CacheConfig = CacheConfig()
     limits: LimitsConfig = LimitsConfig()
     storage: tuple[StorageConfig, ...] = ()
@@ -213,6 +216,8 @@ def _check(config: DaemonConfig) -> None:
         raise ConfigError(f"{where}: mode: must be 'user' or 'system', not {config.mode!r}")
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"{where}: log_level: must be debug, info, warning or error, not {config.log_level!r}")
+    if not 0 <= config.metrics_port <= 65535:
+        raise ConfigError(f"{where}: metrics_port: {config.metrics_port} is no TCP port")
     cache = config.cache
     if not 0 < cache.low_water <= cache.high_water <= 1:
         raise ConfigError(f"{where}: cache: 0 < low_water <= high_water <= 1 does not hold")

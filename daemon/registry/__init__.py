@@ -22,7 +22,7 @@ from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
-from pantry.daemon.registry.queries import Queries
+from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
@@ -388,6 +388,10 @@ class Registry:
             For a mistake in ``where`` or ``order_by``, with its place.
         """
         return self._queries.datasets(query)
+
+    def query_files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
+        """Find the files of the datasets that `query_datasets` finds; as it in everything else."""
+        return self._queries.files(query)
 
     def query_data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
         """Find data ids over the dimension records, with implied values; holds a transaction as `query_datasets`."""

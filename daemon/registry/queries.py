@@ -6,8 +6,8 @@ from its first batch to its last, or until it is closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,11 +16,14 @@ from pantry.daemon.registry.definitions import Collection, Definitions, Definiti
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database
 from pantry.daemon.registry.expressions import Names, UnknownNameError, compile_expression
+from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
+from pantry.model.datasets import StoredFile
 from pantry.model.dimensions import DimensionGroup
+from pantry.model.naming import directory_parts
 from pantry.wire.operations.registry import (
     DataIdBatch,
     QueryDataIds,
@@ -33,6 +36,14 @@ from pantry.wire.operations.registry import (
 BATCH_ROWS = 5_000
 _RECORD_BATCH_ROWS = 1_000
 Query = QueryDatasets | QueryDataIds | QueryDimensionRecords
+T = TypeVar("T")
+
+
+class NamedFile(NamedTuple):
+    """A dataset's file, and its path in the mounted view below the repository's directory."""
+
+    file: StoredFile
+    name: str
 
 
 class Queries:
@@ -100,6 +111,19 @@ class Queries:
 
     def datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
         """Find datasets by type, in batches; see `Registry.query_datasets`."""
+        return self._each_type(query, self._refs, with_files=False)
+
+    def files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
+        """Find the files of datasets, in batches; see `Registry.query_files`."""
+        return self._each_type(query, self._files, with_files=True)
+
+    def _each_type(
+        self,
+        query: QueryDatasets,
+        shape: Callable[[Definitions, KnownType, list[tuple[Any, ...]], bool], T],
+        *,
+        with_files: bool,
+    ) -> Iterator[T]:
         _check_limit(query.limit)
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
@@ -119,7 +143,7 @@ class Queries:
                 else:
                     order = [c for c in order if c.type is not CollectionType.CALIBRATION]
                 try:
-                    statement = self._plan_datasets(query, known, order, left)
+                    statement = self._plan_datasets(query, known, order, left, with_files)
                 except (DimensionNameError, InvalidQueryError) as exc:
                     # A pattern also matches types that have not the dimensions asked for.
                     if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -130,13 +154,13 @@ class Queries:
                 if not order or left == 0:
                     continue
                 for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
-                    yield self._refs(definitions, known, rows, query.expand)
+                    yield shape(definitions, known, rows, query.expand)
                     left = None if left is None else left - len(rows)
             if refusal is not None and not planned:
                 raise refusal
 
     def _plan_datasets(
-        self, query: QueryDatasets, known: KnownType, order: Sequence[Collection], limit: int | None
+        self, query: QueryDatasets, known: KnownType, order: Sequence[Collection], limit: int | None, with_files: bool
     ) -> sa.Select[Any]:
         group, dataset = known.group, self._schema.dataset
         table = self._schema.data_ids(known.group_id, group)
@@ -149,6 +173,8 @@ class Queries:
         sorting = self._order(query, join)
         shown = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
+        if with_files:
+            columns += file_columns(dataset)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
         labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
         if len(order) > 1 and query.find_first:
@@ -198,6 +224,19 @@ class Queries:
             runs=[definitions.collections_by_id[run].name for run in distinct],
             run_index=[0] * len(rows) if len(distinct) == 1 else [number[run] for run in runs],
         )
+
+    def _files(
+        self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
+    ) -> list[NamedFile]:
+        first = 2 + len(known.group.names if expand else known.group.required)
+        found = []
+        for row in rows:
+            file = make_file(row[first : first + len(FILE_COLUMNS)])
+            ordered = in_path_order(known, row[2 : 2 + len(known.group.required)])
+            parts = directory_parts(known.definition.name, ordered)
+            run = definitions.collections_by_id[row[1]].name
+            found.append(NamedFile(file, "/".join([run, *parts, shown_name(known, ordered, file.path)])))
+        return found
 
     # -- data ids ----------------------------------------------------------------------------------
 

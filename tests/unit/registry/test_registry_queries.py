@@ -209,3 +209,18 @@ def test_values_that_no_database_holds(raws: Registry) -> None:
         rows_of(raws, where="band = b", bind={"b": "\ud800"})
     with pytest.raises(InvalidQueryError, match="NUL"):
         rows_of(raws, where="band = 'a\0'")
+
+
+def test_files_of_a_query_are_those_of_its_datasets(raws: Registry) -> None:
+    put_raw(raws, "other")
+    for expand in (False, True):
+        asked = QueryDatasets(
+            repository="r", dataset_types=("raw",), collections=("other", "run"), where="detector = 94", expand=expand
+        )
+        found = {named.name: named.file for batch in raws.query_files(asked) for named in batch}
+        expected = {}
+        for row in rows_of(raws, collections=("other", "run"), where="detector = 94"):
+            one = raws.get_dataset(row["id"])  # type: ignore[arg-type]
+            expected[f"{row['run']}/raw/{CAMERA}/{row['exposure']}/{one.name}"] = one.file
+        assert len(found) == len(EXPOSURES)
+        assert found == expected

@@ -63,7 +63,9 @@ class RandomFaults:
         found = _EXPOSURE.search(request.target)
         if found and is_whole_only(int(found[1])) and request.method == "GET":
             kinds["damage"] = Fault(corrupt_at=at % 1000)
-        kind = chosen.choice(list(kinds))
+            kind = chosen.choice([*kinds, *["damage"] * len(kinds)])
+        else:
+            kind = chosen.choice(list(kinds))
         self.struck[kind] += 1
         return kinds[kind]
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.daemon.cache.counters import Counters
+from pantry.daemon.cache.metrics import Gauges, serving_metrics
+from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import PartialObjects, running_partials
+from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
+from pantry.daemon.datasets.selecting import select
 from pantry.daemon.journal import Journal, running_journal
 from pantry.daemon.repositories.service import Repositories
-from pantry.daemon.server.identity import Identity
+from pantry.daemon.server.identity import Identity, identity_of
 from pantry.daemon.server.limits import UserLimits
 from pantry.daemon.server.streaming import StreamPlaces
 from pantry.errors import PermissionDeniedError
@@ -36,6 +42,7 @@ class Node:
         journal: Journal,
         nursery: trio.Nursery,
     ) -> None:
+        self.pins: Pins
         limits = config.limits
         self.config = config
         self.own_uid = os.geteuid()
@@ -51,13 +58,44 @@ class Node:
         self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
 
+    def counters(self) -> Counters:
+        """Return what the cache counted since the start."""
+        cache, partials = self.cache, self.partials
+        return Counters(
+            hits=cache.hits,
+            misses=cache.misses,
+            fetches=Counter({("", -1): partials.fetches}),
+            fetched_bytes=Counter({("", -1): partials.fetched_bytes}),
+            evicted_objects=cache.evicted_objects,
+            evicted_bytes=cache.evicted_bytes,
+        )
+
+    def read_metrics(self) -> tuple[Counters, Gauges]:
+        """Return all numbers as they are now."""
+        gauges = Gauges(
+            quota_bytes=self.cache.config.quota_bytes,
+            used_bytes=self.cache.used_bytes,
+            reserved_bytes=self.cache.reserved_bytes,
+            objects=len(self.cache),
+            partial_objects=len(self.partials),
+            pins=len(self.pins.held()),
+            pinned_bytes=sum(self.pins.objects().values()),
+            connections=self.limits.open_connections.total(),
+            started_s=self.started_ns / 1e9,
+        )
+        return self.counters(), gauges
+
     def may_ask_for_others(self, peer: Identity) -> bool:
         """Whether a peer may name the user on whose behalf it asks."""
         return peer.uid in (0, self.own_uid) or peer.matches(self.config.trusted)
 
+    def is_administrator(self, who: Identity) -> bool:
+        """Whether ``who`` administers this daemon."""
+        return who.uid in (0, self.own_uid) or who.matches(self.config.administrators)
+
     def require_administrator(self, who: Identity, to: str) -> None:
         """Raise unless ``who`` administers this daemon."""
-        if who.uid not in (0, self.own_uid) and not who.matches(self.config.administrators):
+        if not self.is_administrator(who):
             raise PermissionDeniedError(
                 f"user {who.user_name} may not {to}",
                 hint="its administrator can list you under 'administrators' in its configuration",
@@ -92,5 +130,30 @@ async def _running_parts(
         left = await recover(journal, node.repositories)
         if left:
             nursery.start_soon(recover_later, journal, node.repositories, left)
-        yield node
+        async with _running_people(node) as node:
+            yield node
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _running_people(node: Node) -> AsyncIterator[Node]:
+    """Keep up pins and, if configured, answer Prometheus."""
+    config = node.config
+
+    async def resolve(record: PinRecord) -> dict[ObjectId, int]:
+        who = await trio.to_thread.run_sync(identity_of, record.owner_uid)
+        _, files = await select(node.repositories, who, record)
+        return {one.object_id: one.file.size_bytes for one in files}
+
+    async with running_pins(
+        config.state_directory,
+        node.cache,
+        resolve,
+        limit_bytes=int(config.cache.quota_bytes * config.cache.pin_fraction),
+        refresh_s=config.cache.pin_refresh_s,
+    ) as node.pins:
+        if not config.metrics_port:
+            yield node
+            return
+        async with serving_metrics(config.metrics_port, node.read_metrics):
+            yield node

@@ -1,4 +1,4 @@
-"""``pantry cache``: status, ls, evict."""
+"""``pantry cache``: status, ls, evict, and the commands of `cache_keeping`; ``pantry metrics``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import itertools
 
 import click
 
-from pantry.client.cli.lazy import CommandGroup
+from pantry.client.cli.arguments import comma_separated, parse_data_id
+from pantry.client.cli.cache_keeping import pin, pins, prefetch, selection_options, unpin
+from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table, size, time
 from pantry.client.cli.session import daemon
 from pantry.client.cli.status import cache_fields
-from pantry.wire.operations import EvictObjects, GetCacheStatus, ListCache
+from pantry.wire.operations import EvictObjects, GetCacheStatus, GetMetrics, ListCache
 
 
 @click.group(cls=CommandGroup)
@@ -54,7 +56,7 @@ def list_cache(ctx: click.Context, limit: int | None, as_json: bool) -> None:
         print_json(found)
         return
     print_table(
-        ("hash", "size", "cached", "read", "open", "name"),
+        ("hash", "size", "cached", "read", "open", "pinned", "name"),
         (
             (
                 one.hash,
@@ -62,6 +64,7 @@ def list_cache(ctx: click.Context, limit: int | None, as_json: bool) -> None:
                 "all" if one.cached_bytes >= one.size_bytes else size(one.cached_bytes),
                 time(one.read_ns),
                 one.open_count,
+                "yes" if one.pinned else "",
                 one.name,
             )
             for one in found
@@ -71,22 +74,64 @@ def list_cache(ctx: click.Context, limit: int | None, as_json: bool) -> None:
 
 
 @cache.command()
-@click.argument("hashes", metavar="[HASH]...", nargs=-1)
+@click.argument("what", metavar="[HASH... | REPOSITORY DATASET_TYPE...]", nargs=-1)
+@selection_options
 @click.option("--all", "everything", is_flag=True, help="Everything that is not being read.")
 @json_option
 @click.pass_context
-def evict(ctx: click.Context, hashes: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Throw objects out of the cache; only root and the daemon's own user may.
+def evict(
+    ctx: click.Context,
+    what: tuple[str, ...],
+    collections: tuple[str, ...],
+    data_id: tuple[str, ...],
+    where: str,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Throw objects out of the cache, by hash or by query (with -c); only administrators may.
 
-    The datasets themselves stay where they are stored, and are fetched again when they are read.
+    The datasets themselves stay where they are stored, and are fetched again when they are read. What is
+    being read or pinned stays.
 
     For example:
       pantry cache evict --all
+      pantry cache evict demo raw -c LSSTCam/raw/all -d exposure=12
     """
-    if bool(hashes) == everything:
-        raise click.UsageError("give either hashes, as `pantry cache ls` shows them, or --all")
-    found = daemon(ctx).call(EvictObjects(hashes=hashes, everything=everything))
+    if collections:
+        if len(what) < 2 or everything:
+            raise click.UsageError("a query needs a repository and dataset types, and no --all")
+        asked = EvictObjects(
+            repository=what[0],
+            dataset_types=what[1:],
+            collections=comma_separated(collections),
+            where=where,
+            data_id=parse_data_id(data_id),
+        )
+    elif where or data_id:
+        raise click.UsageError("a query needs collections (-c)")
+    elif bool(what) == everything:
+        raise click.UsageError("give either hashes, as `pantry cache ls` shows them, a query with -c, or --all")
+    else:
+        asked = EvictObjects(hashes=what, everything=everything)
+    found = daemon(ctx).call(asked)
     if as_json:
         print_json(found)
     else:
         click.echo(f"evicted {found.objects} objects, {size(found.bytes)}")
+
+
+for command in (pin, unpin, pins, prefetch):
+    cache.add_command(command)
+
+
+@click.command(cls=Command)
+@click.pass_context
+def metrics(ctx: click.Context) -> None:
+    """Print all numbers of the daemon in the text format of Prometheus; starts none.
+
+    Rows by user are only about yourself, unless you are an administrator.
+
+    For example:
+      pantry metrics | grep pantry_cache_hits
+    """
+    click.echo(daemon(ctx, start=False).call(GetMetrics()).text, nl=False)

@@ -24,6 +24,7 @@ _COMMANDS = {
     "get": ("files:get", "Print a dataset, or write its file."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
+    "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
     "put": ("files:put", "Store a file as a new dataset."),
     "query-data-ids": ("queries:query_data_ids", "Find data ids."),

@@ -50,5 +50,11 @@ def cache_fields(found: CacheStatus) -> dict[str, str]:
         "cached objects": f"{found.objects} complete, {found.partial_objects} in part",
         "opens": f"{opens}, {100 * found.hits / opens:.0f} % from the cache" if opens else "none yet",
         "fetched": f"{size(found.fetched_bytes)} in {found.fetches} requests",
+        "waited": f"{found.waits} reads, {found.waited_s:.1f} s altogether",
+        "failed transfers": str(found.failures),
         "evicted": f"{found.evicted_objects} objects, {size(found.evicted_bytes)}",
+        "pinned": f"{found.pinned_objects} objects, {size(found.pinned_bytes)} by {found.pins} pins",
+        "read uncached": f"{found.uncached_opens} files, {size(found.uncached_bytes)}",
+        "verified": f"{found.verified_objects} objects, {size(found.verified_bytes)}",
+        "quarantined": f"{found.quarantined_objects} objects",
     }

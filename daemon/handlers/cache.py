@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import pantry
+from pantry.daemon.cache.metrics import Audience, exposition
+from pantry.daemon.datasets.selecting import select
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
@@ -15,29 +17,53 @@ from pantry.wire.operations import (
     Evicted,
     EvictObjects,
     GetCacheStatus,
+    GetMetrics,
     GetStatus,
     ListCache,
+    Metrics,
     Status,
 )
 
 _BATCH = 2000
 
 
+_SAME = (
+    "hits",
+    "joins",
+    "misses",
+    "hit_bytes",
+    "waits",
+    "waited_s",
+    "evicted_objects",
+    "evicted_bytes",
+    "uncached_opens",
+    "uncached_bytes",
+    "verified_objects",
+    "verified_bytes",
+    "quarantined_objects",
+    "cancelled_flights",
+    "coalesced_chunks",
+    "ahead_bytes",
+)
+"""Counters that `CacheStatus` has by the same name."""
+
+
 def cache_status(node: Node) -> CacheStatus:
     """Count what the cache holds and did."""
-    cache, partials = node.cache, node.partials
+    cache, counters, pinned = node.cache, node.counters(), node.pins.objects()
     return CacheStatus(
         quota_bytes=cache.config.quota_bytes,
         used_bytes=cache.used_bytes,
         reserved_bytes=cache.reserved_bytes,
         objects=len(cache),
-        partial_objects=len(partials),
-        hits=cache.hits,
-        misses=cache.misses,
-        fetches=partials.fetches,
-        fetched_bytes=partials.fetched_bytes,
-        evicted_objects=cache.evicted_objects,
-        evicted_bytes=cache.evicted_bytes,
+        partial_objects=len(node.partials),
+        fetches=counters.fetches.total(),
+        fetched_bytes=counters.fetched_bytes.total(),
+        failures=counters.failures.total(),
+        pins=len(node.pins.held()),
+        pinned_objects=len(pinned),
+        pinned_bytes=sum(pinned.values()),
+        **{name: getattr(counters, name) for name in _SAME},
     )
 
 
@@ -64,9 +90,10 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return cache_status(node)
 
     async def list_cache(context: RequestContext, asked: ListCache) -> None:
+        pinned = node.pins.objects()
         realms = {one.realm for one in await node.repositories.all_readable(context.caller)}
         listed = [
-            CachedObject(key.realm, key.hash, one.size_bytes, one.size_bytes, one.read_ns, 0, one.name)
+            CachedObject(key.realm, key.hash, one.size_bytes, one.size_bytes, one.read_ns, 0, one.name, key in pinned)
             for key, one in node.cache.items()
             if key.realm in realms
         ]
@@ -79,6 +106,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
                 one.read_ns,
                 one.users,
                 one.name,
+                one.object_id in pinned,
             )
             for one in node.partials.items()
             if one.object_id.realm in realms
@@ -91,10 +119,20 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         node.require_administrator(context.peer, "evict from the cache")
         known = {key: one.size_bytes for key, one in node.cache.items()}
         known.update({one.object_id: one.map.present_bytes for one in node.partials.items()})
-        chosen = [key for key in known if asked.everything or key.hash in asked.hashes]
+        if asked.repository:
+            _, files = await select(node.repositories, context.caller, asked)
+            chosen = [one.object_id for one in files if one.object_id in known]
+        else:
+            chosen = [key for key in known if asked.everything or key.hash in asked.hashes]
         gone = [key for key in chosen if node.cache.evict_one(key)]
         return Evicted(len(gone), sum(known[key] for key in gone))
 
+    async def metrics(context: RequestContext, asked: GetMetrics) -> Metrics:
+        who = context.caller
+        audience = Audience(everybody=True) if node.is_administrator(who) else Audience(uid=who.uid)
+        return Metrics(exposition(node.read_metrics, audience))
+
+    dispatcher.register(GetMetrics, metrics)
     dispatcher.register(GetStatus, status)
     dispatcher.register(GetCacheStatus, get_cache_status)
     dispatcher.register(ListCache, list_cache)

@@ -56,6 +56,15 @@ class Identity(msgspec.Struct, frozen=True):
         return uid is not None and uid == self.uid
 
 
+def identity_of(uid: int) -> Identity:
+    """Return a user as the system knows them now; without groups if it does not know them. May block."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Identity(uid, -1, frozenset())
+    return Identity(uid, entry.pw_gid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+
+
 def peer_identity(sock: socket.socket) -> tuple[Identity, int]:
     """Return the identity and process number of the peer of a connected Unix socket.
 

@@ -29,13 +29,25 @@ from pantry.wire.operations import (
     CachedObject,
     CacheListing,
     CacheStatus,
+    CountDone,
     Evicted,
     EvictObjects,
     GetCacheStatus,
+    GetMetrics,
     GetStatus,
     ListCache,
+    ListPins,
+    Metrics,
     Operation,
+    Pin,
+    PinDatasets,
+    PinList,
+    Pinned,
+    Prefetch,
+    PrefetchFailure,
+    PrefetchProgress,
     Status,
+    UnpinDatasets,
 )
 
 CACHE = CacheStatus(
@@ -67,6 +79,48 @@ STATUS = Status(
 )
 
 
+PIN = Pin(
+    id="p1",
+    owner="ann",
+    repository="r",
+    dataset_types=("raw",),
+    collections=("a", "b"),
+    where="band = 'g'",
+    data_id={"detector": 3},
+    note="mine",
+    created_ns=1,
+    expires_ns=1_700_000_000_000_000_000,
+    objects=4,
+    bytes=4096,
+    cached_objects=1,
+    cached_bytes=1024,
+    problem="over the limit",
+)
+
+
+def progress(done: int, fetched: int, failed: int, *failures: PrefetchFailure) -> PrefetchProgress:
+    return PrefetchProgress(
+        files_done=done,
+        files_total=3,
+        bytes_done=1024 * done,
+        bytes_total=3072,
+        fetched_files=fetched,
+        fetched_bytes=1024 * fetched,
+        left_out_files=1,
+        left_out_bytes=2048,
+        failed_files=failed,
+        failures=failures,
+    )
+
+
+PROGRESS = [
+    progress(0, 0, 0),
+    progress(2, 1, 1, PrefetchFailure("u/x/one", "backend", "it is gone")),
+    progress(3, 1, 2),
+]
+GOOD = [progress(3, 2, 0)]
+
+
 class FakeNode(FakeRepository):
     """A repository and the rest of a daemon."""
 
@@ -79,6 +133,16 @@ class FakeNode(FakeRepository):
             return iter([CacheListing([CachedObject("r", "ab" * 16, 2048, 1024, 10**18, 1, "u/evil\x1b[2Jname")])] * 3)
         if isinstance(operation, EvictObjects):
             return Evicted(3, 4096)
+        if isinstance(operation, GetMetrics):
+            return Metrics("pantry_cache_hits_total 9.0\n")
+        if isinstance(operation, PinDatasets):
+            return Pinned(id="p1", objects=4, bytes=4096, cached_objects=1, cached_bytes=1024)
+        if isinstance(operation, UnpinDatasets):
+            return CountDone(2)
+        if isinstance(operation, ListPins):
+            return PinList((PIN,))
+        if isinstance(operation, Prefetch):
+            return iter(PROGRESS if operation.partial else PROGRESS[:1] + GOOD)
         return super().__call__(operation, asked)
 
 
@@ -196,6 +260,59 @@ def test_cache(run: Run, daemon: FakeDaemon) -> None:
     assert json.loads(run("cache", "evict", "ab", "cd", "--json").stdout) == {"objects": 3, "bytes": 4096}
     assert EvictObjects(hashes=("ab", "cd")) in daemon.asked
     run("cache", "evict", code=2)
+
+
+def test_cache_evict_by_query(run: Run, daemon: FakeDaemon) -> None:
+    run("cache", "evict", "r", "raw", "flat", "-c", "a,b", "-w", "x = 1", "-d", "detector=3")
+    expected = EvictObjects(
+        repository="r",
+        dataset_types=("raw", "flat"),
+        collections=("a", "b"),
+        where="x = 1",
+        data_id={"detector": "3"},
+    )
+    assert daemon.asked[-1] == expected
+    for wrong in (["r", "-c", "a"], ["r", "raw", "-c", "a", "--all"], ["r", "raw", "-w", "x = 1"], ["ab", "--all"]):
+        run("cache", "evict", *wrong, code=2)
+
+
+def test_cache_pins(run: Run, daemon: FakeDaemon) -> None:
+    before = time.time_ns()
+    result = run("cache", "pin", "r", "raw", "-c", "a", "-d", "detector=3", "--expires", "2h", "--note", "mine")
+    assert result.stdout == "p1\n"
+    assert "4 objects, 4.0 KiB; 1 of them, 1.0 KiB, are in the cache" in result.stderr
+    asked = daemon.asked[-1]
+    assert isinstance(asked, PinDatasets)
+    assert (asked.dataset_types, asked.collections, asked.note) == (("raw",), ("a",), "mine")
+    assert 7200 * 10**9 <= asked.expires_ns - before <= 7260 * 10**9
+    both = json.loads(run("cache", "pin", "r", "raw", "-c", "a", "--fetch", "--json").stdout)
+    assert (both["pin"]["id"], both["prefetch"]["fetched_files"]) == ("p1", 2)
+    lines = run("cache", "pins").output.splitlines()
+    assert "r raw in a,b band = 'g' detector=3" in lines[1]
+    assert "2023-11-14T22:13:20Z" in lines[1]
+    assert "mine; over the limit" in lines[1]
+    assert "removed 2 pins" in run("cache", "unpin", "p1", "p2").stderr
+    assert daemon.asked[-1] == UnpinDatasets(ids=("p1", "p2"))
+    run("cache", "unpin", code=2)
+    run("cache", "unpin", "p1", "--all", code=2)
+    for wrong in ("7", "0d", "1y", "-1d"):
+        run("cache", "pin", "r", "raw", "-c", "a", "--expires", wrong, code=2)
+
+
+def test_cache_prefetch(run: Run) -> None:
+    result = run("cache", "prefetch", "r", "raw", "-c", "a")
+    assert "fetched 2 files, 2.0 KiB; 1 were in the cache" in result.stdout
+    assert "no room for 1 files, 2.0 KiB" in result.stderr
+    failed = run("cache", "prefetch", "r", "raw", "-c", "a", "--partial", code=1)
+    assert "u/x/one: it is gone" in failed.stderr
+    assert "and 1 more" in failed.stderr
+    found = json.loads(run("cache", "prefetch", "r", "raw", "-c", "a", "--partial", "--json", code=1).stdout)
+    assert found["failed_files"] == 2
+    assert found["failures"] == [{"name": "u/x/one", "code": "backend", "message": "it is gone"}]
+
+
+def test_metrics(run: Run) -> None:
+    assert run("metrics").stdout == "pantry_cache_hits_total 9.0\n"
 
 
 def test_repositories(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pantry.model.data_id import DataIdValue
 from pantry.wire.operations.base import Operation, StreamOperation
 
 
@@ -26,6 +27,22 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
         Requests made upstream.
     fetched_bytes, evicted_objects, evicted_bytes : int
         Totals since the start.
+    joins : int
+        Misses that found the object in the making.
+    hit_bytes : int
+        Sizes of the files that hits opened.
+    failures : int
+        Transfers that failed.
+    waits, waited_s : int, float
+        Reads that had to wait for bytes, and for how long altogether, in seconds.
+    uncached_opens, uncached_bytes : int
+        Files served from memory since the disk could not take them.
+    verified_objects, verified_bytes, quarantined_objects : int
+        Objects read again and found whole, and found damaged.
+    cancelled_flights, coalesced_chunks, ahead_bytes : int
+        Transfers given up, chunks that came with a neighbour's request, bytes asked for ahead of readers.
+    pins, pinned_objects, pinned_bytes : int
+        Pins, and what they keep, whether it is cached or not.
     """
 
     quota_bytes: int
@@ -39,6 +56,22 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
     fetched_bytes: int
     evicted_objects: int
     evicted_bytes: int
+    joins: int = 0
+    hit_bytes: int = 0
+    failures: int = 0
+    waits: int = 0
+    waited_s: float = 0.0
+    uncached_opens: int = 0
+    uncached_bytes: int = 0
+    verified_objects: int = 0
+    verified_bytes: int = 0
+    quarantined_objects: int = 0
+    cancelled_flights: int = 0
+    coalesced_chunks: int = 0
+    ahead_bytes: int = 0
+    pins: int = 0
+    pinned_objects: int = 0
+    pinned_bytes: int = 0
 
 
 class GetCacheStatus(Operation[CacheStatus], frozen=True, kw_only=True, tag="cache.status"):
@@ -64,6 +97,8 @@ class CachedObject(msgspec.Struct, frozen=True, array_like=True):
         Opens under way.
     name : str
         A path by which it was read, for people; empty if not known.
+    pinned : bool
+        Whether a pin keeps it.
     """
 
     realm: str
@@ -73,6 +108,7 @@ class CachedObject(msgspec.Struct, frozen=True, array_like=True):
     read_ns: int
     open_count: int
     name: str = ""
+    pinned: bool = False
 
 
 class CacheListing(msgspec.Struct, frozen=True):
@@ -95,11 +131,38 @@ class Evicted(msgspec.Struct, frozen=True):
 
 
 class EvictObjects(Operation[Evicted], frozen=True, kw_only=True, omit_defaults=True, tag="cache.evict"):
-    """Evict objects by hash, or with ``everything`` all; only the daemon's own user or root may."""
+    """Evict objects by hash, those of a query, or with ``everything`` all; only administrators may.
+
+    Attributes
+    ----------
+    hashes : tuple of str
+        Which, by hash.
+    everything : bool
+        All.
+    repository, dataset_types, collections, where, data_id
+        Or what a query finds, as of `QueryDatasets`; not asked if ``repository`` is empty.
+    """
 
     result_type = Evicted
     hashes: tuple[str, ...] = ()
     everything: bool = False
+    repository: str = ""
+    dataset_types: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    where: str = ""
+    data_id: dict[str, DataIdValue] = {}
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """Metrics in the text format of Prometheus, version 0.0.4."""
+
+    text: str
+
+
+class GetMetrics(Operation[Metrics], frozen=True, kw_only=True, tag="metrics"):
+    """Ask for all metrics; rows by user only about oneself, for administrators about everybody."""
+
+    result_type = Metrics
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,64 @@
+"""The files that a query finds, as the cache knows them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import trio
+
+from pantry.daemon.cache.object_id import ObjectId
+from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.server.identity import Identity
+from pantry.model.data_id import DataIdValue
+from pantry.model.datasets import StoredFile
+from pantry.wire.operations import QueryDatasets
+
+
+class Selection(Protocol):
+    """What every operation on a query's datasets has; fields as of `QueryDatasets`."""
+
+    @property
+    def repository(self) -> str: ...  # noqa: D102
+    @property
+    def dataset_types(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def collections(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def where(self) -> str: ...  # noqa: D102
+    @property
+    def data_id(self) -> dict[str, DataIdValue]: ...  # noqa: D102
+
+
+class SelectedFile(NamedTuple):
+    """One content, with one of the names by which the query found it."""
+
+    object_id: ObjectId
+    file: StoredFile
+    name: str
+
+
+async def select(repositories: Repositories, who: Identity, asked: Selection) -> tuple[Repository, list[SelectedFile]]:
+    """Run a query with the rights of ``who``; each content once, in the order found."""
+    repository = await repositories.readable(asked.repository, who)
+    query = QueryDatasets(
+        repository=asked.repository,
+        dataset_types=asked.dataset_types,
+        collections=asked.collections,
+        data_id=asked.data_id,
+        where=asked.where,
+        find_first=False,
+    )
+    found: dict[ObjectId, SelectedFile] = {}
+    batches = repository.registry.query_files(query)
+    try:
+        while (batch := await repositories.queries.call(partial(next, batches, None))) is not None:
+            for file, name in batch:
+                object_id = repository.object_id(file)
+                found.setdefault(object_id, SelectedFile(object_id, file, name))
+    finally:
+        if (close := getattr(batches, "close", None)) is not None:
+            with trio.CancelScope(shield=True):
+                await repositories.queries.call(close)
+    return repository, list(found.values())

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pantry.client.butler import Butler
 from pantry.client.butler.opened import OpenedFile
-from pantry.errors import ConflictError, ProtocolError
+from pantry.errors import ConflictError, NotCachedError, ProtocolError
 from pantry.model.datasets import DatasetRef
 from pantry.wire.operations import OpenDataset
 
@@ -61,6 +61,41 @@ def stage(
         with OpenedFile.open(link, OpenDataset(repository=butler.repository, id=ref.id)) as source:
             staged.append(Path(_stage_one(source, root)))
     return staged
+
+
+def export(
+    butler: Butler, refs: Iterable[DatasetRef], destination: str | os.PathLike[str]
+) -> tuple[list[Path], list[DatasetRef]]:
+    """Copy those files of datasets that are complete in the cache into a directory; nothing is fetched.
+
+    Parameters
+    ----------
+    butler, refs, destination
+        As of `stage`.
+
+    Returns
+    -------
+    list of pathlib.Path, list of DatasetRef
+        The files, in the order of ``refs``, and the datasets that were left out.
+
+    Raises
+    ------
+    ConflictError
+        There is another file by such a name; a file of the same content is left alone.
+    """
+    root = os.path.abspath(os.fspath(destination))
+    os.makedirs(root, exist_ok=True)
+    link = butler.connection.link()
+    exported, left_out = [], []
+    for ref in refs:
+        try:
+            source = OpenedFile.open(link, OpenDataset(repository=butler.repository, id=ref.id, cached_only=True))
+        except NotCachedError:
+            left_out.append(ref)
+            continue
+        with source:
+            exported.append(Path(_stage_one(source, root)))
+    return exported, left_out
 
 
 def _stage_one(source: OpenedFile, root: str) -> str:

@@ -7,7 +7,7 @@ import itertools
 import click
 
 from pantry.client.cli.arguments import comma_separated, parse_data_id
-from pantry.client.cli.cache_keeping import pin, pins, prefetch, selection_options, unpin
+from pantry.client.cli.cache_keeping import export, pin, pins, prefetch, selection_options, unpin
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table, size, time
 from pantry.client.cli.session import daemon
@@ -120,7 +120,7 @@ def evict(
         click.echo(f"evicted {found.objects} objects, {size(found.bytes)}")
 
 
-for command in (pin, unpin, pins, prefetch):
+for command in (pin, unpin, pins, prefetch, export):
     cache.add_command(command)
 
 

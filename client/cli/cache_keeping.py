@@ -1,4 +1,4 @@
-"""``pantry cache pin``, ``unpin``, ``pins`` and ``prefetch``: what shall be at hand."""
+"""``pantry cache pin``, ``unpin``, ``pins``, ``prefetch`` and ``export``: what shall be at hand."""
 
 from __future__ import annotations
 
@@ -198,6 +198,45 @@ def prefetch(
     if as_json:
         print_json(done)
     _tell(ctx, done, quiet=as_json)
+
+
+@click.command(cls=Command)
+@repository_argument
+@click.argument("destination", type=click.Path(file_okay=False))
+@click.argument("dataset_types", metavar="[DATASET_TYPE]...", nargs=-1, shell_complete=dataset_type_names)
+@selection_options
+@json_option
+@click.pass_context
+def export(
+    ctx: click.Context,
+    repository: str,
+    destination: str,
+    dataset_types: tuple[str, ...],
+    collections: tuple[str, ...],
+    data_id: tuple[str, ...],
+    where: str,
+    as_json: bool,
+) -> None:
+    """Copy to DESTINATION those datasets that are complete in the cache, by their names in the mount.
+
+    Nothing is fetched, so it also works while the origin does not answer. All dataset types if none is given.
+
+    For example:
+      pantry cache export demo /media/disk raw -c LSSTCam/raw/all
+    """
+    from pantry.client.staging import export as export_files
+
+    source = butler(ctx, repository, collections)
+    refs = source.query_datasets(dataset_types or ("*",), data_id=parse_data_id(data_id), where=where)
+    paths, left_out = export_files(source, refs, destination)
+    if as_json:
+        print_json({"files": [str(path) for path in paths], "left_out": left_out})
+        return
+    for path in paths:
+        click.echo(path)
+    for ref in left_out:
+        note(f"left out, not in the cache: {ref}")
+    note(f"{len(paths)} files in {destination}, {len(left_out)} left out")
 
 
 def _with_bar(run: Callable[[Callable[[PrefetchProgress], None]], PrefetchProgress]) -> PrefetchProgress:

@@ -130,6 +130,12 @@ class RepositoryNotFoundError(NotFoundError):
     code = "repository_not_found"
 
 
+class NotCachedError(NotFoundError):
+    """The file is not complete in the cache, and was asked for only if it is."""
+
+    code = "not_cached"
+
+
 # -- already there ---------------------------------------------------------------------------
 
 

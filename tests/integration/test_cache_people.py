@@ -6,6 +6,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from tests.servers.pantryd import PantryDaemon
 from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
-from pantry.errors import CacheFullError, LimitExceededError, NotFoundError
+from pantry.client.staging import export
+from pantry.errors import CacheFullError, LimitExceededError, NotCachedError, NotFoundError
 from pantry.wire.operations import (
     CacheStatus,
     EvictObjects,
@@ -24,6 +26,7 @@ from pantry.wire.operations import (
     GetMetrics,
     ListCache,
     ListPins,
+    OpenDataset,
     PinDatasets,
     UnpinDatasets,
 )
@@ -203,3 +206,37 @@ def test_metrics_move_on_the_socket_and_on_the_loopback_port(larder: Larder) -> 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     assert f"\npantry_cache_hits_total {after['pantry_cache_hits_total']}" in text
+
+
+def test_export_writes_what_is_complete_and_asks_the_origin_for_nothing(larder: Larder, short_dir: Path) -> None:
+    content = os.urandom(50_000)
+    larder.put(1, content)
+    other = larder.put(2, os.urandom(200_000))
+    larder.evict()
+    assert larder.butler.prefetch("blob", "u/k", exposure=1).fetched_files == 1
+    with larder.butler.open(other, partial=True) as file:
+        file.read(10)
+    _check_export(larder, short_dir, content, other)
+
+
+def test_export_of_what_was_put(larder: Larder, short_dir: Path) -> None:
+    other = larder.put(2, os.urandom(2000))
+    larder.evict()
+    content = os.urandom(50_000)
+    larder.put(1, content)
+    _check_export(larder, short_dir, content, other)
+
+
+def _check_export(larder: Larder, directory: Path, content: bytes, other: Any) -> None:
+    larder.proxy.refusing = True
+    fetches = larder.status().fetches
+    refs = larder.butler.query_datasets("blob", "u/k", order_by="exposure")
+    paths, left_out = export(larder.butler, refs, directory / "out")
+    name = f"u/k/blob/{INSTRUMENT}/1/blob_{INSTRUMENT}_1_0.bin"
+    assert [str(path) for path in paths] == [str(directory / "out" / name)]
+    assert paths[0].read_bytes() == content
+    assert left_out == [other]
+    assert [path for path in (directory / "out").rglob("*") if path.is_file()] == paths
+    assert larder.status().fetches == fetches
+    with pytest.raises(NotCachedError, match="not complete in the cache"):
+        larder.butler.connection.call(OpenDataset(repository="larder", id=other.id, cached_only=True))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from click.testing import CliRunner, Result
@@ -24,7 +25,7 @@ from pantry.client.cli.ingest import read_table
 from pantry.client.cli.main import _COMMANDS, cli
 from pantry.client.cli.output import printable, size
 from pantry.client.cli.output import time as iso
-from pantry.errors import InvalidRequestError
+from pantry.errors import InvalidRequestError, NotCachedError
 from pantry.wire.operations import (
     CachedObject,
     CacheListing,
@@ -38,6 +39,7 @@ from pantry.wire.operations import (
     ListCache,
     ListPins,
     Metrics,
+    OpenDataset,
     Operation,
     Pin,
     PinDatasets,
@@ -124,6 +126,8 @@ GOOD = [progress(3, 2, 0)]
 class FakeNode(FakeRepository):
     """A repository and the rest of a daemon."""
 
+    uncached: UUID | None = None
+
     def __call__(self, operation: Operation[Any], asked: Asked) -> Any:
         if isinstance(operation, GetStatus):
             return STATUS
@@ -133,6 +137,8 @@ class FakeNode(FakeRepository):
             return iter([CacheListing([CachedObject("r", "ab" * 16, 2048, 1024, 10**18, 1, "u/evil\x1b[2Jname")])] * 3)
         if isinstance(operation, EvictObjects):
             return Evicted(3, 4096)
+        if isinstance(operation, OpenDataset) and operation.cached_only and operation.id == self.uncached:
+            raise NotCachedError("it is not there")
         if isinstance(operation, GetMetrics):
             return Metrics("pantry_cache_hits_total 9.0\n")
         if isinstance(operation, PinDatasets):
@@ -309,6 +315,19 @@ def test_cache_prefetch(run: Run) -> None:
     found = json.loads(run("cache", "prefetch", "r", "raw", "-c", "a", "--partial", "--json", code=1).stdout)
     assert found["failed_files"] == 2
     assert found["failures"] == [{"name": "u/x/one", "code": "backend", "message": "it is gone"}]
+
+
+def test_cache_export(run: Run, node: FakeNode, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("{}")
+    for detector in (3, 4):
+        run("put", "r", "config", str(tmp_path / "c.json"), "instrument=Cam", f"detector={detector}", "--run", "u/x")
+    node.uncached = next(iter(node.datasets))
+    found = json.loads(run("cache", "export", "r", str(tmp_path / "o"), "config", "-c", "u/x", "--json").stdout)
+    assert [one["data_id"]["detector"] for one in found["left_out"]] == ["3"]
+    assert [Path(one).read_text() for one in found["files"]] == ["{}"]
+    result = run("cache", "export", "r", str(tmp_path / "o"), "config", "-c", "u/x")
+    assert "1 files in" in result.stderr
+    assert "left out, not in the cache: config@" in result.stderr
 
 
 def test_metrics(run: Run) -> None:

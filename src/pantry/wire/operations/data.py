@@ -62,6 +62,8 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
         Otherwise, as in `FindDataset`.
     partial : bool
         Answer at once, also when the file is not complete in the cache.
+    cached_only : bool
+        Answer only if it is complete there, without asking its origin for anything; else `NotCachedError`.
     """
 
     result_type = Opened
@@ -72,6 +74,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     collections: tuple[str, ...] = ()
     timespan: Timespan | None = None
     partial: bool = False
+    cached_only: bool = False
 
 
 class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):

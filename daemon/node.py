@@ -46,6 +46,7 @@ class Node:
         limits = config.limits
         self.config = config
         self.own_uid = os.geteuid()
+        self.is_offline = config.cache.offline
         self.started_ns = time.time_ns()
         self.limits = UserLimits(connections=limits.connections_per_user, requests=limits.requests_per_user)
         self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers)
@@ -57,6 +58,10 @@ class Node:
         self.opener = Opener(cache, partials)
         self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
+
+    def offline(self) -> bool:
+        """Whether no origin may be asked for anything; asked before each request upstream."""
+        return self.is_offline
 
     def counters(self) -> Counters:
         """Return what the cache counted since the start."""

@@ -12,7 +12,7 @@ from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table, size, time
 from pantry.client.cli.session import daemon
 from pantry.client.cli.status import cache_fields
-from pantry.wire.operations import EvictObjects, GetCacheStatus, GetMetrics, ListCache
+from pantry.wire.operations import EvictObjects, GetCacheStatus, GetMetrics, ListCache, SetOffline
 
 
 @click.group(cls=CommandGroup)
@@ -118,6 +118,20 @@ def evict(
         print_json(found)
     else:
         click.echo(f"evicted {found.objects} objects, {size(found.bytes)}")
+
+
+@cache.command()
+@click.argument("state", type=click.Choice(["on", "off"]))
+@click.pass_context
+def offline(ctx: click.Context, state: str) -> None:
+    """Ask no origin for anything (on), or ask them again (off); only administrators may.
+
+    It lasts until the daemon ends; cache.offline in its configuration says how it begins.
+
+    For example:
+      pantry cache offline on
+    """
+    daemon(ctx).call(SetOffline(offline=state == "on"))
 
 
 for command in (pin, unpin, pins, prefetch, export):

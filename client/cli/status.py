@@ -50,6 +50,7 @@ def cache_fields(found: CacheStatus) -> dict[str, str]:
         "cached objects": f"{found.objects} complete, {found.partial_objects} in part",
         "opens": f"{opens}, {100 * found.hits / opens:.0f} % from the cache" if opens else "none yet",
         "fetched": f"{size(found.fetched_bytes)} in {found.fetches} requests",
+        **({"offline": "yes: no origin is asked"} if found.offline else {}),
         "waited": f"{found.waits} reads, {found.waited_s:.1f} s altogether",
         "failed transfers": str(found.failures),
         "evicted": f"{found.evicted_objects} objects, {size(found.evicted_bytes)}",

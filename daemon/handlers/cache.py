@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pantry
@@ -14,6 +15,7 @@ from pantry.wire.operations import (
     CachedObject,
     CacheListing,
     CacheStatus,
+    Done,
     Evicted,
     EvictObjects,
     GetCacheStatus,
@@ -21,10 +23,12 @@ from pantry.wire.operations import (
     GetStatus,
     ListCache,
     Metrics,
+    SetOffline,
     Status,
 )
 
 _BATCH = 2000
+log = logging.getLogger(__name__)
 
 
 _SAME = (
@@ -60,6 +64,7 @@ def cache_status(node: Node) -> CacheStatus:
         fetches=counters.fetches.total(),
         fetched_bytes=counters.fetched_bytes.total(),
         failures=counters.failures.total(),
+        offline=node.offline(),
         pins=len(node.pins.held()),
         pinned_objects=len(pinned),
         pinned_bytes=sum(pinned.values()),
@@ -132,6 +137,16 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         audience = Audience(everybody=True) if node.is_administrator(who) else Audience(uid=who.uid)
         return Metrics(exposition(node.read_metrics, audience))
 
+    async def set_offline(context: RequestContext, asked: SetOffline) -> Done:
+        node.require_administrator(context.peer, "say whether origins are asked")
+        if asked.offline != node.is_offline:
+            log.info(
+                "%s: origins are %s", context.peer.user_name, "no longer asked" if asked.offline else "asked again"
+            )
+        node.is_offline = asked.offline
+        return Done()
+
+    dispatcher.register(SetOffline, set_offline)
     dispatcher.register(GetMetrics, metrics)
     dispatcher.register(GetStatus, status)
     dispatcher.register(GetCacheStatus, get_cache_status)

@@ -18,7 +18,7 @@ from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
 from pantry.client.staging import export
-from pantry.errors import CacheFullError, LimitExceededError, NotCachedError, NotFoundError
+from pantry.errors import CacheFullError, LimitExceededError, NotCachedError, NotFoundError, PantryError
 from pantry.wire.operations import (
     CacheStatus,
     EvictObjects,
@@ -28,6 +28,7 @@ from pantry.wire.operations import (
     ListPins,
     OpenDataset,
     PinDatasets,
+    SetOffline,
     UnpinDatasets,
 )
 
@@ -183,6 +184,29 @@ def test_prefetch_of_too_much_is_refused_before_it_begins(larder: Larder) -> Non
     done = larder.butler.prefetch("blob", "u/k", partial=True)
     assert (done.fetched_files, done.left_out_files, done.failed_files) == (7, 5, 0)
     assert len(larder.cached()) == 7
+
+
+def test_offline_is_told_in_the_status(larder: Larder) -> None:
+    assert not larder.status().offline
+    larder.call(SetOffline(offline=True))
+    assert larder.status().offline
+    larder.call(SetOffline(offline=False))
+    assert not larder.status().offline
+
+
+def test_offline_the_origin_is_asked_for_nothing(larder: Larder) -> None:
+    content = os.urandom(1000)
+    cached = larder.put(1, content)
+    other = larder.put(2, os.urandom(1000))
+    larder.call(EvictObjects(repository="larder", dataset_types=("blob",), collections=("u/k",), where="exposure = 2"))
+    larder.call(SetOffline(offline=True))
+    fetches = larder.status().fetches
+    assert larder.butler.get(cached) == content
+    with pytest.raises(PantryError):
+        larder.butler.get(other)
+    assert larder.status().fetches == fetches
+    larder.call(SetOffline(offline=False))
+    assert len(larder.butler.get(other)) == 1000
 
 
 def test_eviction_by_query(larder: Larder) -> None:

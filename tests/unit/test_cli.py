@@ -31,6 +31,7 @@ from pantry.wire.operations import (
     CacheListing,
     CacheStatus,
     CountDone,
+    Done,
     Evicted,
     EvictObjects,
     GetCacheStatus,
@@ -48,6 +49,7 @@ from pantry.wire.operations import (
     Prefetch,
     PrefetchFailure,
     PrefetchProgress,
+    SetOffline,
     Status,
     UnpinDatasets,
 )
@@ -139,6 +141,8 @@ class FakeNode(FakeRepository):
             return Evicted(3, 4096)
         if isinstance(operation, OpenDataset) and operation.cached_only and operation.id == self.uncached:
             raise NotCachedError("it is not there")
+        if isinstance(operation, SetOffline):
+            return Done()
         if isinstance(operation, GetMetrics):
             return Metrics("pantry_cache_hits_total 9.0\n")
         if isinstance(operation, PinDatasets):
@@ -328,6 +332,14 @@ def test_cache_export(run: Run, node: FakeNode, tmp_path: Path) -> None:
     result = run("cache", "export", "r", str(tmp_path / "o"), "config", "-c", "u/x")
     assert "1 files in" in result.stderr
     assert "left out, not in the cache: config@" in result.stderr
+
+
+def test_cache_offline(run: Run, daemon: FakeDaemon) -> None:
+    run("cache", "offline", "on")
+    assert daemon.asked[-1] == SetOffline(offline=True)
+    run("cache", "offline", "off")
+    assert daemon.asked[-1] == SetOffline(offline=False)
+    run("cache", "offline", code=2)
 
 
 def test_metrics(run: Run) -> None:

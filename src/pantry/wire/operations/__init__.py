@@ -19,6 +19,7 @@ from pantry.wire.operations.cache import (
     GetStatus,
     ListCache,
     Metrics,
+    SetOffline,
     Status,
 )
 from pantry.wire.operations.data import (
@@ -134,6 +135,7 @@ __all__ = [
     "RegisterDatasetType",
     "RegisteredDatasetType",
     "RepositoryList",
+    "SetOffline",
     "Status",
     "StreamOperation",
     "TreeBatch",

@@ -6,6 +6,7 @@ import msgspec
 
 from pantry.model.data_id import DataIdValue
 from pantry.wire.operations.base import Operation, StreamOperation
+from pantry.wire.operations.repositories import Done
 
 
 class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,8 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
         Transfers given up, chunks that came with a neighbour's request, bytes asked for ahead of readers.
     pins, pinned_objects, pinned_bytes : int
         Pins, and what they keep, whether it is cached or not.
+    offline : bool
+        Whether no origin is asked for anything (`SetOffline`).
     """
 
     quota_bytes: int
@@ -72,6 +75,7 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
     pins: int = 0
     pinned_objects: int = 0
     pinned_bytes: int = 0
+    offline: bool = False
 
 
 class GetCacheStatus(Operation[CacheStatus], frozen=True, kw_only=True, tag="cache.status"):
@@ -151,6 +155,13 @@ class EvictObjects(Operation[Evicted], frozen=True, kw_only=True, omit_defaults=
     collections: tuple[str, ...] = ()
     where: str = ""
     data_id: dict[str, DataIdValue] = {}
+
+
+class SetOffline(Operation[Done], frozen=True, kw_only=True, tag="cache.offline"):
+    """Ask no origin for anything from now on, or again; only administrators may. Ends with the daemon."""
+
+    result_type = Done
+    offline: bool
 
 
 class Metrics(msgspec.Struct, frozen=True):

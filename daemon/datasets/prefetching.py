@@ -117,6 +117,16 @@ class PrefetchRun:
 
     async def run(self, fetch: Fetch, emit: Emit) -> None:
         """Fetch everything; a file that fails does not stop the others."""
+        try:
+            await self._run(fetch, emit)
+        except ExceptionGroup as group:
+            # The peer that went away, or a defect: told as what it is, not as a group of one.
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            raise first from group
+
+    async def _run(self, fetch: Fetch, emit: Emit) -> None:
         await emit(self._progress())
         with contextlib.ExitStack() as leases:
             async with trio.open_nursery() as telling:

@@ -131,3 +131,25 @@ def test_cancelled_with_the_request_also_while_nobody_reads() -> None:
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert cache.leases == set()
+
+
+def test_a_peer_that_went_away_is_no_group_of_errors() -> None:
+    cache = FakeCache()
+    calls = 0
+
+    async def fetch(one: SelectedFile) -> bool:
+        await trio.sleep(0.3)
+        return True
+
+    async def emit(_: PrefetchProgress) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise BrokenPipeError
+
+    async def main() -> None:
+        with pytest.raises(BrokenPipeError):
+            await PrefetchRun(cache, [file(f"f{number}") for number in range(1000)], []).run(fetch, emit)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert cache.leases == set()

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PROJECT = Path(__file__).parents[2]
-_PRELOADED = ("concurrent.futures.thread", "hashlib", "json", "msgspec", "socket", "rich.console", "rich.table", "encodings.idna")
+_PRELOADED = ("hashlib", "json", "msgspec", "socket", "rich.console", "rich.table", "encodings.idna")
+_PRELOADED += ("concurrent.futures.thread",)
 
 
 def start_as(uid: int, code: str, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:

@@ -77,7 +77,7 @@ def larder(
         path.unlink()
 
 
-@pytest.mark.parametrize("side", [6000, pytest.param(12_500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("side", [7200, pytest.param(14_500, marks=pytest.mark.soak)])
 def test_one_percent_of_a_tile_compressed_image_costs_three(larder: Larder, side: int) -> None:
     pixels = np.random.default_rng(1).normal(1000, 30, (side, side)).astype(np.int16)
     path = larder.store("image", "CCDData")

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from pantry.backends.admission import Admission
+from pantry.backends.progress import Progress
 from pantry.errors import InvalidRequestError
 
 MAX_KEY_BYTES = 1024
@@ -93,13 +94,27 @@ class ObjectBackend(Protocol):
         """Describe one object; `ObjectNotFoundError` if there is none."""
         ...
 
-    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         """Write the bytes of ``span`` into ``fd`` at the same offsets.
 
         Exactly ``span`` is transferred or an error raised: a short answer is a
         `TransientBackendError`. With ``if_version``, `ObjectChangedError` if the object is another
         version. The caller keeps ``fd`` open until this returns or raises, on cancellation too.
         If ``fd`` itself cannot be written (a full disk), that is the caller's: a `SinkError`.
+
+        ``on_progress`` is called from any thread, in order, at least once for every `PROGRESS_BYTES`
+        or so, with the offset up to which the bytes from ``span.start`` on are in ``fd``, and are of
+        ``if_version`` as far as can be known by then. The last call, before this returns, has
+        ``span.stop``; an empty span has none. It must not block. If it raises, the read fails with
+        that error.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import trio
 
 from pantry.backends.contract import ByteRange, Capabilities, ObjectBackend, ObjectStat
+from pantry.backends.progress import Progress
 from pantry.errors import PantryError
 
 
@@ -25,7 +26,14 @@ class Hold(NamedTuple):
     release: trio.Event
 
 
-Fault = PantryError | After | Hold | None
+class Cut(NamedTuple):
+    """A fault in the middle of a read, when ``size_bytes`` of it have come; else like `After`."""
+
+    size_bytes: int
+    error: PantryError
+
+
+Fault = PantryError | After | Cut | Hold | None
 
 
 class Call(NamedTuple):
@@ -44,7 +52,8 @@ class FlakyBackend:
         Does the work.
     faults : Iterable[Fault]
         One for each counted call: an error to raise instead, `After` for one to raise afterwards,
-        `Hold` to wait, None to let it pass. When they are used up, all calls pass.
+        `Cut` for one in the middle of a read, `Hold` to wait, None to let it pass. When they are
+        used up, all calls pass.
     only : str, optional
         Count and fail calls of this method only.
 
@@ -64,7 +73,7 @@ class FlakyBackend:
         """Append faults for the calls to come."""
         self._faults.extend(faults)
 
-    async def _before(self, method: str, key: str) -> After | None:
+    async def _before(self, method: str, key: str) -> After | Cut | None:
         self.calls.append(Call(method, key))
         if not self._faults or self._only not in (None, method):
             return None
@@ -95,10 +104,20 @@ class FlakyBackend:
         _strike(after)
         return result
 
-    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         """Read ``span`` into ``fd``."""
         after = await self._before("read_into", key)
-        await self.inner.read_into(key, span, fd, if_version=if_version)
+        if isinstance(after, Cut):
+            span = ByteRange(span.start, min(span.stop, span.start + after.size_bytes))
+        await self.inner.read_into(key, span, fd, if_version=if_version, on_progress=on_progress)
         _strike(after)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
@@ -139,6 +158,6 @@ class FlakyBackend:
         await self.inner.aclose()
 
 
-def _strike(after: After | None) -> None:
+def _strike(after: After | Cut | None) -> None:
     if after is not None:
         raise after.error

@@ -19,6 +19,7 @@ from pantry.backends.contract import (
     check_span,
     check_token,
 )
+from pantry.backends.progress import PROGRESS_BYTES, Progress, reporting
 from pantry.errors import (
     InvalidRequestError,
     ObjectChangedError,
@@ -89,7 +90,15 @@ class MemoryBackend:
         await trio.lowlevel.checkpoint()
         return _described(key, self._found(key))
 
-    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         """Write ``span`` into ``fd``."""
         check_key(key)
         check_span(span)
@@ -102,13 +111,15 @@ class MemoryBackend:
         if len(data) != span.size_bytes:
             raise TransientBackendError(f"{key!r} gave {len(data)} of {span.size_bytes} bytes", key=key)
         offset = span.start
-        try:
+        with reporting(on_progress) as report:
             while data:
-                written = os.pwrite(fd, data, offset)
+                try:
+                    written = os.pwrite(fd, data[:PROGRESS_BYTES], offset)
+                except OSError as exc:
+                    raise SinkError(exc.errno, exc.strerror) from exc
                 data = data[written:]
                 offset += written
-        except OSError as exc:
-            raise SinkError(exc.errno, exc.strerror) from exc
+                report(offset)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
         """Iterate over the objects whose key begins with ``prefix``."""

@@ -15,6 +15,7 @@ What a backend cannot do it says in its `Capabilities`; nothing is skipped by na
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pantry.backends.contract import ByteRange, LocalPlacement, ObjectBackend, SinkError
+from pantry.backends.progress import PROGRESS_BYTES
 from pantry.backends.suite_calls import Outside, descriptor, listed, pattern, read, run, write
 from pantry.errors import (
     InvalidRequestError,
@@ -160,6 +162,45 @@ class ObjectBackendContract:
                 run(lambda: backend.read_into("k", ByteRange(0, 5), full))
         finally:
             os.close(full)
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 6_000_001), (2_000_000, 5_999_999), (0, 0)])
+    def test_progress_tells_what_is_there(
+        self, backend: ObjectBackend, outside: Outside, start: int, stop: int
+    ) -> None:
+        content = pattern(6_000_001)
+        outside.put("k", content)
+        told = [start]
+
+        async def check() -> None:
+            version = (await backend.stat("k")).version
+            with descriptor() as fd:
+
+                def look(position: int) -> None:
+                    here = os.pread(fd, position - told[-1], told[-1])
+                    assert here == content[told[-1] : position]
+                    told.append(position)
+
+                await backend.read_into("k", ByteRange(start, stop), fd, if_version=version, on_progress=look)
+
+        run(check)
+        assert told[-1] == stop
+        assert all(0 < after - before <= 2 * PROGRESS_BYTES for before, after in itertools.pairwise(told))
+
+    @pytest.mark.parametrize("error", [OSError(5, "the caller's own"), KeyError("k"), SinkError(28, "full")])
+    def test_an_error_of_the_progress_ends_the_read(
+        self, backend: ObjectBackend, outside: Outside, error: Exception
+    ) -> None:
+        outside.put("k", pattern(6_000_001))
+        told: list[int] = []
+
+        def refuse(position: int) -> None:
+            told.append(position)
+            raise error
+
+        with descriptor() as fd, pytest.raises(type(error)) as caught:
+            run(lambda: backend.read_into("k", ByteRange(0, 6_000_001), fd, on_progress=refuse))
+        assert caught.value is error
+        assert len(told) == 1
 
     def test_many_reads_at_once(self, backend: ObjectBackend, outside: Outside) -> None:
         content = pattern(200_000)

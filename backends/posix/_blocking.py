@@ -13,6 +13,7 @@ from pantry.backends.contract import RESERVED_PREFIX, ByteRange, ObjectStat
 from pantry.backends.posix._beneath import DIRECTORY, open_beneath
 from pantry.backends.posix._copying import copy_range
 from pantry.backends.posix._errors import STALE, translate_os_errors
+from pantry.backends.progress import Progress, reporting
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -173,15 +174,33 @@ def open_local(root: Root, key: str) -> int:
 
 
 def read_object(
-    root: Root, key: str, span: ByteRange, target: int, if_version: str | None, checkpoint: Callable[[], None]
+    root: Root,
+    key: str,
+    span: ByteRange,
+    target: int,
+    if_version: str | None,
+    checkpoint: Callable[[], None],
+    on_progress: Progress | None = None,
 ) -> None:
     """Copy ``span`` of the file into ``target`` at the same offsets, exactly or not at all."""
-    with root.translating(key):
+    with reporting(on_progress) as report, root.translating(key):
         fd = open_object(root, key)
+
+        def tell(copied: int) -> None:
+            # Before: whoever is told may use the bytes at once.
+            _check_version(key, os.fstat(fd), if_version)
+            report(span.start + copied)
+
         try:
             _check_version(key, _regular(key, fd), if_version)
             copied = copy_range(
-                fd, target, start=span.start, stop=span.stop, target_start=span.start, checkpoint=checkpoint
+                fd,
+                target,
+                start=span.start,
+                stop=span.stop,
+                target_start=span.start,
+                checkpoint=checkpoint,
+                on_copied=None if on_progress is None else tell,
             )
             # Again: a file that was rewritten in place meanwhile gave a mixture.
             _check_version(key, os.fstat(fd), if_version)

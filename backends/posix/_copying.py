@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pantry.backends.contract import SinkError
 from pantry.backends.posix._errors import FULL
+from pantry.backends.progress import PROGRESS_BYTES
 
 _KERNEL_PIECE_BYTES = 16 << 20
-_BUFFER_BYTES = 1 << 20
 _NO_KERNEL_COPY = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
 )
@@ -18,7 +18,14 @@ _NO_KERNEL_COPY = frozenset(
 
 
 def copy_range(
-    source: int, target: int, *, start: int, stop: int, target_start: int, checkpoint: Callable[[], None]
+    source: int,
+    target: int,
+    *,
+    start: int,
+    stop: int,
+    target_start: int,
+    checkpoint: Callable[[], None],
+    on_copied: Callable[[int], None] | None = None,
 ) -> int:
     """Copy ``source[start:stop]`` to ``target`` at ``target_start``; in the kernel where it can.
 
@@ -30,6 +37,8 @@ def copy_range(
         Offsets in bytes.
     checkpoint : Callable[[], None]
         Called between pieces; raises to stop.
+    on_copied : Callable[[int], None], optional
+        Called after each piece with the bytes copied so far; pieces are then `PROGRESS_BYTES` at most.
 
     Returns
     -------
@@ -45,7 +54,7 @@ def copy_range(
     done = 0
     while done < size:
         checkpoint()
-        piece = min(size - done, _KERNEL_PIECE_BYTES)
+        piece = min(size - done, _KERNEL_PIECE_BYTES if on_copied is None else PROGRESS_BYTES)
         try:
             copied = os.copy_file_range(source, target, piece, start + done, target_start + done)
         except OSError as exc:
@@ -56,16 +65,24 @@ def copy_range(
             copied = 0
         if copied == 0:
             # The end, or a file system whose kernel copy reports nothing: plain reads decide.
-            return done + _copy_by_buffer(source, target, start + done, stop, target_start + done, checkpoint)
+            return _copy_by_buffer(source, target, done, start, stop, target_start, checkpoint, on_copied)
         done += copied
+        if on_copied is not None:
+            on_copied(done)
     return done
 
 
 def _copy_by_buffer(
-    source: int, target: int, start: int, stop: int, target_start: int, checkpoint: Callable[[], None]
+    source: int,
+    target: int,
+    done: int,
+    start: int,
+    stop: int,
+    target_start: int,
+    checkpoint: Callable[[], None],
+    on_copied: Callable[[int], None] | None,
 ) -> int:
-    buffer = memoryview(bytearray(min(_BUFFER_BYTES, stop - start)))
-    done = 0
+    buffer = memoryview(bytearray(min(PROGRESS_BYTES, stop - start - done)))
     while start + done < stop:
         checkpoint()
         count = os.preadv(source, [buffer[: stop - start - done]], start + done)
@@ -73,6 +90,8 @@ def _copy_by_buffer(
             break
         write_all(target, buffer[:count], target_start + done)
         done += count
+        if on_copied is not None:
+            on_copied(done)
     return done
 
 

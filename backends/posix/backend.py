@@ -21,6 +21,7 @@ from pantry.backends.contract import (
     check_token,
 )
 from pantry.backends.posix import _blocking, _publishing
+from pantry.backends.progress import Progress
 from pantry.errors import ConfigError
 
 PAGE_SIZE = 1000
@@ -63,12 +64,29 @@ class PosixBackend:
         """Describe one file."""
         return await self._admission.call(partial(_blocking.stat_object, self._root, _checked(key)))
 
-    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         """Copy ``span`` into ``fd`` at the same offsets, in the kernel where it can."""
         _checked(key)
         check_span(span)
         await self._admission.call(
-            partial(_blocking.read_object, self._root, key, span, fd, if_version, trio.from_thread.check_cancelled)
+            partial(
+                _blocking.read_object,
+                self._root,
+                key,
+                span,
+                fd,
+                if_version,
+                trio.from_thread.check_cancelled,
+                on_progress,
+            )
         )
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pantry.backends.contract import ObjectStat, SinkError
+from pantry.backends.progress import Progress, reporting
 from pantry.backends.s3 import _answers
 from pantry.backends.s3._answers import NotImplementedAnswerError, PreconditionError
 from pantry.backends.s3.options import S3Options
@@ -152,7 +153,14 @@ class S3Store:
         return _answers.described(key, answer, answer["ContentLength"]), token
 
     def read_span(
-        self, key: str, start: int, stop: int, fd: int, if_version: str | None, checkpoint: Callable[[], None]
+        self,
+        key: str,
+        start: int,
+        stop: int,
+        fd: int,
+        if_version: str | None,
+        checkpoint: Callable[[], None],
+        on_progress: Progress | None = None,
     ) -> None:
         """Stream ``start <= offset < stop`` of the object into ``fd``.
 
@@ -161,12 +169,12 @@ class S3Store:
         BodyCutError
             If the body ended early; it tells from where to go on, and the version to ask for.
         """
-        with translate_s3_errors(key):
+        with reporting(on_progress) as report, translate_s3_errors(key):
             answer = self._get(key, start, stop, if_version)
             body = answer["Body"]
             try:
                 version = _answers.check_range(key, answer, start, stop, if_version)
-                position = self._pump(body, start, stop, fd, checkpoint)
+                position = self._pump(body, start, stop, fd, checkpoint, report)
             finally:
                 body.close()
         if position != stop:
@@ -189,7 +197,7 @@ class S3Store:
             answer = self._client.get_object(**request)
         return answer
 
-    def _pump(self, body: Any, start: int, stop: int, fd: int, checkpoint: Callable[[], None]) -> int:
+    def _pump(self, body: Any, start: int, stop: int, fd: int, checkpoint: Callable[[], None], report: Progress) -> int:
         import botocore.exceptions as sdk
 
         buffer = memoryview(bytearray(min(BUFFER_BYTES, stop - start)))
@@ -204,6 +212,7 @@ class S3Store:
                 break
             _write_all(fd, buffer[:count], position)
             position += count
+            report(position)
         return position
 
     def list_page(self, prefix: str, following: str | None) -> Page:

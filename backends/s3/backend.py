@@ -21,6 +21,7 @@ from pantry.backends.contract import (
     check_span,
     check_token,
 )
+from pantry.backends.progress import Progress
 from pantry.backends.s3._blocking import BodyCutError, S3Store
 from pantry.backends.s3._writing import Writer
 from pantry.backends.s3.options import S3Options, parse_options, split_root
@@ -73,7 +74,15 @@ class S3Backend:
         check_key(key)
         return (await self._admission.call(partial(self._store.head, key)))[0]
 
-    async def read_into(self, key: str, span: ByteRange, fd: int, *, if_version: str | None = None) -> None:
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
         """Stream ``span`` into ``fd``; a connection that is cut is taken up where it ended."""
         check_key(key)
         check_span(span)
@@ -84,7 +93,16 @@ class S3Backend:
             return
         start, version = span.start, if_version
         for attempt in range(1, self._max_attempts + 1):
-            read = partial(self._store.read_span, key, start, span.stop, fd, version, trio.from_thread.check_cancelled)
+            read = partial(
+                self._store.read_span,
+                key,
+                start,
+                span.stop,
+                fd,
+                version,
+                trio.from_thread.check_cancelled,
+                on_progress,
+            )
             try:
                 await self._admission.call(read)
             except BodyCutError as exc:

@@ -17,6 +17,7 @@ from pantry.backends.contract import ObjectStat, SinkError
 from pantry.backends.progress import Progress, reporting
 from pantry.backends.s3 import _answers
 from pantry.backends.s3._answers import NotImplementedAnswerError, PreconditionError
+from pantry.backends.s3._pumping import Pace, pump
 from pantry.backends.s3.options import S3Options
 from pantry.errors import (
     BackendAccessError,
@@ -26,7 +27,6 @@ from pantry.errors import (
     TransientBackendError,
 )
 
-BUFFER_BYTES = 1 << 20
 TOKEN_KEY = "pantry-token"  # noqa: S105 - the name of the metadata, not a secret
 _LOGGERS = ("boto3", "botocore", "s3transfer", "urllib3")
 _CREDENTIALS_HINT = (
@@ -38,8 +38,8 @@ _CREDENTIALS_HINT = (
 class BodyCutError(TransientBackendError):
     """The answer's body ended early; what came before is written, and the rest can be asked for."""
 
-    def __init__(self, key: str, *, position: int, stop: int, version: str) -> None:
-        super().__init__(f"the connection was cut with {stop - position} bytes of {key!r} still to come", key=key)
+    def __init__(self, key: str, reason: str, *, position: int, stop: int, version: str) -> None:
+        super().__init__(f"{reason} with {stop - position} bytes of {key!r} still to come", key=key)
         self.position = position
         self.version = version
 
@@ -62,7 +62,11 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         raise
     except sdk.ClientError as exc:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        raise _answers.translated(str(exc.response["Error"].get("Code", status)), status, key) from exc
+        error = _answers.translated(str(exc.response["Error"].get("Code", status)), status, key)
+        headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if isinstance(error, TransientBackendError) and (wait_s := _answers.retry_after_s(headers)) is not None:
+            error.fields["retry_after_s"] = wait_s
+        raise error from exc
     except (sdk.NoCredentialsError, sdk.CredentialRetrievalError, sdk.PartialCredentialsError) as exc:
         raise BackendAccessError(f"no credentials for {key!r}", hint=_CREDENTIALS_HINT, key=key) from exc
     except (sdk.ProfileNotFound, sdk.ConfigParseError, sdk.ConfigNotFound) as exc:
@@ -171,14 +175,12 @@ class S3Store:
         """
         with reporting(on_progress) as report, translate_s3_errors(key):
             answer = self._get(key, start, stop, if_version)
-            body = answer["Body"]
-            try:
+            with answer["Body"] as raw:
                 version = _answers.check_range(key, answer, start, stop, if_version)
-                position = self._pump(body, start, stop, fd, checkpoint, report)
-            finally:
-                body.close()
-        if position != stop:
-            raise BodyCutError(key, position=position, stop=stop, version=version)
+                pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
+                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace)
+        if ended.position != stop:
+            raise BodyCutError(key, ended.reason, position=ended.position, stop=stop, version=version)
 
     def _get(self, key: str, start: int, stop: int, if_version: str | None) -> dict[str, Any]:
         request = {**self._target(key), "Range": f"bytes={start}-{stop - 1}"}
@@ -196,24 +198,6 @@ class S3Store:
             self._send_if_match = False
             answer = self._client.get_object(**request)
         return answer
-
-    def _pump(self, body: Any, start: int, stop: int, fd: int, checkpoint: Callable[[], None], report: Progress) -> int:
-        import botocore.exceptions as sdk
-
-        buffer = memoryview(bytearray(min(BUFFER_BYTES, stop - start)))
-        position = start
-        while position < stop:
-            checkpoint()
-            try:
-                count = body.readinto(buffer[: stop - position])
-            except (sdk.HTTPClientError, sdk.IncompleteReadError, OSError):
-                break
-            if count == 0:
-                break
-            _write_all(fd, buffer[:count], position)
-            position += count
-            report(position)
-        return position
 
     def list_page(self, prefix: str, following: str | None) -> Page:
         """List up to 1000 objects whose key begins with ``prefix``, from the mark of the page before."""
@@ -316,16 +300,6 @@ class S3Store:
 
 def _if_none_match(conditional: bool) -> dict[str, str]:
     return {"IfNoneMatch": "*"} if conditional else {}
-
-
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    try:
-        while data:
-            written = os.pwrite(fd, data, offset)
-            data = data[written:]
-            offset += written
-    except OSError as exc:
-        raise SinkError(exc.errno, exc.strerror) from exc
 
 
 def _make_client(options: S3Options) -> Any:

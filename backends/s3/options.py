@@ -58,6 +58,9 @@ class S3Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Connections kept to the service.
     connect_timeout_s, read_timeout_s : float
         For one connection, and for silence on it, in seconds.
+    min_bytes_per_s : int
+        Slowest that an answer's body may come, on average over at least ``read_timeout_s``, before
+        the request is given up and sent again for the rest; 0 for as slowly as it likes.
     max_attempts : int
         How often a request that may be repeated is sent at most.
     conditional_writes : str
@@ -78,6 +81,7 @@ class S3Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_connections: int = 32
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
+    min_bytes_per_s: int = 10_000
     max_attempts: int = 4
     conditional_writes: Literal["auto", "never"] = "auto"
 
@@ -148,3 +152,5 @@ def _check_values(options: S3Options) -> None:
     for name in ("max_connections", "connect_timeout_s", "read_timeout_s", "max_attempts"):
         if getattr(options, name) <= 0:
             raise ConfigError(f"s3 storage: {name} must be positive")
+    if options.min_bytes_per_s < 0:
+        raise ConfigError("s3 storage: min_bytes_per_s must not be negative")

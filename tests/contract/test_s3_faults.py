@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -93,6 +94,58 @@ def test_a_truncated_answer_is_not_taken(backend: S3Backend, outside: S3Outside,
     with pytest.raises(TransientBackendError):
         run(lambda: read(backend, "k", 0, len(CONTENT)))
     assert run(lambda: read(backend, "k", 0, len(CONTENT))) == CONTENT
+
+
+def test_a_read_that_trickles_is_asked_for_anew(seaweed: SeaweedServer, outside: S3Outside, proxy: FaultProxy) -> None:
+    outside.put("k", CONTENT)
+    backend = s3_backend(
+        seaweed, outside.bucket, outside.prefix, endpoint_url=proxy.endpoint_url, max_attempts=2, read_timeout_s=0.5
+    )
+    proxy.inject(Fault(method="GET", trickle_bytes_per_s=1000))
+    assert run(lambda: read(backend, "k", 0, len(CONTENT))) == CONTENT
+    _first, second = proxy.requests
+    assert 0 < int(second.headers["range"].removeprefix("bytes=").split("-")[0]) < 100_000
+    assert second.headers["if-match"]
+    proxy.inject(Fault(method="GET", trickle_bytes_per_s=1000, times=-1))
+    with pytest.raises(TransientBackendError, match="too slowly"):
+        run(lambda: read(backend, "k", 0, len(CONTENT)))
+    close(backend)
+
+
+def test_a_read_that_trickles_can_be_cancelled(backend: S3Backend, outside: S3Outside, proxy: FaultProxy) -> None:
+    outside.put("k", CONTENT)
+    proxy.inject(Fault(method="GET", trickle_bytes_per_s=1000, times=-1))
+
+    async def check() -> None:
+        with descriptor() as fd, trio.CancelScope() as scope:
+
+            def stop(position: int) -> None:
+                assert os.fstat(fd).st_size == position
+                trio.from_thread.run_sync(scope.cancel)
+
+            await backend.read_into("k", ByteRange(0, len(CONTENT)), fd, on_progress=stop)
+        assert scope.cancelled_caught
+
+    run(check)
+    assert proxy.count("GET") == 1
+
+
+def test_how_long_the_service_wants_to_be_left_alone(
+    seaweed: SeaweedServer, outside: S3Outside, proxy: FaultProxy
+) -> None:
+    backend = s3_backend(seaweed, outside.bucket, outside.prefix, endpoint_url=proxy.endpoint_url, max_attempts=1)
+    proxy.inject(
+        Fault(status=503, headers=(("Retry-After", "7"),)),
+        Fault(status=429, headers=(("Retry-After", "Fri, 31 Dec 2199 23:59:59 GMT"),)),
+        Fault(status=500),
+    )
+    waits = []
+    for _ in range(3):
+        with pytest.raises(TransientBackendError) as caught:
+            run(lambda: read(backend, "k", 0, 1))
+        waits.append(caught.value.fields.get("retry_after_s"))
+    assert waits == [7.0, 300.0, None]
+    close(backend)
 
 
 @pytest.mark.parametrize(

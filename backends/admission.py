@@ -1,10 +1,18 @@
-"""Blocking SDK calls are let into threads fairly: the user's share first, then the node's."""
+"""Blocking SDK calls are let into threads fairly: a turn for each user, never more than a user's share.
+
+A *turn* is the right to keep one thread busy. Users queue apart from one another, and whoever was
+served longest ago comes next: a newcomer's first call has the next free thread, however long the
+queues of others are, and nobody waits for more starts than there are users. All state is the trio
+thread's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import trio
 
@@ -12,6 +20,134 @@ T = TypeVar("T")
 
 acting_uid: ContextVar[int] = ContextVar("acting_uid", default=-1)
 """The Unix user on whose behalf the current task works; set by the daemon's dispatcher."""
+
+GRACE_S = 5.0
+"""How long a thread of a turn that may be left behind has to notice that it was cancelled, in seconds."""
+
+
+class Askers:
+    """The users who wait for the same work, which stands in all their queues.
+
+    Parameters
+    ----------
+    uids : Iterable[int]
+        To begin with.
+    """
+
+    def __init__(self, uids: Iterable[int] = ()) -> None:
+        self._uids = dict.fromkeys(uids)
+        self.places: list[_Place] = []
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._uids))
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    def __contains__(self, uid: int) -> bool:
+        return uid in self._uids
+
+    def add(self, uid: int) -> None:
+        """Add a user; work that waits for its turn joins the end of this user's queue too."""
+        if uid not in self._uids:
+            self._uids[uid] = None
+            for place in tuple(self.places):
+                place.join(uid)
+
+
+class _Threads:
+    """The threads of one turn, in the role of trio's limiter: it never lets wait, it only counts.
+
+    trio gives a place back when the thread has ended, also one that was left behind.
+    """
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.idle = trio.Event()
+        self.when_idle: list[Callable[[], None]] = []
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await trio.lowlevel.checkpoint()
+        self.running += 1
+        self.idle = trio.Event()
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self.running -= 1
+        if not self.running:
+            self.idle.set()
+            waiting, self.when_idle = self.when_idle, []
+            for func in waiting:
+                func()
+
+
+class Turn:
+    """One turn that was given, and the threads that it started; made by `Admission.turn`.
+
+    Attributes
+    ----------
+    uid : int
+        The user to whom it is charged.
+    """
+
+    def __init__(self, admission: Admission, uid: int, outer: Turn | None, *, leave_behind: bool) -> None:
+        self.uid = uid
+        self.over = False
+        self._admission = admission
+        self._outer = outer
+        self._leave_behind = leave_behind
+        self._one = trio.Lock()
+        self._threads = _Threads()
+
+    @property
+    def hanging(self) -> bool:
+        """Whether a thread of it still runs; after its end, one that was left behind."""
+        return self._threads.running > 0
+
+    def when_idle(self, func: Callable[[], None]) -> None:
+        """Call ``func`` in the trio thread as soon as no thread of this turn runs: now, if none does."""
+        if self.hanging:
+            self._threads.when_idle.append(func)
+        else:
+            func()
+
+    def of(self, admission: Admission) -> Turn | None:
+        """Return this turn, or one around it, if it is of ``admission`` and not over."""
+        turn: Turn | None = self
+        while turn is not None and (turn._admission is not admission or turn.over):
+            turn = turn._outer
+        return turn
+
+    async def run(self, func: Callable[[], T]) -> T:
+        """Run ``func`` in a thread; tasks that were started inside the turn take it one after the other."""
+        async with self._one:
+            try:
+                return await trio.to_thread.run_sync(
+                    func, abandon_on_cancel=self._leave_behind, limiter=cast(trio.CapacityLimiter, self._threads)
+                )
+            except trio.Cancelled:
+                if self.hanging:
+                    # It has been told, and mostly ends soon; one in a dead file system does not hear it.
+                    with trio.CancelScope(shield=True), trio.move_on_after(GRACE_S):
+                        await self._threads.idle.wait()
+                raise
+
+
+class _Place:
+    """A place in the queues of all users who ask for the same work."""
+
+    def __init__(self, admission: Admission, number: int) -> None:
+        self.number = number
+        self.uids: list[int] = []
+        self.given = trio.Event()
+        self.charged: int | None = None
+        self._admission = admission
+
+    def join(self, uid: int) -> None:
+        """Stand in the queue of one more user."""
+        self._admission._join(self, uid)
+
+
+_turn: ContextVar[Turn | None] = ContextVar("_turn", default=None)
 
 
 class Admission:
@@ -27,19 +163,120 @@ class Admission:
 
     def __init__(self, *, user_limit: int, node_limit: int) -> None:
         self._user_limit = user_limit
-        self._node = trio.CapacityLimiter(node_limit)
-        self._users: dict[int, trio.CapacityLimiter] = {}
+        self._node_limit = node_limit
+        self._running: dict[int, int] = {}
+        self._running_total = 0
+        self._queues: dict[int, OrderedDict[_Place, None]] = {}
+        self._served: dict[int, int] = {}
+        self._number = 0
+
+    def running(self, uid: int) -> int:
+        """Return how many turns are charged to a user now."""
+        return self._running.get(uid, 0)
+
+    def waiting(self, uid: int) -> int:
+        """Return how many places are in a user's queue; work that several users ask for is in all of theirs."""
+        return len(self._queues.get(uid, ()))
+
+    @property
+    def running_total(self) -> int:
+        """Turns that are taken now."""
+        return self._running_total
 
     async def call(self, func: Callable[[], T]) -> T:
-        """Run blocking ``func`` in a thread for `acting_uid`; not abandoned on cancellation."""
-        uid = acting_uid.get()
-        user = self._users.setdefault(uid, trio.CapacityLimiter(self._user_limit))
-        # One borrower per call: a task may have several calls under way through nurseries.
-        borrower = object()
-        await user.acquire_on_behalf_of(borrower)
+        """Run blocking ``func`` in a thread: in the turn that the task has, else in one for `acting_uid`.
+
+        Not left behind on cancellation, unless the turn says so.
+        """
+        around = _turn.get()
+        held = around.of(self) if around is not None else None
+        if held is not None:
+            return await held.run(func)
+        async with self.turn() as turn:
+            return await turn.run(func)
+
+    @asynccontextmanager
+    async def turn(self, askers: Askers | None = None, *, leave_behind: bool = False) -> AsyncIterator[Turn]:
+        """Wait for a turn; calls made inside by the same task do not queue again, nor at the same time.
+
+        Parameters
+        ----------
+        askers : Askers, optional
+            Who wait for this work, to be charged to whichever's turn comes first; else `acting_uid`.
+        leave_behind : bool
+            When cancelled, wait at most `GRACE_S` for a thread to end. It may go on afterwards, and is
+            counted no more: `Turn.hanging` tells, and `Turn.when_idle` when it has ended.
+        """
+        uid = await self._enter(askers)
+        turn = Turn(self, uid, _turn.get(), leave_behind=leave_behind)
+        before = _turn.set(turn)
         try:
-            return await trio.to_thread.run_sync(func, limiter=self._node)
+            yield turn
         finally:
-            user.release_on_behalf_of(borrower)
-            if not user.borrowed_tokens and not user.statistics().tasks_waiting:
-                self._users.pop(uid, None)
+            _turn.reset(before)
+            turn.over = True
+            self._leave(uid)
+
+    async def _enter(self, askers: Askers | None) -> int:
+        self._number += 1
+        place = _Place(self, self._number)
+        if askers is not None:
+            askers.places.append(place)
+        try:
+            for uid in tuple(askers or (acting_uid.get(),)):
+                self._join(place, uid)
+            await place.given.wait()
+        except BaseException:
+            self._forget(place)
+            if place.charged is not None:
+                self._leave(place.charged)
+            raise
+        finally:
+            if askers is not None:
+                askers.places.remove(place)
+        assert place.charged is not None  # noqa: S101 - set with `given`
+        return place.charged
+
+    def _join(self, place: _Place, uid: int) -> None:
+        if place.charged is None:
+            self._queues.setdefault(uid, OrderedDict())[place] = None
+            place.uids.append(uid)
+            self._serve()
+
+    def _forget(self, place: _Place) -> None:
+        for uid in place.uids:
+            queue = self._queues[uid]
+            del queue[place]
+            if not queue:
+                del self._queues[uid]
+        place.uids.clear()
+
+    def _serve(self) -> None:
+        """Give out all turns that can be; always called when one may have become free, or wanted."""
+        while self._running_total < self._node_limit:
+            ready = [uid for uid in self._queues if self.running(uid) < self._user_limit]
+            if not ready:
+                return
+            uid = min(ready, key=self._order)
+            place = next(iter(self._queues[uid]))
+            self._forget(place)
+            self._running[uid] = self.running(uid) + 1
+            self._running_total += 1
+            self._number += 1
+            self._served[uid] = self._number
+            place.charged = uid
+            place.given.set()
+
+    def _order(self, uid: int) -> tuple[int, int]:
+        # Who was never served, or longest ago; of newcomers, who came first.
+        return self._served.get(uid, 0), next(iter(self._queues[uid])).number
+
+    def _leave(self, uid: int) -> None:
+        self._running_total -= 1
+        if self.running(uid) > 1:
+            self._running[uid] -= 1
+        else:
+            del self._running[uid]
+        self._serve()
+        if not self._running_total:
+            self._served.clear()  # nobody waits: there is nothing to be fair about

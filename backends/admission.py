@@ -257,15 +257,17 @@ class Admission:
             ready = [uid for uid in self._queues if self.running(uid) < self._user_limit]
             if not ready:
                 return
-            uid = min(ready, key=self._order)
-            place = next(iter(self._queues[uid]))
-            self._forget(place)
-            self._running[uid] = self.running(uid) + 1
-            self._running_total += 1
-            self._number += 1
-            self._served[uid] = self._number
-            place.charged = uid
-            place.given.set()
+            self._give(min(ready, key=self._order))
+
+    def _give(self, uid: int) -> None:
+        place = next(iter(self._queues[uid]))
+        self._forget(place)
+        self._running[uid] = self.running(uid) + 1
+        self._running_total += 1
+        self._number += 1
+        self._served[uid] = self._number
+        place.charged = uid
+        place.given.set()
 
     def _order(self, uid: int) -> tuple[int, int]:
         # Who was never served, or longest ago; of newcomers, who came first.

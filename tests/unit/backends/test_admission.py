@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -279,6 +280,28 @@ def test_a_thread_that_hears_of_its_cancellation_is_waited_for() -> None:
     trio.run(check)
 
 
+class WatchedAdmission(Admission):
+    """Counts, for every user who waits and could start, the starts of others meanwhile."""
+
+    longest_wait = 0
+
+    def __init__(self, *, user_limit: int, node_limit: int) -> None:
+        super().__init__(user_limit=user_limit, node_limit=node_limit)
+        self._waited: Counter[int] = Counter()
+
+    def _give(self, uid: int) -> None:
+        could = {other for other in self._queues if other != uid and self.running(other) < self._user_limit}
+        super()._give(uid)
+        self._waited.update(could & self._queues.keys())
+        self.longest_wait = max(self.longest_wait, *self._waited.values(), 0)
+        self._waited[uid] = 0
+
+    def _forget(self, place: Any) -> None:
+        super()._forget(place)
+        for other in self._waited.keys() - self._queues.keys():
+            self._waited[other] = 0
+
+
 @settings(max_examples=150)
 @given(
     user_limit=st.integers(1, 3),
@@ -297,21 +320,15 @@ def test_a_thread_that_hears_of_its_cancellation_is_waited_for() -> None:
 def test_nothing_is_lost_and_nobody_starves(
     user_limit: int, node_limit: int, jobs: list[tuple[list[int], int, int, int | None, bool]]
 ) -> None:
-    admission = Admission(user_limit=user_limit, node_limit=node_limit)
+    admission = WatchedAdmission(user_limit=user_limit, node_limit=node_limit)
     running: Counter[int] = Counter()
     done: list[int] = []
     cancelled: list[int] = []
-    waited: Counter[int] = Counter()  # starts of others while this user waits and could start
 
     def note_start(uid: int) -> None:
         running[uid] += 1
         assert running[uid] <= user_limit
         assert running.total() <= node_limit
-        waited[uid] = 0
-        for other in list(admission._queues):
-            if other != uid and admission.running(other) < user_limit:
-                waited[other] += 1
-                assert waited[other] <= 4
 
     async def steps(count: int) -> None:
         for _ in range(count):
@@ -356,6 +373,7 @@ def test_nothing_is_lost_and_nobody_starves(
                     nursery.start_soon(one, number, job, nursery)
 
     trio.run(check)
+    assert admission.longest_wait < 4  # there are four users
     assert sorted(done + cancelled) == list(range(len(jobs)))
     assert all(jobs[number][3] is not None for number in cancelled)
     assert is_at_rest(admission)

@@ -99,9 +99,9 @@ class Turn:
         self._threads = _Threads()
 
     @property
-    def hanging(self) -> bool:
-        """Whether a thread of it still runs; after its end, one that was left behind."""
-        return self._threads.running > 0
+    def hanging(self) -> int:
+        """How many threads of it still run; after a call, those that were left behind."""
+        return self._threads.running
 
     def when_idle(self, func: Callable[[], None]) -> None:
         """Call ``func`` in the trio thread as soon as no thread of this turn runs: now, if none does."""
@@ -205,7 +205,7 @@ class Admission:
             Who wait for this work, to be charged to whichever's turn comes first; else `acting_uid`.
         leave_behind : bool
             When cancelled, wait at most `GRACE_S` for a thread to end. It may go on afterwards, and is
-            counted no more: `Turn.hanging` tells, and `Turn.when_idle` when it has ended.
+            counted no more: `Turn.hanging` tells, and `Turn.when_idle` when none is left.
         """
         uid = await self._enter(askers)
         turn = Turn(self, uid, _turn.get(), leave_behind=leave_behind)

@@ -192,7 +192,8 @@ def read_object(
             report(span.start + copied)
 
         try:
-            _check_version(key, _regular(key, fd), if_version)
+            status = _regular(key, fd)
+            _check_version(key, status, if_version)
             copied = copy_range(
                 fd,
                 target,
@@ -201,6 +202,9 @@ def read_object(
                 target_start=span.start,
                 checkpoint=checkpoint,
                 on_copied=None if on_progress is None else tell,
+                # A copy in the kernel from a file system that hangs would write into the target whenever
+                # that one comes back, though nobody waits any more; a read can only fill our buffer.
+                by_kernel=status.st_dev == os.fstat(target).st_dev,
             )
             # Again: a file that was rewritten in place meanwhile gave a mixture.
             _check_version(key, os.fstat(fd), if_version)

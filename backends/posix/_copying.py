@@ -26,6 +26,7 @@ def copy_range(
     target_start: int,
     checkpoint: Callable[[], None],
     on_copied: Callable[[int], None] | None = None,
+    by_kernel: bool = True,
 ) -> int:
     """Copy ``source[start:stop]`` to ``target`` at ``target_start``; in the kernel where it can.
 
@@ -39,6 +40,8 @@ def copy_range(
         Called between pieces; raises to stop.
     on_copied : Callable[[int], None], optional
         Called after each piece with the bytes copied so far; pieces are then `PROGRESS_BYTES` at most.
+    by_kernel : bool
+        Let the kernel copy, if it can.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def copy_range(
     """
     size = stop - start
     done = 0
+    if not by_kernel:
+        return _copy_by_buffer(source, target, done, start, stop, target_start, checkpoint, on_copied)
     while done < size:
         checkpoint()
         piece = min(size - done, _KERNEL_PIECE_BYTES if on_copied is None else PROGRESS_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import msgspec
 
@@ -12,6 +13,7 @@ from pantry.wire.paths import SYSTEM_SOCKET, user_socket
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+_ROOT = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,10 +103,14 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         Beginning of a root's URI, such as ``s3://bucket/``; the longest match wins.
     options : dict
         Options of the storage backend; may hold secrets, which are never shown.
+    replicas : tuple of str
+        URIs or absolute paths that stand in a root for ``match`` to give its copies: read, in this
+        order, when the root itself fails; never written.
     """
 
     match: str
     options: dict[str, str | int | bool]
+    replicas: tuple[str, ...] = ()
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +239,10 @@ def _check(config: DaemonConfig) -> None:
     for name in ("probe_interval_s", "scrub_interval_s", "pin_refresh_s"):
         if getattr(cache, name) <= 0:
             raise ConfigError(f"{where}: cache: {name}: must be positive")
+    for number, storage in enumerate(config.storage):
+        for replica in storage.replicas:
+            if not _ROOT.match(replica):
+                raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")
     for name in LimitsConfig.__struct_fields__:
         if getattr(config.limits, name) < 1:
             raise ConfigError(f"{where}: limits: {name}: must be at least 1")

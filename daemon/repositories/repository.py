@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pantry.backends.contract import ObjectBackend
-from pantry.daemon.cache.eviction import ObjectId
+from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.partial import Source
 from pantry.daemon.registry import Registry
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.daemon.server.identity import Identity
+from pantry.daemon.transfers.origin import Origin
 from pantry.model.datasets import StoredFile
 from pantry.model.repository import RepositoryInfo
 
@@ -22,8 +23,8 @@ class Repository:
         By which it is registered here.
     description : RepositoryDescription
         Its ``pantry.yaml``.
-    backend : ObjectBackend
-        Its storage.
+    origin : Origin
+        Its storage, with its copies; `backend` is the one that is written to.
     registry : Registry
         Its registry.
     registry_url : str
@@ -34,7 +35,7 @@ class Repository:
         self,
         name: str,
         description: RepositoryDescription,
-        backend: ObjectBackend,
+        origin: Origin,
         registry: Registry,
         *,
         registry_url: str,
@@ -42,7 +43,8 @@ class Repository:
         self.name = name
         self.uuid = description.uuid
         self.description = description
-        self.backend = backend
+        self.origin = origin
+        self.backend: ObjectBackend = origin.primary
         self.registry = registry
         self.realm = description.realm or description.uuid
         self._registry_url = registry_url

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -17,7 +17,8 @@ from sqlalchemy.exc import ArgumentError
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.loading import make_backend
-from pantry.daemon.config import DaemonConfig
+from pantry.daemon.cache.counters import Counters
+from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import (
@@ -30,13 +31,18 @@ from pantry.daemon.repositories.description import (
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.site_index import Registration, SiteIndex
 from pantry.daemon.server.identity import Identity
+from pantry.daemon.transfers.absent import AbsentKeys
+from pantry.daemon.transfers.origin import Origin
 from pantry.errors import (
+    BackendAccessError,
+    BackendError,
     ConfigError,
     ConflictError,
     InvalidRequestError,
     ObjectExistsError,
     PantryError,
     PermissionDeniedError,
+    TransientBackendError,
 )
 from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
 from pantry.wire.operations import CreateRepository
@@ -55,10 +61,24 @@ class Repositories:
         State directory, storage options, administrators.
     transfers, queries : Admission
         Let calls to storage services and registries into threads.
+    counters : Counters, optional
+        Where requests to storage services are counted.
+    offline : Callable[[], bool], optional
+        Whether no origin may be asked; else as the configuration says.
     """
 
-    def __init__(self, config: DaemonConfig, *, transfers: Admission, queries: Admission) -> None:
+    def __init__(
+        self,
+        config: DaemonConfig,
+        *,
+        transfers: Admission,
+        queries: Admission,
+        counters: Counters | None = None,
+        offline: Callable[[], bool] | None = None,
+    ) -> None:
         self._config = config
+        self._counters = counters or Counters()
+        self._offline = offline or (lambda: config.cache.offline)
         self._transfers = transfers
         self.queries = queries
         configured = {
@@ -72,7 +92,7 @@ class Repositories:
         """Close every registry and backend."""
         for repository in self._open.values():
             await trio.to_thread.run_sync(repository.registry.close)
-            await repository.backend.aclose()
+            await repository.origin.aclose()
         self._open.clear()
 
     async def get(self, name: str) -> Repository:
@@ -121,17 +141,29 @@ class Repositories:
             merged.update(one.options)
         return make_backend(root, merged, self._transfers)
 
+    def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
+        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
+        replicas = [self.backend_for(root, options)]
+        replicas += [self.backend_for(copy, {}) for copy in replica_roots(root, self._config.storage)]
+        return Origin(
+            replicas,
+            self._transfers,
+            absent=AbsentKeys(self._config.cache.negative_ttl_s),
+            counters=self._counters,
+            offline=self._offline,
+        )
+
     async def _open_registered(self, name: str, registration: Registration) -> Repository:
-        backend = self.backend_for(registration.root, registration.options)
-        description = await read_description(backend)
-        return await self._assemble(name, registration, description, backend, Registry.open)
+        origin = self.origin_for(registration.root, registration.options)
+        description = await _describe(origin)
+        return await self._assemble(name, registration, description, origin, Registry.open)
 
     async def _assemble(
         self,
         name: str,
         registration: Registration,
         description: RepositoryDescription,
-        backend: ObjectBackend,
+        origin: Origin,
         connect: Callable[[str], Registry],
     ) -> Repository:
         url = self._registry_url(registration, description)
@@ -145,7 +177,7 @@ class Repositories:
                 f"repository {name!r}: the registry at {shown} belongs to another repository",
                 hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
             )
-        return Repository(name, description, backend, registry, registry_url=shown)
+        return Repository(name, description, origin, registry, registry_url=shown)
 
     def _registry_url(self, registration: Registration, description: RepositoryDescription) -> str:
         url = registration.registry or description.registry
@@ -202,11 +234,12 @@ class Repositories:
             description = _without_password(description)
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
-            backend = self.backend_for(root, request.storage_options)
+            origin = self.origin_for(root, request.storage_options)
+            backend = origin.primary
             await _write_description(backend, description)
             try:
                 repository = await self._assemble(
-                    name, registration, description, backend, partial(_create_registry, universe, description.uuid)
+                    name, registration, description, origin, partial(_create_registry, universe, description.uuid)
                 )
                 self.index.add(name, registration)
             except BaseException:
@@ -216,6 +249,30 @@ class Repositories:
             await backend.settle_write(DESCRIPTION_KEY, token=description.uuid)
             self._open[name] = repository
             return repository
+
+
+def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
+    """Give the roots of the copies of ``root``, in order of preference; of no slash too many or too few."""
+    matching = [one for one in storage if one.replicas and root.startswith(one.match)]
+    if not matching:
+        return []
+    longest = max(matching, key=lambda one: len(one.match))
+    rest = root[len(longest.match) :]
+    if longest.match.endswith("/") or rest.startswith("/"):
+        return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
+    return [replica + rest for replica in longest.replicas]
+
+
+async def _describe(origin: Origin) -> RepositoryDescription:
+    """Read the description from the root, or from the first copy that answers."""
+    failure: BackendError | None = None
+    for backend in origin.backends:
+        try:
+            return await read_description(backend)
+        except (TransientBackendError, BackendAccessError) as exc:
+            failure = failure or exc
+    assert failure is not None  # noqa: S101 - there is at least one replica
+    raise failure
 
 
 def _create_registry(universe: Mapping[str, object], repository_uuid: str, url: str) -> Registry:

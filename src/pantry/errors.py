@@ -193,6 +193,12 @@ class TransientBackendError(BackendError):
     code = "backend_transient"
 
 
+class OriginUnavailableError(TransientBackendError):
+    """The storage failed several times and is left alone for a while, or this node works offline."""
+
+    code = "origin_unavailable"
+
+
 class ObjectNotFoundError(BackendError):
     """The storage service has no object by this key."""
 

@@ -1,0 +1,298 @@
+"""One storage root with its copies: which is asked, for whom, and for how long."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from pantry.backends.admission import Admission, Askers, Turn
+from pantry.backends.contract import ByteRange, ObjectBackend, ObjectStat
+from pantry.backends.progress import Progress
+from pantry.daemon.cache.counters import Counters
+from pantry.daemon.transfers.absent import AbsentKeys
+from pantry.daemon.transfers.health import Health
+from pantry.daemon.transfers.landing import Deadline, Landing
+from pantry.errors import (
+    BackendError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    OriginUnavailableError,
+    TransientBackendError,
+)
+
+T = TypeVar("T")
+
+STALL_S = 90.0
+"""A read of which nothing came for so long is given up, in seconds; backends' own time-outs are shorter."""
+
+PROBE_STALL_S = 10.0
+"""The same for an origin that failed before, if there is another replica."""
+
+WHOLE_S = 30.0
+MIN_BYTES_PER_S = 10_000
+"""A read of n bytes is given up after ``WHOLE_S + n / MIN_BYTES_PER_S`` seconds, moving or not."""
+
+MAX_HANGING = 16
+"""So many threads may hang in one replica; with more it is not asked until some have ended."""
+
+
+class _Replica:
+    def __init__(self, backend: ObjectBackend, jitter: random.Random | None) -> None:
+        self.backend = backend
+        self.location = backend.location
+        self.health = Health(backend.location, jitter=jitter)
+        self.hanging = 0
+
+    def left_behind(self, turn: Turn) -> None:
+        """Count a thread of ``turn`` that hangs, until it ends."""
+        self.hanging += 1
+
+        def ended() -> None:
+            self.hanging -= 1
+
+        turn.when_idle(ended)
+
+
+class _Failures:
+    """What the replicas said, and which of it the caller hears in the end."""
+
+    def __init__(self) -> None:
+        self._changed: ObjectChangedError | None = None
+        self._transient: TransientBackendError | None = None
+        self._other: BackendError | None = None
+        self._absent: ObjectNotFoundError | None = None
+
+    def add(self, error: BackendError) -> None:
+        """Note one replica's error; the first of each kind is kept."""
+        match error:
+            case ObjectChangedError():
+                self._changed = self._changed or error
+            case TransientBackendError():
+                # That it is left alone says less than how it failed just now.
+                if self._transient is None or isinstance(self._transient, OriginUnavailableError):
+                    self._transient = error
+            case ObjectNotFoundError():
+                self._absent = self._absent or error
+            case _:
+                self._other = self._other or error
+
+    def worst(self) -> BackendError:
+        """Return the error that matters most; absence only if all replicas agree on it."""
+        error = self._changed or self._transient or self._other or self._absent
+        assert error is not None  # noqa: S101 - there is at least one replica
+        return error
+
+
+class Origin:
+    """Reads objects of one root from whichever replica can give them.
+
+    Parameters
+    ----------
+    replicas : Sequence[ObjectBackend]
+        The root itself, then its copies in order of preference.
+    admission : Admission
+        Gives the turns; the one that the backends have.
+    absent : AbsentKeys
+        What is known not to be there.
+    counters : Counters
+        Where requests, bytes and failures are counted.
+    offline : Callable[[], bool]
+        Whether no origin may be asked at all.
+    jitter : random.Random, optional
+        Spreads the back-off.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[ObjectBackend],
+        admission: Admission,
+        *,
+        absent: AbsentKeys,
+        counters: Counters,
+        offline: Callable[[], bool],
+        jitter: random.Random | None = None,
+    ) -> None:
+        self.absent = absent
+        self._replicas = [_Replica(backend, jitter) for backend in replicas]
+        self._admission = admission
+        self._counters = counters
+        self._offline = offline
+
+    @property
+    def location(self) -> str:
+        """URI of the root, for messages and counters."""
+        return self._replicas[0].location
+
+    @property
+    def primary(self) -> ObjectBackend:
+        """The root itself, for writes and listings."""
+        return self._replicas[0].backend
+
+    @property
+    def backends(self) -> list[ObjectBackend]:
+        """The root and its copies."""
+        return [replica.backend for replica in self._replicas]
+
+    async def aclose(self) -> None:
+        """Close all backends."""
+        for backend in self.backends:
+            await backend.aclose()
+
+    async def stat(self, key: str, *, askers: Askers | None = None) -> ObjectStat:
+        """Describe an object, by the first replica that has it; waits for a turn, and raises, as `read_into`."""
+
+        async def attempt(replica: _Replica, _turn: Turn, _deadline: Deadline) -> ObjectStat:
+            return await replica.backend.stat(key)
+
+        return await self._first(key, 0, askers, attempt)
+
+    async def read_into(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        *,
+        if_version: str | None = None,
+        askers: Askers | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Read as `ObjectBackend.read_into` does, from the first replica that can.
+
+        With ``if_version`` the next replica goes on where the one before failed; without it, it begins
+        again, so that the bytes are never of two versions. Waits for a turn, for whichever of
+        ``askers`` comes first. When this has returned or raised, nothing more is written to ``fd``, even
+        if a thread still hangs. ``on_progress`` must not wait for the trio thread.
+
+        Raises
+        ------
+        ObjectChangedError
+            A replica has another version, and none gave the right one.
+        TransientBackendError
+            A replica failed, or gave nothing for `STALL_S` seconds; none gave the object.
+        OriginUnavailableError
+            All replicas are left alone at present, or this node works offline.
+        ObjectNotFoundError
+            No replica has it.
+        """
+        reading = _Reading(key, span, fd, if_version, on_progress, self._counters)
+        await self._first(key, span.size_bytes, askers, reading.attempt)
+
+    async def _first(
+        self,
+        key: str,
+        size_bytes: int,
+        askers: Askers | None,
+        attempt: Callable[[_Replica, Turn, Deadline], Awaitable[T]],
+    ) -> T:
+        self._refuse(key)
+        async with self._admission.turn(askers, leave_behind=True) as turn:
+            # Only now, and again: of thousands that waited for a turn, most need not ask any more.
+            self._refuse(key)
+            asked_at = self.absent.writes
+            failures = _Failures()
+            for replica in self._replicas:
+                try:
+                    return await self._ask(replica, turn, key, size_bytes, attempt)
+                except BackendError as exc:
+                    failures.add(exc)
+        error = failures.worst()
+        if isinstance(error, ObjectNotFoundError):
+            self.absent.remember(key, asked_at=asked_at)
+        raise error
+
+    def _refuse(self, key: str) -> None:
+        if self._offline():
+            raise OriginUnavailableError(
+                f"{self.location} is not asked for {key!r}: this node works offline",
+                hint="what is complete in the cache can be read; `cache.offline` is set in the daemon's configuration",
+            )
+        if key in self.absent:
+            raise ObjectNotFoundError(f"no object {key!r}: {self.location} said so a moment ago", key=key)
+
+    async def _ask(
+        self,
+        replica: _Replica,
+        turn: Turn,
+        key: str,
+        size_bytes: int,
+        attempt: Callable[[_Replica, Turn, Deadline], Awaitable[T]],
+    ) -> T:
+        if replica.hanging >= MAX_HANGING:
+            raise OriginUnavailableError(
+                f"{replica.location} is not asked: {replica.hanging} requests to it hang",
+                hint="a mounted file system that does not answer, perhaps",
+            )
+        is_probe = not replica.health.is_well and len(self._replicas) > 1
+        hung_before = turn.hanging
+        with replica.health.admit():
+            deadline = Deadline(
+                stall_s=PROBE_STALL_S if is_probe else STALL_S, whole_s=WHOLE_S + size_bytes / MIN_BYTES_PER_S
+            )
+            self._counters.fetches[replica.location, turn.uid] += 1
+            try:
+                with deadline.scope:
+                    return await attempt(replica, turn, deadline)
+                raise TransientBackendError(f"{replica.location} took too long to give {key!r}", key=key)
+            except (ObjectChangedError, ObjectNotFoundError):
+                raise
+            except BackendError:
+                self._counters.failures[replica.location] += 1
+                raise
+            finally:
+                if turn.hanging > hung_before:
+                    replica.left_behind(turn)
+
+
+class _Reading:
+    """One read, and how far it has come, over all replicas."""
+
+    def __init__(
+        self,
+        key: str,
+        span: ByteRange,
+        fd: int,
+        if_version: str | None,
+        on_progress: Progress | None,
+        counters: Counters,
+    ) -> None:
+        self._key = key
+        self._span = span
+        self._fd = fd
+        self._if_version = if_version
+        self._on_progress = on_progress
+        self._counters = counters
+        self._good = span.start
+        self._told = span.start
+
+    async def attempt(self, replica: _Replica, turn: Turn, deadline: Deadline) -> None:
+        """Read from one replica what is still missing."""
+        start = reached = self._good
+
+        def moved(position: int) -> None:
+            nonlocal reached
+            reached = position
+            deadline.moved()
+            if position > self._told:
+                self._told = position
+                if self._on_progress is not None:
+                    self._on_progress(position)
+
+        landing = Landing(self._fd, moved)
+        try:
+            await replica.backend.read_into(
+                self._key,
+                ByteRange(start, self._span.stop),
+                landing.fd,
+                if_version=self._if_version,
+                on_progress=landing.tell,
+            )
+        except ObjectChangedError:
+            raise  # and what came is of no version that anybody knows
+        except BaseException:
+            if self._if_version is not None:
+                self._good = reached
+            raise
+        finally:
+            landing.close(turn)
+            self._counters.fetched_bytes[replica.location, turn.uid] += reached - start

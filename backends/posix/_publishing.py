@@ -286,6 +286,10 @@ def _make_directories(root: Root, path: str) -> int:
     return open_beneath(root.fd, path, _DIRECTORY)
 
 
+# Made once: threads that make the decoders of one struct at the same time crash msgspec 0.22.
+_mark_decoder = msgspec.json.Decoder(_Mark)
+
+
 def _write_mark(directory: int, token: str, mark: _Mark) -> None:
     mark_name = _names(token)[2]
     draft = mark_name + ".tmp"
@@ -305,7 +309,7 @@ def _read_mark(directory: int, mark_name: str) -> _Mark | None:
     except FileNotFoundError:
         return None
     try:
-        return msgspec.json.decode(os.read(fd, 1 << 16), type=_Mark)
+        return _mark_decoder.decode(os.read(fd, 1 << 16))
     except msgspec.DecodeError:
         return None
     finally:

@@ -238,6 +238,11 @@ class DimensionUniverse:
         raise DataIdValueError(f"the dimension {name!r} takes text of at most {key.length} characters, not {value!r}")
 
 
+# Registries are opened in several threads, and msgspec 0.22 crashes when several of them are the first
+# to learn what a struct looks like: here it learns that, and `convert` finds it known.
+msgspec.json.Decoder(Column)
+
+
 def _column(body: Mapping[str, Any], where: str) -> Column:
     try:
         return msgspec.convert(dict(body), Column)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -65,15 +64,7 @@ class Node:
 
     def counters(self) -> Counters:
         """Return what the cache counted since the start."""
-        cache, partials = self.cache, self.partials
-        return Counters(
-            hits=cache.hits,
-            misses=cache.misses,
-            fetches=Counter({("", -1): partials.fetches}),
-            fetched_bytes=Counter({("", -1): partials.fetched_bytes}),
-            evicted_objects=cache.evicted_objects,
-            evicted_bytes=cache.evicted_bytes,
-        )
+        return self.cache.counters
 
     def read_metrics(self) -> tuple[Counters, Gauges]:
         """Return all numbers as they are now."""

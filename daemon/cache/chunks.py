@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-MISSING, IN_FLIGHT, PRESENT = range(3)
+MISSING, IN_FLIGHT, RECORDED, PRESENT = range(4)
+"""States of a chunk. RECORDED: an earlier run of the daemon noted its hash; it is not yet checked again."""
 
 SMALLEST_CHUNK_BYTES = 64 * 1024
 
 
 def chunk_size(size_bytes: int, largest: int) -> int:
-    """Choose the chunk size of a file: about 512 chunks, a power of two from 64 KiB to ``largest``."""
-    wanted = max(1, size_bytes // 512)
+    """Choose the chunk size of a file: about 2,048 chunks, a power of two from 64 KiB to ``largest``."""
+    wanted = max(1, size_bytes // 2048)
     return min(largest, max(SMALLEST_CHUNK_BYTES, 1 << (wanted - 1).bit_length()))
 
 
@@ -24,66 +25,106 @@ class ChunkMap:
         Length of the file.
     chunk_bytes : int
         Length of every chunk but the last.
+
+    Attributes
+    ----------
+    present_bytes, recorded_bytes : int
+        Bytes of the chunks in these states.
     """
 
     def __init__(self, size_bytes: int, chunk_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.chunk_bytes = chunk_bytes
         self._states = bytearray(-(-size_bytes // chunk_bytes))
-        self.present_bytes = 0
+        self.present_bytes = self.recorded_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
 
     @property
     def complete(self) -> bool:
         """Whether every chunk is there."""
         return self.present_bytes == self.size_bytes
 
-    def _chunks(self, start: int, stop: int) -> range:
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the file takes on disk."""
+        return self.present_bytes + self.recorded_bytes
+
+    def chunks(self, start: int, stop: int) -> range:
+        """Return the numbers of the chunks that the bytes ``[start, stop)`` lie in."""
         if stop <= start:
             return range(0)
         return range(start // self.chunk_bytes, -(-min(stop, self.size_bytes) // self.chunk_bytes))
 
+    def span(self, first: int, stop: int) -> tuple[int, int]:
+        """Return the bytes ``[start, stop)`` of the chunks ``first`` to ``stop - 1``."""
+        return first * self.chunk_bytes, min(stop * self.chunk_bytes, self.size_bytes)
+
     def has(self, start: int, stop: int) -> bool:
         """Whether the bytes ``[start, stop)`` are all there."""
-        chunks = self._chunks(start, stop)
+        chunks = self.chunks(start, stop)
         return self._states.count(PRESENT, chunks.start, chunks.stop) == len(chunks)
 
-    def claim(self, start: int, stop: int, largest_bytes: int) -> list[tuple[int, int]]:
-        """Mark the missing chunks of ``[start, stop)`` as in flight.
+    def state(self, number: int) -> int:
+        """Return the state of a chunk."""
+        return self._states[number]
 
-        Returns
-        -------
-        list of (int, int)
-            Byte ranges to fetch, adjacent chunks coalesced, none longer than ``largest_bytes``
-            unless one chunk is.
-        """
-        most = max(1, largest_bytes // self.chunk_bytes)
-        claimed: list[tuple[int, int]] = []
-        for first, last in self._runs(start, stop, most):
-            self._states[first:last] = bytes([IN_FLIGHT]) * (last - first)
-            claimed.append((first * self.chunk_bytes, min(last * self.chunk_bytes, self.size_bytes)))
-        return claimed
+    def first(self, state: int, start: int, stop: int) -> int | None:
+        """Return the first chunk of ``[start, stop)`` that is in a state."""
+        chunks = self.chunks(start, stop)
+        found = self._states.find(state, chunks.start, chunks.stop) if len(chunks) else -1
+        return None if found < 0 else found
 
-    def _runs(self, start: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
-        first: int | None = None
-        chunks = self._chunks(start, stop)
-        for number in chunks:
-            if self._states[number] == MISSING and first is None:
-                first = number
-            if first is not None and (self._states[number] != MISSING or number - first >= most):
-                yield first, number
-                first = number if self._states[number] == MISSING else None
-        if first is not None:
-            yield first, chunks.stop
+    def run(self, first: int, stop: int) -> int:
+        """Return where the run of chunks in the state of ``first`` ends, at most ``stop``."""
+        state, last = self._states[first], first + 1
+        while last < stop and self._states[last] == state:
+            last += 1
+        return last
 
-    def arrived(self, start: int, stop: int) -> None:
-        """Mark a claimed range as present."""
-        self._set(start, stop, PRESENT)
-        self.present_bytes += stop - start
+    def take_off(self, first: int, stop: int) -> None:
+        """Mark missing chunks as in flight."""
+        if self._states.count(MISSING, first, stop) != stop - first:
+            raise ValueError(f"chunks {first} to {stop} are not all missing")
+        self._states[first:stop] = bytes([IN_FLIGHT]) * (stop - first)
 
-    def failed(self, start: int, stop: int) -> None:
-        """Mark a claimed range as missing again."""
-        self._set(start, stop, MISSING)
+    def arrived(self, number: int) -> int:
+        """Mark a chunk as present; return its length in bytes, 0 if it was."""
+        return self._enter(number, PRESENT)
 
-    def _set(self, start: int, stop: int, state: int) -> None:
-        chunks = self._chunks(start, stop)
-        self._states[chunks.start : chunks.stop] = bytes([state]) * len(chunks)
+    def recorded(self, number: int) -> None:
+        """Mark a chunk as noted by an earlier run."""
+        self._enter(number, RECORDED)
+
+    def lost(self, number: int) -> int:
+        """Mark a chunk as missing; return the length that was stored of it."""
+        before = self.stored_bytes
+        self._enter(number, MISSING)
+        return before - self.stored_bytes
+
+    def _enter(self, number: int, state: int) -> int:
+        start, stop = self.span(number, number + 1)
+        before = self._states[number]
+        if before == state:
+            return 0
+        self.present_bytes += (stop - start) * ((state == PRESENT) - (before == PRESENT))
+        self.recorded_bytes += (stop - start) * ((state == RECORDED) - (before == RECORDED))
+        self._states[number] = state
+        return stop - start
+
+    def landed(self, first: int, stop: int) -> None:
+        """Mark what is still in flight of these chunks as missing: their transfer ended."""
+        for number in range(first, stop):
+            if self._states[number] == IN_FLIGHT:
+                self._states[number] = MISSING
+
+    def missing_spans(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Iterate over runs of missing chunks ``(first, stop)`` within byte ranges."""
+        for start, stop in ranges:
+            end = self.chunks(start, stop).stop
+            at = self.first(MISSING, start, stop)
+            while at is not None:
+                last = self.run(at, end)
+                yield at, last
+                at = self.first(MISSING, last * self.chunk_bytes, stop) if last < end else None

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-
-class ObjectId(NamedTuple):
-    """A cached object: content is shared within a realm and never across realms."""
-
-    realm: str
-    hash: str
+from pantry.daemon.cache.object_id import ObjectId
 
 
 class Candidate(NamedTuple):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pantry.daemon.cache.eviction import ObjectId
+from pantry.daemon.cache.object_id import ObjectId
 
 log = logging.getLogger(__name__)
 

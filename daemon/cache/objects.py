@@ -14,14 +14,17 @@ import logging
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
 import trio
 
-from pantry.daemon.cache.eviction import Candidate, ObjectId, plan_eviction
+from pantry.daemon.cache.counters import Counters
+from pantry.daemon.cache.eviction import Candidate, plan_eviction
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.index import CacheIndex, Remembered
+from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.config import CacheConfig
 from pantry.errors import CacheFullError, ConfigError
 
@@ -87,13 +90,15 @@ class ObjectCache:
             os.close(self._lock)
             raise ConfigError(f"another daemon uses the cache directory {self.directory}") from None
         os.makedirs(self._objects_directory, mode=0o700, exist_ok=True)
-        _empty(self.incoming)
+        os.makedirs(self.incoming, mode=0o700, exist_ok=True)
         self.partials: EvictablePartials | None = None
         self._index = CacheIndex(self.directory)
         self._objects = self._index.load()
         self.used_bytes = sum(one.size_bytes for one in self._objects.values())
         self.reserved_bytes = 0
-        self.hits = self.misses = self.evicted_objects = self.evicted_bytes = 0
+        self.counters = Counters()
+        self._pins: Counter[ObjectId] = Counter()
+        self._leases: Counter[ObjectId] = Counter()
 
     def close(self) -> None:
         """Write the index for the next start."""
@@ -185,9 +190,15 @@ class ObjectCache:
     def evict(self, free_bytes: int) -> int:
         """Evict least recently read objects until ``free_bytes`` are free; return how many were freed."""
         freed = 0
-        remaining = {key: Candidate(key, one.size_bytes, one.read_ns) for key, one in self._objects.items()}
+        remaining = {
+            key: Candidate(key, one.size_bytes, one.read_ns)
+            for key, one in self._objects.items()
+            if not self._pins[key] and not self._leases[key]
+        }
         if self.partials is not None:
-            remaining.update({one.object_id: one for one in self.partials.candidates()})
+            remaining.update(
+                {one.object_id: one for one in self.partials.candidates() if not self._pins[one.object_id]}
+            )
         while freed < free_bytes and remaining:
             for candidate in plan_eviction(remaining.values(), free_bytes=free_bytes - freed):
                 del remaining[candidate.object_id]
@@ -196,7 +207,9 @@ class ObjectCache:
         return freed
 
     def evict_one(self, object_id: ObjectId) -> bool:
-        """Evict one object, complete or in the making, unless somebody has it open; True if it went."""
+        """Evict one object, complete or in the making, unless it is open, leased or pinned; True if it went."""
+        if self._pins[object_id] or self._leases[object_id]:
+            return False
         if object_id not in self._objects:
             return self.partials is not None and self.partials.evict_one(object_id)
         size = self._objects[object_id].size_bytes
@@ -204,9 +217,34 @@ class ObjectCache:
             # Its blocks would stay until it is closed, so that nothing would be won.
             return False
         self.drop(object_id)
-        self.evicted_objects += 1
-        self.evicted_bytes += size
+        self.counters.evicted_objects += 1
+        self.counters.evicted_bytes += size
         return True
+
+    def pin(self, object_id: ObjectId) -> None:
+        """Keep an object from eviction, also one that comes later; counted."""
+        self._pins[object_id] += 1
+
+    def unpin(self, object_id: ObjectId) -> None:
+        """Take one `pin` back."""
+        self._pins[object_id] -= 1
+        if self._pins[object_id] <= 0:
+            del self._pins[object_id]
+
+    def is_pinned(self, object_id: ObjectId) -> bool:
+        """Whether it is pinned."""
+        return object_id in self._pins
+
+    @contextlib.contextmanager
+    def leased(self, object_id: ObjectId) -> Iterator[None]:
+        """Keep an object from eviction inside the block, also one that comes meanwhile."""
+        self._leases[object_id] += 1
+        try:
+            yield
+        finally:
+            self._leases[object_id] -= 1
+            if not self._leases[object_id]:
+                del self._leases[object_id]
 
     def drop(self, object_id: ObjectId) -> None:
         """Remove an object at once; open descriptors stay valid."""
@@ -263,16 +301,3 @@ def is_written(fd: int) -> bool:
     except OSError:
         return True
     return False
-
-
-def _empty(directory: str) -> None:
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    for path in _files(directory):
-        os.unlink(path)
-
-
-def _files(directory: str) -> Iterator[str]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                yield entry.path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObject, PartialObjects
+from pantry.daemon.cache.partial import PartialObject, PartialObjects, Source
 from pantry.daemon.repositories.repository import Repository
+from pantry.errors import NotCachedError, ObjectChangedError
 from pantry.model.datasets import StoredFile
 
 
@@ -56,7 +58,9 @@ class Opener:
         self._cache = cache
         self._partials = partials
 
-    async def open(self, repository: Repository, file: StoredFile, *, name: str, partial: bool) -> OpenedFile:
+    async def open(
+        self, repository: Repository, file: StoredFile, *, name: str, partial: bool, cached_only: bool = False
+    ) -> OpenedFile:
         """Open a stored file; the caller has checked that the asking user may read it.
 
         Parameters
@@ -69,29 +73,51 @@ class Opener:
             For people, in messages and listings.
         partial : bool
             Do not wait for the file to be complete.
+        cached_only : bool
+            Ask no origin: `NotCachedError` if the file is not complete in the cache.
         """
         object_id = repository.object_id(file)
+        counters = self._cache.counters
         fd = await self._cache.open(object_id, name=name)
         if fd is not None:
-            self._cache.hits += 1
+            counters.hits += 1
+            counters.hit_bytes += file.size_bytes
             return OpenedFile(fd, was_cached=True)
-        self._cache.misses += 1
+        if cached_only:
+            raise NotCachedError(f"{name} is not complete in the cache", hint="`pantry cache prefetch` fetches it")
+        counters.misses += 1
+        counters.joins += object_id in self._partials
         source = repository.source(file)
-        making = self._partials.acquire(object_id, file.size_bytes, source, name)
         if partial:
+            making = self._partials.acquire(object_id, file.size_bytes, source, name)
             return OpenedFile(
                 os.open(making.path, os.O_RDONLY | os.O_CLOEXEC),
                 was_cached=False,
                 partial=OpenedPartial(self._partials, making),
             )
+        try:
+            return OpenedFile(await self._fetch_whole(object_id, file.size_bytes, source, name), was_cached=False)
+        except ObjectChangedError:
+            # What had come was of an older version at the origin; a fresh copy shows whether it is still what
+            # was registered.
+            return OpenedFile(await self._fetch_whole(object_id, file.size_bytes, source, name), was_cached=False)
+
+    async def _fetch_whole(self, object_id: ObjectId, size_bytes: int, source: Source, name: str) -> int:
+        making = self._partials.acquire(object_id, size_bytes, source, name)
         # Opened before it is published, so that no eviction can come between.
         fd = os.open(making.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await making.ensure(0, file.size_bytes)
+            await making.ensure(0, size_bytes)
             await making.wait_published()
         except BaseException:
             os.close(fd)
             raise
         finally:
             self._partials.release(making)
-        return OpenedFile(fd, was_cached=False)
+        return fd
+
+    async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
+        """See that a file is complete in the cache; True if it was not."""
+        opened = await self.open(repository, file, name=name, partial=False)
+        os.close(opened.fd)
+        return not opened.was_cached

@@ -12,8 +12,8 @@ from functools import partial
 
 import trio
 
-from pantry.daemon.cache.eviction import ObjectId
 from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache, is_written
 from pantry.daemon.datasets.recovery import undo_intent
 from pantry.daemon.journal import Intent, Journal, Target

@@ -12,7 +12,7 @@ from pantry.daemon.node import Node
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
-from pantry.errors import DatasetNotFoundError, InvalidRequestError, NotCachedError
+from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.naming import directory_parts
 from pantry.wire.operations import (
@@ -77,9 +77,9 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         ref, file, file_name = await resolve(node, repository, asked)
         name = tree_path(repository, ref, file_name)
         # No await from here to the look into the cache.
-        if asked.cached_only and repository.object_id(file) not in node.cache:
-            raise NotCachedError(f"{name} is not complete in the cache", hint="`pantry cache prefetch` fetches it")
-        opened = await node.opener.open(repository, file, name=name, partial=asked.partial)
+        opened = await node.opener.open(
+            repository, file, name=name, partial=asked.partial, cached_only=asked.cached_only
+        )
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
         return Opened(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 
 import xxhash
 
 from pantry.daemon.config.loading import load_yaml_file
 from pantry.daemon.repositories.description import RepositoryDescription, dump_description
+from pantry.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class RememberedDescriptions:
@@ -23,9 +28,16 @@ class RememberedDescriptions:
         self._directory = os.path.join(state_directory, "descriptions")
 
     def store(self, root: str, description: RepositoryDescription) -> None:
-        """Remember what the root says now."""
-        if self.load(root) == description:
-            return
+        """Remember what the root says now; a failure to do so is logged, since it is in nobody's way yet."""
+        try:
+            with suppress(ConfigError):
+                if self.load(root) == description:
+                    return
+            self._write(root, description)
+        except OSError as exc:
+            log.warning("what %s says cannot be remembered for when it is down: %s", root, exc)
+
+    def _write(self, root: str, description: RepositoryDescription) -> None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         path = self._path(root)
         fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -28,6 +28,7 @@ from pantry.daemon.repositories.description import (
     dump_description,
     read_description,
 )
+from pantry.daemon.repositories.remembered import RememberedDescriptions
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.site_index import Registration, SiteIndex
 from pantry.daemon.server.identity import Identity
@@ -40,6 +41,7 @@ from pantry.errors import (
     ConflictError,
     InvalidRequestError,
     ObjectExistsError,
+    OriginUnavailableError,
     PantryError,
     PermissionDeniedError,
     TransientBackendError,
@@ -85,6 +87,7 @@ class Repositories:
             name: Registration(root=one.root, registry=one.registry) for name, one in config.repositories.items()
         }
         self.index = SiteIndex(config.state_directory, configured)
+        self._remembered = RememberedDescriptions(config.state_directory)
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
 
@@ -155,8 +158,28 @@ class Repositories:
 
     async def _open_registered(self, name: str, registration: Registration) -> Repository:
         origin = self.origin_for(registration.root, registration.options)
-        description = await _describe(origin)
+        description = await self._describe(registration.root, origin)
         return await self._assemble(name, registration, description, origin, Registry.open)
+
+    async def _describe(self, root: str, origin: Origin) -> RepositoryDescription:
+        """Read the description from the root or a copy; if none can be asked, as it was when one last could."""
+        failure: BackendError | None = None
+        for backend in () if self._offline() else origin.backends:
+            try:
+                description = await read_description(backend)
+            except (TransientBackendError, BackendAccessError) as exc:
+                failure = failure or exc
+            else:
+                self._remembered.store(root, description)
+                return description
+        remembered = None if isinstance(failure, BackendAccessError) else self._remembered.load(root)
+        if remembered is not None:
+            log.info("%s is opened with the description that it last had", origin.location)
+            return remembered
+        raise failure or OriginUnavailableError(
+            f"{origin.location} was never opened by this daemon, which works offline",
+            hint="let it ask the origin once: `cache.offline` in the daemon's configuration",
+        )
 
     async def _assemble(
         self,
@@ -247,6 +270,7 @@ class Repositories:
                     await backend.undo_write(DESCRIPTION_KEY, token=description.uuid)
                 raise
             await backend.settle_write(DESCRIPTION_KEY, token=description.uuid)
+            self._remembered.store(root, description)
             self._open[name] = repository
             return repository
 
@@ -261,18 +285,6 @@ def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
     if longest.match.endswith("/") or rest.startswith("/"):
         return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
     return [replica + rest for replica in longest.replicas]
-
-
-async def _describe(origin: Origin) -> RepositoryDescription:
-    """Read the description from the root, or from the first copy that answers."""
-    failure: BackendError | None = None
-    for backend in origin.backends:
-        try:
-            return await read_description(backend)
-        except (TransientBackendError, BackendAccessError) as exc:
-            failure = failure or exc
-    assert failure is not None  # noqa: S101 - there is at least one replica
-    raise failure
 
 
 def _create_registry(universe: Mapping[str, object], repository_uuid: str, url: str) -> Registry:

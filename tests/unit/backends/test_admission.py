@@ -209,6 +209,31 @@ def test_calls_in_a_turn_do_not_queue_again() -> None:
     trio.run(check)
 
 
+def test_tasks_inside_a_turn_take_it_one_after_the_other() -> None:
+    async def check() -> None:
+        admission = Admission(user_limit=1, node_limit=1)
+        gate = threading.Event()
+        first = trio.Event()
+        started: list[int] = []
+
+        def block() -> None:
+            started.append(1)
+            trio.from_thread.run_sync(first.set)
+            gate.wait()
+
+        async with admission.turn(), trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(admission.call, block)
+            await first.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert started == [1]
+            assert admission.waiting(-1) == 0
+            gate.set()
+        assert started == [1, 1, 1]
+
+    trio.run(check)
+
+
 def test_a_task_that_outlives_its_turn_queues() -> None:
     async def check() -> None:
         admission = Admission(user_limit=1, node_limit=1)

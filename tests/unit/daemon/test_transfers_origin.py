@@ -191,6 +191,26 @@ def test_absence_is_believed_until_it_is_written() -> None:
         assert await node.read() == CONTENT
 
 
+def test_a_queue_of_reads_of_what_is_absent_is_no_storm() -> None:
+    @timed
+    async def check(clock: trio.testing.MockClock) -> None:
+        root = flaky(content=None)
+        node = Node(root, user_limit=2)
+        absent: list[PantryError] = []
+
+        async def one() -> None:
+            try:
+                await node.read()
+            except ObjectNotFoundError as exc:
+                absent.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(one)
+        assert len(absent) == 100
+        assert len(root.calls) <= 2  # as many as may run at once
+
+
 def test_one_absence_is_not_believed_while_a_copy_is_down() -> None:
     @timed
     async def check(clock: trio.testing.MockClock) -> None:

@@ -107,7 +107,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
                 one.object_id.realm,
                 one.object_id.hash,
                 one.size_bytes,
-                one.map.present_bytes,
+                one.map.stored_bytes,
                 one.read_ns,
                 one.users,
                 one.name,
@@ -123,7 +123,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     async def evict(context: RequestContext, asked: EvictObjects) -> Evicted:
         node.require_administrator(context.peer, "evict from the cache")
         known = {key: one.size_bytes for key, one in node.cache.items()}
-        known.update({one.object_id: one.map.present_bytes for one in node.partials.items()})
+        known.update({one.object_id: one.map.stored_bytes for one in node.partials.items()})
         if asked.repository:
             _, files = await select(node.repositories, context.caller, asked)
             chosen = [one.object_id for one in files if one.object_id in known]

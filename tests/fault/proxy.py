@@ -351,8 +351,9 @@ class _Exchange:
             if fault.corrupt_at is not None and position <= fault.corrupt_at < position + len(piece):
                 piece[fault.corrupt_at - position] ^= 0xFF
             sent = piece[: max(0, keep - position)]
-            self._client.sendall(sent)
+            # Counted first: a client that has read everything may ask for the sum at once.
             request.answer_bytes += len(sent)
+            self._client.sendall(sent)
             position += len(piece)
 
     def _forward_chunks(self, request: Request) -> None:
@@ -361,8 +362,8 @@ class _Exchange:
             size = int(line.split(b";")[0], 16)
             data = self._from_server.read(size)
             end = self._from_server.readline(_HEAD_LIMIT)
-            self._client.sendall(line + data + end)
             request.answer_bytes += size
+            self._client.sendall(line + data + end)
             if size == 0:
                 return
 

@@ -52,16 +52,14 @@ class Tree:
         known: set[Path] = set()
         incoming = [path for path in (cache / "incoming").rglob("*") if path.is_file()]
         for path in incoming:
-            if path.suffix == ".partial":
+            data = path.with_suffix("")
+            if path.suffix != ".chunks" or not data.is_file():
                 continue
             found = ChunkRecord.load(str(path))
             if found is None:
                 continue
             record, digests = found
             told = record.description
-            data = path.with_suffix(".partial")
-            if not data.is_file():
-                continue
             known |= {path, data}
             self.partials[told.realm, told.hash] = sum(
                 min(told.chunk_bytes, told.size_bytes - number * told.chunk_bytes)

@@ -51,7 +51,9 @@ class Node:
         self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers)
         queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries)
         self.streams = StreamPlaces(limits.streams_per_user)
-        self.repositories = Repositories(config, transfers=self.transfers, queries=queries)
+        self.repositories = Repositories(
+            config, transfers=self.transfers, queries=queries, counters=cache.counters, offline=self.offline
+        )
         self.cache = cache
         self.partials = partials
         self.opener = Opener(cache, partials)

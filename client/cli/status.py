@@ -44,18 +44,26 @@ def cache_fields(found: CacheStatus) -> dict[str, str]:
     """Return what a person wants to know of the cache."""
     opens = found.hits + found.misses
     share = f" ({100 * found.used_bytes / found.quota_bytes:.0f} %)" if found.quota_bytes else ""
-    return {
+    fields = {
         "cache used": f"{size(found.used_bytes)} of {size(found.quota_bytes)}{share}",
         "cache reserved": size(found.reserved_bytes),
         "cached objects": f"{found.objects} complete, {found.partial_objects} in part",
         "opens": f"{opens}, {100 * found.hits / opens:.0f} % from the cache" if opens else "none yet",
         "fetched": f"{size(found.fetched_bytes)} in {found.fetches} requests",
-        **({"offline": "yes: no origin is asked"} if found.offline else {}),
         "waited": f"{found.waits} reads, {found.waited_s:.1f} s altogether",
-        "failed transfers": str(found.failures),
         "evicted": f"{found.evicted_objects} objects, {size(found.evicted_bytes)}",
-        "pinned": f"{found.pinned_objects} objects, {size(found.pinned_bytes)} by {found.pins} pins",
-        "read uncached": f"{found.uncached_opens} files, {size(found.uncached_bytes)}",
-        "verified": f"{found.verified_objects} objects, {size(found.verified_bytes)}",
-        "quarantined": f"{found.quarantined_objects} objects",
     }
+    # The rest only if there is something to say.
+    if found.offline:
+        fields["offline"] = "yes: no origin is asked"
+    if found.failures:
+        fields["failed transfers"] = str(found.failures)
+    if found.pins:
+        fields["pinned"] = f"{found.pinned_objects} objects, {size(found.pinned_bytes)} by {found.pins} pins"
+    if found.uncached_opens:
+        fields["read uncached"] = f"{found.uncached_opens} files, {size(found.uncached_bytes)}"
+    if found.verified_objects:
+        fields["verified"] = f"{found.verified_objects} objects, {size(found.verified_bytes)}"
+    if found.quarantined_objects:
+        fields["quarantined"] = f"{found.quarantined_objects} objects"
+    return fields

@@ -17,7 +17,7 @@ class Counters:
     hit_bytes : int
         Sizes of the files that hits opened.
     fetches, fetched_bytes : Counter of (str, int)
-        Requests made upstream and bytes that came, by the origin's location and the uid for whom.
+        Requests for bytes made upstream and bytes that came, by the origin's location and the uid for whom.
     failures : Counter of str
         Transfers that failed, by the origin's location.
     waits, waited_s : int, float

@@ -18,14 +18,15 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import trio
 
-from pantry.backends.admission import acting_uid
-from pantry.backends.contract import ByteRange, ObjectBackend, SinkError
+from pantry.backends.admission import Askers, acting_uid
+from pantry.backends.contract import ByteRange, SinkError
 from pantry.daemon.cache.chunks import IN_FLIGHT, RECORDED, ChunkMap, chunk_size
 from pantry.daemon.cache.eviction import Candidate
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache, Reservation
 from pantry.daemon.cache.record import ChunkRecord, Description, hash_chunk
+from pantry.daemon.transfers.origin import Origin
 from pantry.errors import CacheFullError, IntegrityError, InvalidRequestError, ObjectChangedError, PantryError
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
@@ -44,14 +45,14 @@ class Source:
 
     Parameters
     ----------
-    backend : ObjectBackend
+    origin : Origin
         The storage.
     key : str
         Of the object there.
     """
 
-    def __init__(self, backend: ObjectBackend, key: str) -> None:
-        self.backend = backend
+    def __init__(self, origin: Origin, key: str) -> None:
+        self.origin = origin
         self.key = key
 
 
@@ -64,7 +65,7 @@ class Flight:
         self.span = span
         self.reservation = reservation
         self.next = first
-        self.uid = acting_uid.get()
+        self.askers = Askers()
         self.scope = trio.CancelScope()
 
 
@@ -74,6 +75,7 @@ class Demand:
     def __init__(self, start: int, stop: int) -> None:
         self.start = start
         self.stop = stop
+        self.uid = acting_uid.get()
         self.failure: PantryError | None = None
 
     def overlaps(self, start: int, stop: int) -> bool:
@@ -192,6 +194,9 @@ class PartialObject:
         self._owner.cache.counters.waits += 1
         demand = Demand(start, stop)
         self._demands.append(demand)
+        for flight in self._flights:
+            if demand.overlaps(flight.span.start, flight.span.stop):
+                flight.askers.add(demand.uid)
         try:
             await self._check_recorded(start, stop)
             await self._pin_version()
@@ -257,8 +262,7 @@ class PartialObject:
         async with self._version_lock:
             if self._version is not None:
                 return
-            found = await self.source.backend.stat(self.source.key)
-            self._owner.stats += 1
+            found = await self.source.origin.stat(self.source.key)
             if found.size_bytes != self.size_bytes:
                 raise IntegrityError(
                     f"{self.name}: the origin has {found.size_bytes} bytes, {self.size_bytes} were registered",
@@ -287,6 +291,9 @@ class PartialObject:
     def _start(self, first: int, stop: int) -> None:
         span = ByteRange(*self.map.span(first, stop))
         flight = Flight(first, stop, span, self._owner.cache.reserve(span.size_bytes))
+        for demand in self._demands:
+            if demand.overlaps(span.start, span.stop):
+                flight.askers.add(demand.uid)
         self.map.take_off(first, stop)
         self._flights.append(flight)
         self.in_flight += 1
@@ -297,13 +304,15 @@ class PartialObject:
         """Fetch a run of chunks; each can be read as soon as it came."""
         source, counters = self.source, self._owner.cache.counters
         assert source is not None  # noqa: S101 - set by whoever acquired the object
-        origin = (source.backend.location, flight.uid)
         try:
             with flight.scope:
-                self._owner.fetches += 1
-                counters.fetches[origin] += 1
-                await source.backend.read_into(
-                    source.key, flight.span, self.fd, if_version=self._version, on_progress=self._progress(flight)
+                await source.origin.read_into(
+                    source.key,
+                    flight.span,
+                    self.fd,
+                    if_version=self._version,
+                    askers=flight.askers,
+                    on_progress=self._progress(flight),
                 )
             if flight.scope.cancelled_caught:
                 counters.cancelled_flights += 1
@@ -320,7 +329,6 @@ class PartialObject:
                 ),
             )
         except PantryError as exc:
-            counters.failures[source.backend.location] += 1
             self._fail(flight, exc)
         finally:
             self.map.landed(flight.first, flight.stop)
@@ -355,9 +363,6 @@ class PartialObject:
         size = self.map.arrived(number)
         if not self._parted:
             flight.reservation.use(size)
-        self._owner.fetched_bytes += size
-        if self.source is not None:
-            self._owner.cache.counters.fetched_bytes[self.source.backend.location, flight.uid] += size
         self._wake()
 
     def _fail(self, flight: Flight, exc: PantryError) -> None:
@@ -421,20 +426,11 @@ class PartialObject:
 
 
 class PartialObjects:
-    """All objects in the making, and the counters of what was fetched.
-
-    Attributes
-    ----------
-    fetches, stats : int
-        Requests made upstream for bytes, and for versions.
-    fetched_bytes : int
-        Bytes that came.
-    """
+    """All objects in the making."""
 
     def __init__(self, cache: ObjectCache, nursery: trio.Nursery) -> None:
         self.cache = cache
         self.nursery = nursery
-        self.fetches = self.stats = self.fetched_bytes = 0
         self._objects: dict[ObjectId, PartialObject] = {}
         self._restore()
         cache.partials = self

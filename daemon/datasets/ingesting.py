@@ -121,6 +121,7 @@ class Ingester:
         if not request.items or len(request.items) > MAX_ITEMS:
             raise InvalidRequestError(f"one request ingests 1 to {MAX_ITEMS} files, not {len(request.items)}")
         check_collection_name(request.run)
+        repository.origin.require_online(request.run)
         in_place = request.transfer == "in_place"
         if not in_place and not same_user and len(fds) != len(request.items):
             raise InvalidRequestError("ingest needs a readable descriptor for each file")
@@ -234,6 +235,8 @@ class Ingester:
             await self._repositories.queries.call(
                 partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new)
             )
+        for one in new:
+            repository.origin.absent.forget(one.file.path)
 
     async def _transfer(
         self,

@@ -119,8 +119,11 @@ class Puts:
         ------
         DatasetExistsError
             The run has such a dataset (DMS-MWBT-REQ-0074).
+        OriginUnavailableError
+            This node works offline.
         """
         check_collection_name(run)
+        repository.origin.require_online(run)
         prepared = await self._repositories.queries.call(
             partial(repository.registry.prepare_put, dataset_type, run, data_id, None)
         )
@@ -177,6 +180,7 @@ class Puts:
                     hint="another write of the same dataset is under way, or a file was put there by other means",
                 ) from None
             raise
+        put.repository.origin.absent.forget(put.key)
         self._nursery.start_soon(self._settle, put.repository, put.key, token)
 
     async def _settle(self, repository: Repository, key: str, token: str) -> None:

@@ -71,4 +71,4 @@ class Repository:
 
     def source(self, file: StoredFile) -> Source:
         """Return where a file can be fetched from."""
-        return Source(self.backend, file.path)
+        return Source(self.origin, file.path)

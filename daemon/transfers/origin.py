@@ -201,12 +201,16 @@ class Origin:
             self.absent.remember(key, asked_at=asked_at)
         raise error
 
-    def _refuse(self, key: str) -> None:
+    def require_online(self, key: str) -> None:
+        """Raise `OriginUnavailableError` if this node works offline."""
         if self._offline():
             raise OriginUnavailableError(
                 f"{self.location} is not asked for {key!r}: this node works offline",
-                hint="what is complete in the cache can be read; `cache.offline` is set in the daemon's configuration",
+                hint="what is complete in the cache can be read; `pantry cache offline off` ends it",
             )
+
+    def _refuse(self, key: str) -> None:
+        self.require_online(key)
         if key in self.absent:
             raise ObjectNotFoundError(f"no object {key!r}: {self.location} said so a moment ago", key=key)
 
@@ -229,7 +233,6 @@ class Origin:
             deadline = Deadline(
                 stall_s=PROBE_STALL_S if is_probe else STALL_S, whole_s=WHOLE_S + size_bytes / MIN_BYTES_PER_S
             )
-            self._counters.fetches[replica.location, turn.uid] += 1
             try:
                 with deadline.scope:
                     return await attempt(replica, turn, deadline)
@@ -268,6 +271,7 @@ class _Reading:
     async def attempt(self, replica: _Replica, turn: Turn, deadline: Deadline) -> None:
         """Read from one replica what is still missing."""
         start = reached = self._good
+        self._counters.fetches[replica.location, turn.uid] += 1
 
         def moved(position: int) -> None:
             nonlocal reached

@@ -108,7 +108,7 @@ def test_the_root_is_asked_first() -> None:
         assert await node.read(10, 20) == CONTENT[10:20]
         assert (await node.origin.stat("k")).size_bytes == SIZE
         assert (len(root.calls), len(copy.calls)) == (2, 0)
-        assert node.counters.fetches == {(root.location, 7): 2}
+        assert node.counters.fetches == {(root.location, 7): 1}
         assert node.counters.fetched_bytes == {(root.location, 7): 10}
         assert not node.counters.failures
         assert node.origin.location == root.location

@@ -14,7 +14,7 @@ from pantry.daemon.cache.counters import Counters
 from pantry.daemon.cache.metrics import Gauges, serving_metrics
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObjects, running_partials
+from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.datasets.ingesting import Ingester

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from pantry.errors import DaemonUnavailableError, IntegrityError, PantryError
+from pantry.errors import DaemonUnavailableError, IntegrityError, PantryError, StaleHandleError
 from pantry.fusefs.link import DaemonLink, User
 from pantry.fusefs.readahead import RangeSet, ReadAhead
 from pantry.fusefs.tree import File
@@ -74,10 +74,10 @@ class Files:
         opened, fd, connection = await self.resolve(file, user)
         return OpenFile(self, file, user, opened, fd, connection)
 
-    async def resolve(self, file: File, user: User) -> tuple[Opened, int, TrioConnection]:
+    async def resolve(self, file: File, user: User, *, uncached: bool = False) -> tuple[Opened, int, TrioConnection]:
         """Ask the daemon for a file's descriptor; the caller owns it and the handle."""
         opened, answer = await self.link.call_with_descriptors(
-            OpenDataset(repository=file.repository, id=file.id, partial=True), user
+            OpenDataset(repository=file.repository, id=file.id, partial=True, uncached=uncached), user
         )
         try:
             if len(answer.descriptors) != 1:
@@ -214,6 +214,7 @@ class OpenFile:
         self._ahead_scope: trio.CancelScope | None = None
         self._renewing = trio.Lock()
         self._closed = False
+        self._uncached = False
 
     async def read(self, offset: int, size: int) -> Bytes:
         """Read ``size`` bytes at ``offset``, fewer at the end; see `Files.read_now` for how long they last."""
@@ -286,24 +287,31 @@ class OpenFile:
             except DaemonUnavailableError:
                 if connection.alive:
                     raise
-                await self._renew(connection)
+                await self._renew(connection, opened)
+                continue
+            except StaleHandleError:
+                if opened is self._opened and self._uncached:
+                    raise
+                await self._renew(connection, opened, uncached=True)
                 continue
             if opened is self._opened:
                 self._there.add(start, stop)
                 return
 
-    async def _renew(self, broken: TrioConnection) -> None:
-        """Open anew after the connection broke; the content by one id never changes."""
+    async def _renew(self, broken: TrioConnection, stale: Opened, *, uncached: bool = False) -> None:
+        """Open anew after the connection broke or the cache's disk took no more; content by one id never changes."""
         async with self._renewing:
-            if self._connection is not broken:
+            if self._connection is not broken or self._opened is not stale:
                 return
-            opened, fd, connection = await self._files.resolve(self.file, self.user)
+            opened, fd, connection = await self._files.resolve(self.file, self.user, uncached=uncached)
             if self._closed:
                 close_all([fd])
                 await self._files.give_back(opened, connection, self.user)
                 return
             # No await from here on. Reads in threads may still use the old descriptor.
             self._old_fds.append(self._fd)
+            self._uncached = uncached
             self._opened, self._fd, self._connection = opened, fd, connection
             self._there.clear()
             self.complete = opened.complete
+        await self._files.give_back(stale, broken, self.user)

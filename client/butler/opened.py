@@ -6,8 +6,10 @@ import os
 import threading
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+import msgspec
+
 from pantry.client.connection import Link
-from pantry.errors import ProtocolError
+from pantry.errors import ProtocolError, StaleHandleError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.wire.operations import CloseOpened, FetchRanges, OpenDataset, Opened
 
@@ -26,23 +28,20 @@ class OpenedFile:
         Read-only; -1 when closed.
     """
 
-    def __init__(self, link: Link, opened: Opened, fd: int) -> None:
+    def __init__(self, link: Link, operation: OpenDataset, opened: Opened, fd: int) -> None:
         self.opened = opened
         self.fd = fd
         self._link = link
         self._lock = threading.RLock()  # re-entrant, as the garbage collector may close while this thread holds it
         self._users = 1
         self._present: Presence | None = None if opened.complete else Presence(opened.file.size_bytes)
+        self._operation = operation
+        self._stale_fds: list[int] = []
 
     @classmethod
     def open(cls, link: Link, operation: OpenDataset) -> OpenedFile:
         """Resolve and open, in one round trip."""
-        opened, fds = link.call_with_fds(operation)
-        if len(fds) != 1:
-            for fd in fds:
-                os.close(fd)
-            raise ProtocolError(f"the daemon sent {len(fds)} descriptors in place of one")
-        return cls(link, opened, fds[0])
+        return cls(link, operation, *_open(link, operation))
 
     @property
     def ref(self) -> DatasetRef:
@@ -59,18 +58,39 @@ class OpenedFile:
         """A path that opens the file as long as this object is open; None while parts of it are missing."""
         return f"/proc/self/fd/{self.fd}" if self._present is None or self._present.is_whole else None
 
-    def fetch(self, start: int, stop: int) -> None:
-        """Wait until the bytes ``[start, stop)`` can be read from the descriptor."""
-        if self._present is None:
-            return
-        with self._lock:
-            missing = self._present.missing(start, stop)
-        if missing:
-            # Not under the lock: several threads may wait for several ranges.
-            self._link.call(FetchRanges(handle=self.opened.handle, ranges=missing))
+    def fetch(self, start: int, stop: int) -> int:
+        """Wait until the bytes ``[start, stop)`` can be read; return the descriptor that has them."""
+        while True:
+            with self._lock:
+                opened, fd, present = self.opened, self.fd, self._present
+                missing = () if present is None else present.missing(start, stop)
+            if not missing or present is None:
+                return fd
+            try:
+                # Not under the lock: several threads may wait for several ranges.
+                self._link.call(FetchRanges(handle=opened.handle, ranges=missing))
+            except StaleHandleError as exc:
+                self._open_anew(opened, exc)
+                continue
             with self._lock:
                 for begin, end in missing:
-                    self._present.add(begin, end)
+                    present.add(begin, end)
+
+    def _open_anew(self, stale: Opened, reason: StaleHandleError) -> None:
+        """Replace a file that the cache's disk can take no more of by one that is read through memory."""
+        with self._lock:
+            if self.opened is not stale:
+                return
+            if self._operation.uncached:
+                # That one failed too.
+                raise reason
+            self._operation = msgspec.structs.replace(self._operation, id=stale.ref.id, uncached=True)
+            opened, fd = _open(self._link, self._operation)
+            # What others read from the old one at this moment is right, and stays so.
+            self._stale_fds.append(self.fd)
+            self.opened, self.fd = opened, fd
+            self._present = None if opened.complete else Presence(opened.file.size_bytes)
+        self._link.post(CloseOpened(handle=stale.handle))
 
     def reader(self) -> PartialFile:
         """Return a new seekable raw file that fetches what is read."""
@@ -95,8 +115,9 @@ class OpenedFile:
             self._users -= 1
             if self._users > 0 or self.fd < 0:
                 return
-            fd, self.fd = self.fd, -1
-        os.close(fd)
+            fds, self.fd = [self.fd, *self._stale_fds], -1
+        for fd in fds:
+            os.close(fd)
         if self.opened.handle:
             self._link.post(CloseOpened(handle=self.opened.handle))
 
@@ -110,6 +131,15 @@ class OpenedFile:
         if getattr(self, "fd", -1) >= 0:
             self._users = 0
             self.release()
+
+
+def _open(link: Link, operation: OpenDataset) -> tuple[Opened, int]:
+    opened, fds = link.call_with_fds(operation)
+    if len(fds) != 1:
+        for fd in fds:
+            os.close(fd)
+        raise ProtocolError(f"the daemon sent {len(fds)} descriptors in place of one")
+    return opened, fds[0]
 
 
 class Presence:

@@ -82,10 +82,10 @@ class PartialFile(io.RawIOBase):
         length = min(len(view), max(0, self._size - position))
         if not length:
             return 0
-        self._source.fetch(position, position + length)
+        fd = self._source.fetch(position, position + length)
         done = 0
         while done < length:
-            count = os.preadv(self._source.fd, [view[done:length]], position + done)
+            count = os.preadv(fd, [view[done:length]], position + done)
             if not count:
                 raise OSError(f"{self.name}: the cached file ends at byte {position + done}, not {self._size}")
             done += count

@@ -54,6 +54,8 @@ def cache_fields(found: CacheStatus) -> dict[str, str]:
         "evicted": f"{found.evicted_objects} objects, {size(found.evicted_bytes)}",
     }
     # The rest only if there is something to say.
+    if found.disk_state != "ok":
+        fields["cache disk"] = f"{found.disk_state}: {found.disk_reason}; files are read through memory"
     if found.offline:
         fields["offline"] = "yes: no origin is asked"
     if found.failures:

@@ -1,8 +1,7 @@
-"""What to evict: least recently read first."""
+"""What may be evicted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from pantry.daemon.cache.object_id import ObjectId
@@ -24,29 +23,3 @@ class Candidate(NamedTuple):
     object_id: ObjectId
     size_bytes: int
     read_ns: int
-
-
-def plan_eviction(candidates: Iterable[Candidate], *, free_bytes: int) -> list[Candidate]:
-    """Put candidates in the order in which to evict them until ``free_bytes`` are free.
-
-    Parameters
-    ----------
-    candidates : iterable of Candidate
-        In any order.
-    free_bytes : int
-        How much must become free, in bytes.
-
-    Returns
-    -------
-    list of Candidate
-        Least recently read first, no more than are needed if each can be evicted; all of them if
-        even that would not do.
-    """
-    chosen: list[Candidate] = []
-    freed = 0
-    for candidate in sorted(candidates, key=lambda one: (one.read_ns, one.object_id)):
-        if freed >= free_bytes:
-            break
-        chosen.append(candidate)
-        freed += candidate.size_bytes
-    return chosen

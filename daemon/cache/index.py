@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -75,15 +75,18 @@ class CacheIndex:
             self._read()
         if clean:
             return rows
-        same_boot = boot == _boot_id()
+        return self.rebuild(rows, verified=boot == _boot_id())
+
+    def rebuild(self, known: Mapping[ObjectId, Remembered], *, verified: bool = False) -> dict[ObjectId, Remembered]:
+        """Return what the tree holds, with what is known of it; ``verified`` says whether its content is believed."""
         found: dict[ObjectId, Remembered] = {}
         for object_id, status in self._scan():
-            known = rows.get(object_id)
+            old = known.get(object_id)
             found[object_id] = Remembered(
                 size_bytes=status.st_size,
-                read_ns=known.read_ns if known else status.st_mtime_ns,
-                name=known.name if known else "",
-                verified=same_boot,
+                read_ns=old.read_ns if old else status.st_mtime_ns,
+                name=old.name if old else "",
+                verified=verified,
             )
         return found
 
@@ -108,7 +111,7 @@ class CacheIndex:
                         if file.is_file(follow_symlinks=False) and len(file.name) == 32:
                             yield ObjectId(realm.name, file.name), file.stat(follow_symlinks=False)
 
-    def save(self, objects: dict[ObjectId, Remembered]) -> None:
+    def save(self, objects: Mapping[ObjectId, Remembered]) -> None:
         """Write what is cached; the next `load` believes it. Unverified objects spoil that."""
         clean = all(one.verified for one in objects.values())
         with contextlib.closing(sqlite3.connect(self._path)) as db, db:

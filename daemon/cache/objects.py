@@ -1,34 +1,44 @@
 """The store of complete objects, and the account of all bytes in the cache.
 
 Everything here runs in the trio thread; file system calls that may take long go to worker threads.
-The account: ``used`` (complete objects and the chunks of partial ones) plus ``reserved`` never
-passes the quota, because a reservation is made, evicting if need be, before a byte is written.
+The account: ``used`` (complete objects, the chunks of partial ones, and what lost its name while
+somebody had it open) plus ``reserved`` never passes the quota, because a reservation is made,
+evicting if need be, before a byte is written. The floors of the file system are kept the same way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import heapq
 import logging
 import os
+import sqlite3
 import stat
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Protocol
 
 import trio
 
+from pantry.daemon.cache.account import Account, Reservation
 from pantry.daemon.cache.counters import Counters
-from pantry.daemon.cache.eviction import Candidate, plan_eviction
+from pantry.daemon.cache.disk import CacheDisk, Room
+from pantry.daemon.cache.eviction import Candidate
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.index import CacheIndex, Remembered
+from pantry.daemon.cache.leases import LingeringFiles, is_open
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.config import CacheConfig
-from pantry.errors import CacheFullError, ConfigError
+from pantry.errors import CacheDiskError, CacheFullError
 
 log = logging.getLogger(__name__)
+
+ROOM_S = 0.25
+"""How long the file system's own figures are believed while there is plenty, in seconds."""
+
+PLENTY_BYTES = 256 * 1024 * 1024
+PLENTY_INODES = 10_000
 
 
 class EvictablePartials(Protocol):
@@ -43,28 +53,7 @@ class EvictablePartials(Protocol):
         ...
 
 
-class Reservation:
-    """Bytes that are promised; become used as they are written, or are given back."""
-
-    def __init__(self, cache: ObjectCache, size_bytes: int) -> None:
-        self._cache = cache
-        self.left_bytes = size_bytes
-
-    def use(self, size_bytes: int) -> None:
-        """Turn reserved bytes into used ones."""
-        if size_bytes > self.left_bytes:
-            raise ValueError(f"{size_bytes} bytes used of {self.left_bytes} reserved")
-        self.left_bytes -= size_bytes
-        self._cache.reserved_bytes -= size_bytes
-        self._cache.used_bytes += size_bytes
-
-    def release(self) -> None:
-        """Give back what was not used."""
-        self._cache.reserved_bytes -= self.left_bytes
-        self.left_bytes = 0
-
-
-class ObjectCache:
+class ObjectCache(Account):
     """Complete objects on disk, by realm and hash.
 
     Parameters
@@ -75,35 +64,34 @@ class ObjectCache:
 
     def __init__(self, config: CacheConfig) -> None:
         self.config = config
-        self.directory = config.directory
-        self.incoming = os.path.join(self.directory, "incoming")
-        self._objects_directory = os.path.join(self.directory, "objects")
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        if os.stat(self.directory).st_uid != os.geteuid():
-            raise ConfigError(f"the cache directory {self.directory} belongs to another user")
-        os.chmod(self.directory, 0o700)
-        # One daemon per cache: two would count, evict and publish against each other.
-        self._lock = os.open(os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise ConfigError(f"another daemon uses the cache directory {self.directory}") from None
-        os.makedirs(self._objects_directory, mode=0o700, exist_ok=True)
-        os.makedirs(self.incoming, mode=0o700, exist_ok=True)
+        self.disk = CacheDisk(config)
+        self.directory = self.disk.directory
+        self.incoming = self.disk.incoming
         self.partials: EvictablePartials | None = None
-        self._index = CacheIndex(self.directory)
-        self._objects = self._index.load()
-        self.used_bytes = sum(one.size_bytes for one in self._objects.values())
-        self.reserved_bytes = 0
+        self.lingering = LingeringFiles(self)
         self.counters = Counters()
+        self._index = CacheIndex(self.directory)
+        # Least recently read first.
+        self._objects: OrderedDict[ObjectId, Remembered] = OrderedDict()
+        self._take_up(self._index.load())
+        self.used_bytes = sum(one.size_bytes for one in self._objects.values())
         self._pins: Counter[ObjectId] = Counter()
         self._leases: Counter[ObjectId] = Counter()
+        self._room = Room(0, 0)
+        self._room_until = 0.0
+
+    def _take_up(self, found: dict[ObjectId, Remembered]) -> None:
+        self._objects = OrderedDict(sorted(found.items(), key=lambda one: (one[1].read_ns, one[0])))
 
     def close(self) -> None:
         """Write the index for the next start."""
-        self._index.save(self._objects)
-        os.close(self._lock)
+        self.lingering.close()
+        if self.disk.usable:
+            try:
+                self._index.save(self._objects)
+            except (OSError, sqlite3.Error) as exc:
+                log.warning("the cache's index cannot be written, the next start looks at the tree: %s", exc)
+        self.disk.close()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -112,15 +100,15 @@ class ObjectCache:
         return object_id in self._objects
 
     def items(self) -> list[tuple[ObjectId, Remembered]]:
-        """Return all complete objects."""
+        """Return all complete objects, least recently read first."""
         return list(self._objects.items())
 
     def path_of(self, object_id: ObjectId) -> str:
         """Return where an object lies."""
-        return os.path.join(self._objects_directory, object_id.realm, object_id.hash[:2], object_id.hash)
+        return os.path.join(self.disk.objects, object_id.realm, object_id.hash[:2], object_id.hash)
 
     async def open(self, object_id: ObjectId, *, name: str = "") -> int | None:
-        """Open a complete object read-only; None if it is not cached.
+        """Open a complete object read-only; None if it is not cached, or cannot be read at present.
 
         An object that is not known to be whole (after a crash of the machine) is read first, and
         dropped if it is not what its name says.
@@ -128,11 +116,8 @@ class ObjectCache:
         entry = self._objects.get(object_id)
         if entry is None:
             return None
-        try:
-            fd = os.open(self.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            log.warning("cached object %s/%s is gone from disk", *object_id)
-            self._forget(object_id)
+        fd = self._open_file(object_id)
+        if fd is None:
             return None
         try:
             size = os.fstat(fd).st_size
@@ -146,12 +131,34 @@ class ObjectCache:
                     self.drop(object_id)
                     return None
                 entry.verified = True
+        except OSError as exc:
+            os.close(fd)
+            self.disk.failed(exc)
+            return None
         except trio.Cancelled:
             os.close(fd)
             raise
         entry.read_ns = time.time_ns()
         entry.name = name or entry.name
+        if object_id in self._objects:
+            self._objects.move_to_end(object_id)
         return fd
+
+    def _open_file(self, object_id: ObjectId) -> int | None:
+        try:
+            return os.open(self.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError as exc:
+            if self.disk.away() is None:
+                log.warning("cached object %s/%s is gone from disk", *object_id)
+                self._forget(object_id)
+            else:
+                # All of them are: what is known of them may be true again when the disk is back.
+                self.disk.failed(exc)
+        except OSError as exc:
+            self.disk.failed(exc)
+        return None
+
+    # -- room -----------------------------------------------------------------------------------------
 
     def reserve(self, size_bytes: int) -> Reservation:
         """Promise room for ``size_bytes``, evicting what was not read for longest.
@@ -160,23 +167,64 @@ class ObjectCache:
         ------
         CacheFullError
             The quota does not hold them, even with all evicted that is not open.
+        CacheDiskError
+            The file system cannot take them, or leaves no room above the floors.
         """
-        over = (
-            self.used_bytes + self.reserved_bytes + size_bytes - int(self.config.quota_bytes * self.config.high_water)
-        )
+        self.disk.require()
+        quota = self.config.quota_bytes
+        over = self.used_bytes + self.reserved_bytes + size_bytes - int(quota * self.config.high_water)
         if over > 0:
-            slack = int(self.config.quota_bytes * (self.config.high_water - self.config.low_water))
+            self.lingering.settle()
+            slack = int(quota * (self.config.high_water - self.config.low_water))
             self.evict(over + slack)
-        if self.used_bytes + self.reserved_bytes + size_bytes > self.config.quota_bytes:
+        if self.used_bytes + self.reserved_bytes + size_bytes > quota:
             raise CacheFullError(
-                f"the cache's quota of {self.config.quota_bytes} bytes has no room for {size_bytes} more",
+                f"the cache's quota of {quota} bytes has no room for {size_bytes} more",
                 hint="raise cache.quota_bytes, or wait until others close their files",
                 needed_bytes=size_bytes,
                 used_bytes=self.used_bytes,
                 reserved_bytes=self.reserved_bytes,
             )
-        self.reserved_bytes += size_bytes
+        self._keep_floors(size_bytes, 0)
         return Reservation(self, size_bytes)
+
+    def make_room_for_files(self, count: int) -> None:
+        """See that the file system can take ``count`` more files above its floors, evicting if need be.
+
+        Raises
+        ------
+        CacheDiskError
+            It cannot.
+        """
+        self.disk.require()
+        self._keep_floors(0, count)
+
+    def _keep_floors(self, size_bytes: int, files: int) -> None:
+        """See that the file system keeps what it has to keep free, also when all that is promised is written."""
+        now = time.monotonic()
+        room = self._room
+        if now > self._room_until or room.free_bytes < PLENTY_BYTES or room.free_inodes < PLENTY_INODES:
+            room = self.disk.room()
+            room = room._replace(free_bytes=room.free_bytes - self.reserved_bytes)
+            self._room_until = now + ROOM_S
+        if room.free_bytes < size_bytes or room.free_inodes < files:
+            self.evict(size_bytes - room.free_bytes, files=files - room.free_inodes)
+            room = self.disk.room()
+            room = room._replace(free_bytes=room.free_bytes - self.reserved_bytes)
+            if room.free_inodes < files:
+                raise self.disk.is_full(f"no inodes are left above the floor of {self.config.keep_free_inodes}")
+            if room.free_bytes < size_bytes:
+                raise self.disk.is_full(
+                    f"no {size_bytes} bytes are free above the floor of {self.config.keep_free_bytes}"
+                )
+        self._room = Room(room.free_bytes - size_bytes, room.free_inodes - files)
+
+    def keep_floors(self) -> None:
+        """Evict if others filled the file system beyond the floors; what cannot be done shows in the disk's state."""
+        if self.disk.usable:
+            self._room_until = 0.0
+            with contextlib.suppress(CacheDiskError):
+                self._keep_floors(0, 0)
 
     @contextlib.contextmanager
     def reserved(self, size_bytes: int) -> Iterator[None]:
@@ -187,23 +235,21 @@ class ObjectCache:
         finally:
             reservation.release()
 
-    def evict(self, free_bytes: int) -> int:
-        """Evict least recently read objects until ``free_bytes`` are free; return how many were freed."""
-        freed = 0
-        remaining = {
-            key: Candidate(key, one.size_bytes, one.read_ns)
-            for key, one in self._objects.items()
-            if not self._pins[key] and not self._leases[key]
-        }
-        if self.partials is not None:
-            remaining.update(
-                {one.object_id: one for one in self.partials.candidates() if not self._pins[one.object_id]}
-            )
-        while freed < free_bytes and remaining:
-            for candidate in plan_eviction(remaining.values(), free_bytes=free_bytes - freed):
-                del remaining[candidate.object_id]
-                if self.evict_one(candidate.object_id):
-                    freed += candidate.size_bytes
+    # -- eviction -------------------------------------------------------------------------------------
+
+    def evict(self, free_bytes: int, *, files: int = 0) -> int:
+        """Evict least recently read objects until ``free_bytes`` and ``files`` are free; return the bytes freed."""
+        freed = gone = 0
+        partials = [] if self.partials is None else self.partials.candidates()
+        complete = (Candidate(key, one.size_bytes, one.read_ns) for key, one in list(self._objects.items()))
+        for candidate in heapq.merge(
+            complete, sorted(partials, key=lambda one: one.read_ns), key=lambda one: one.read_ns
+        ):
+            if freed >= free_bytes and gone >= files:
+                break
+            if self.evict_one(candidate.object_id):
+                freed += candidate.size_bytes
+                gone += 1
         return freed
 
     def evict_one(self, object_id: ObjectId) -> bool:
@@ -213,10 +259,15 @@ class ObjectCache:
         if object_id not in self._objects:
             return self.partials is not None and self.partials.evict_one(object_id)
         size = self._objects[object_id].size_bytes
-        if is_open(self.path_of(object_id)):
-            # Its blocks would stay until it is closed, so that nothing would be won.
+        try:
+            if is_open(self.path_of(object_id)):
+                # Its blocks would stay until it is closed, so that nothing would be won.
+                return False
+        except OSError as exc:
+            self.disk.failed(exc)
             return False
-        self.drop(object_id)
+        if not self.drop(object_id):
+            return False
         self.counters.evicted_objects += 1
         self.counters.evicted_bytes += size
         return True
@@ -246,25 +297,38 @@ class ObjectCache:
             if not self._leases[object_id]:
                 del self._leases[object_id]
 
-    def drop(self, object_id: ObjectId) -> None:
-        """Remove an object at once; open descriptors stay valid."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path_of(object_id))
-        self._forget(object_id)
+    def drop(self, object_id: ObjectId) -> bool:
+        """Remove an object at once; open descriptors stay valid. False if the disk does not let it go."""
+        entry = self._objects.get(object_id)
+        if entry is None:
+            return False
+        try:
+            self.lingering.unlink(self.path_of(object_id), entry.size_bytes)
+        except OSError as exc:
+            self.disk.failed(exc)
+            return False
+        del self._objects[object_id]
+        return True
 
     def _forget(self, object_id: ObjectId) -> None:
         if (gone := self._objects.pop(object_id, None)) is not None:
             self.used_bytes -= gone.size_bytes
 
+    # -- coming and coming back -----------------------------------------------------------------------
+
     def publish(self, path: str, object_id: ObjectId, size_bytes: int, *, name: str = "") -> None:
         """Make a verified file of this file system the object; the caller counted its bytes as used.
 
         One rename: whoever opens the object sees all of it or nothing.
+
+        Raises
+        ------
+        OSError
+            The disk does not do it; the bytes are still the caller's.
         """
         if object_id in self._objects:
             # The same content came twice at once; one copy is enough.
-            os.unlink(path)
-            self.used_bytes -= size_bytes
+            self.lingering.unlink(path, size_bytes)
             return
         target = self.path_of(object_id)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
@@ -272,32 +336,8 @@ class ObjectCache:
         os.rename(path, target)
         self._objects[object_id] = Remembered(size_bytes=size_bytes, read_ns=time.time_ns(), name=name)
 
-
-def is_open(path: str) -> bool:
-    """Whether any process has the file open or mapped; the kernel grants a write lease only if none has."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as exc:
-        # Anything else is a file system without leases: unlinking is always safe for those who read.
-        return exc.errno in (errno.EAGAIN, errno.EACCES)
-    finally:
-        os.close(fd)
-    return False
-
-
-def is_written(fd: int) -> bool:
-    """Whether anybody still has the file open or mapped for writing; ``fd`` is open read-only.
-
-    The kernel grants a read lease only if nobody has. Where leases do not work the answer is True.
-    """
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError:
-        return True
-    return False
+    def rescan(self) -> None:
+        """Look what the disk holds after it was away: nothing on it is believed unread."""
+        known = self._objects
+        self._take_up(self._index.rebuild(known))
+        self.used_bytes = sum(one.size_bytes for one in self._objects.values()) + self.lingering.size_bytes

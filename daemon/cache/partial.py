@@ -12,30 +12,32 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from pantry.backends.admission import Askers, acting_uid
 from pantry.backends.contract import ByteRange, SinkError
-from pantry.daemon.cache.chunks import IN_FLIGHT, RECORDED, ChunkMap, chunk_size
-from pantry.daemon.cache.eviction import Candidate
+from pantry.daemon.cache.account import Reservation
+from pantry.daemon.cache.backing import Backing, MemoryBacking
+from pantry.daemon.cache.chunks import IN_FLIGHT, RECORDED, ChunkMap
 from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.cache.memory import reopen
 from pantry.daemon.cache.object_id import ObjectId
-from pantry.daemon.cache.objects import ObjectCache, Reservation
-from pantry.daemon.cache.record import ChunkRecord, Description, hash_chunk
+from pantry.daemon.cache.record import hash_chunk
 from pantry.daemon.transfers.origin import Origin
-from pantry.errors import CacheFullError, IntegrityError, InvalidRequestError, ObjectChangedError, PantryError
+from pantry.errors import IntegrityError, InvalidRequestError, ObjectChangedError, PantryError
+
+if TYPE_CHECKING:
+    from pantry.daemon.cache.partials import PartialObjects
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
 """Longest range asked of a backend at once, in bytes; longer files are fetched by parallel ranges."""
 
 MOST_FLIGHTS = 16
 """Requests for one object that are under way at once."""
-
-RECORD_SUFFIX = ".chunks"
 
 log = logging.getLogger(__name__)
 
@@ -84,22 +86,19 @@ class Demand:
 
 
 class PartialObject:
-    """One object in the making; made by `PartialObjects` only."""
+    """One object in the making; made by `pantry.daemon.cache.partials.PartialObjects` only."""
 
     def __init__(
-        self, owner: PartialObjects, object_id: ObjectId, size_bytes: int, chunk_bytes: int, source: Source | None
+        self, owner: PartialObjects, object_id: ObjectId, size_bytes: int, chunk_bytes: int, backing: Backing
     ) -> None:
         self._owner = owner
         self.object_id = object_id
         self.size_bytes = size_bytes
-        self.source = source
+        self.source: Source | None = None
         self.name = ""
-        self.path = os.path.join(owner.cache.incoming, f"{object_id.realm}-{object_id.hash}.partial")
-        self.fd = -1
+        self.backing = backing
         self.map = ChunkMap(size_bytes, chunk_bytes)
-        # A file of one chunk is all there or not at all.
-        self._record: ChunkRecord | None = None
-        self._version: str | None = None
+        self.version: str | None = None
         self.users = 0
         self.read_ns = time.time_ns()
         self.in_flight = 0
@@ -108,71 +107,26 @@ class PartialObject:
         self._demands: list[Demand] = []
         self._flights: list[Flight] = []
         self._changed = trio.Event()
-        self._proving = self._parted = False
+        self._proving = False
         self._version_lock = trio.Lock()
         self._checking = trio.Lock()
 
-    @classmethod
-    def begin(
-        cls, owner: PartialObjects, object_id: ObjectId, size_bytes: int, source: Source, name: str
-    ) -> PartialObject:
-        """Begin the making with an empty file."""
-        made = cls(owner, object_id, size_bytes, chunk_size(size_bytes, owner.cache.config.chunk_bytes), source)
-        made.name = name
-        made.fd = os.open(made.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-        os.ftruncate(made.fd, size_bytes)
-        if len(made.map) > 1:
-            made._record = ChunkRecord.create(
-                made.path + RECORD_SUFFIX,
-                Description(
-                    realm=object_id.realm,
-                    hash=object_id.hash,
-                    size_bytes=size_bytes,
-                    chunk_bytes=made.map.chunk_bytes,
-                    name=name,
-                ),
-            )
-        return made
+    @property
+    def is_uncached(self) -> bool:
+        """Whether it lies in memory."""
+        return isinstance(self.backing, MemoryBacking)
 
-    @classmethod
-    def restore(cls, owner: PartialObjects, record: ChunkRecord, hashes: Iterable[int]) -> PartialObject:
-        """Take up what an earlier run of the daemon left."""
-        what = record.description
-        made = cls(owner, ObjectId(what.realm, what.hash), what.size_bytes, what.chunk_bytes, None)
-        made.name = what.name
-        made._record = record
-        made._version = what.version or None
-        made.read_ns = os.stat(made.path).st_mtime_ns
-        for number, digest in enumerate(hashes):
-            if digest:
-                made.map.recorded(number)
-        return made
-
-    def open_files(self) -> None:
-        """Open the files of an object that an earlier run left."""
-        if self.fd < 0:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            if self._record is not None:
-                self._record.open()
-
-    def close_files(self) -> None:
-        """Close the files; nobody uses them."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        if self._record is not None:
-            self._record.close()
+    def open_for_reader(self) -> int:
+        """Open the file once more, for reading only."""
+        try:
+            return reopen(self.backing.fd)
+        except OSError as exc:
+            raise self.backing.failed(exc) from exc
 
     @property
     def broken(self) -> bool:
         """Whether no more bytes of it can be had."""
         return self._broken is not None
-
-    def unlink_files(self) -> None:
-        """Remove the files' names; whoever has them open keeps them."""
-        for path in (self.path, self.path + RECORD_SUFFIX):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
 
     async def ensure(self, start: int, stop: int) -> None:
         """Return when the bytes ``[start, stop)`` are in the file.
@@ -225,7 +179,7 @@ class PartialObject:
     async def _check_recorded(self, start: int, stop: int) -> None:
         """Hash again what an earlier run noted; what is not as noted is missing."""
         async with self._checking:
-            record, fd = self._record, self.fd
+            record, fd = self.backing.record, self.backing.fd
             noted = [one for one in self.map.chunks(start, stop) if self.map.state(one) == RECORDED]
             if not noted or record is None:
                 return
@@ -237,7 +191,6 @@ class PartialObject:
                     data = os.pread(fd, end - begin, begin)
                     if len(data) != end - begin or hash_chunk(data) != record.noted(number):
                         bad.append(number)
-                        record.note(number, 0)
                 return bad
 
             self.in_flight += 1
@@ -250,17 +203,17 @@ class PartialObject:
                 self.in_flight -= 1
             for number in noted:
                 if number in bad:
-                    self._owner.cache.used_bytes -= self.map.lost(number)
+                    self.backing.account.used_bytes -= self.map.lost(number)
                 else:
                     self.map.arrived(number)
             self._wake()
 
     async def _pin_version(self) -> None:
         """Learn the version that all chunks have to be of; one chunk alone is proven by the hash of the whole."""
-        if self._record is None or self._version is not None or self.source is None:
+        if len(self.map) == 1 or self.version is not None or self.source is None:
             return
         async with self._version_lock:
-            if self._version is not None:
+            if self.version is not None:
                 return
             found = await self.source.origin.stat(self.source.key)
             if found.size_bytes != self.size_bytes:
@@ -268,8 +221,12 @@ class PartialObject:
                     f"{self.name}: the origin has {found.size_bytes} bytes, {self.size_bytes} were registered",
                     hint="the file was changed at the origin; restore it there, or ingest it anew",
                 )
-            self._record.describe(msgspec.structs.replace(self._record.description, version=found.version))
-            self._version = found.version
+            if (record := self.backing.record) is not None:
+                try:
+                    record.describe(msgspec.structs.replace(record.description, version=found.version))
+                except OSError as exc:
+                    raise self.backing.failed(exc) from exc
+            self.version = found.version
 
     def _advance(self) -> None:
         """Start transfers for what is waited for and missing, adjacent chunks by one request."""
@@ -290,7 +247,7 @@ class PartialObject:
 
     def _start(self, first: int, stop: int) -> None:
         span = ByteRange(*self.map.span(first, stop))
-        flight = Flight(first, stop, span, self._owner.cache.reserve(span.size_bytes))
+        flight = Flight(first, stop, span, self.backing.reserve(span.size_bytes))
         for demand in self._demands:
             if demand.overlaps(span.start, span.stop):
                 flight.askers.add(demand.uid)
@@ -309,8 +266,8 @@ class PartialObject:
                 await source.origin.read_into(
                     source.key,
                     flight.span,
-                    self.fd,
-                    if_version=self._version,
+                    self.backing.fd,
+                    if_version=self.version,
                     askers=flight.askers,
                     on_progress=self._progress(flight),
                 )
@@ -318,16 +275,10 @@ class PartialObject:
                 counters.cancelled_flights += 1
         except ObjectChangedError as exc:
             # Chunks of two versions must not lie in one file, and descriptors of this one are out there.
-            self._break(exc)
+            self.give_up(exc)
         except SinkError as exc:
             # The disk, not the origin: full or failing.
-            self._fail(
-                flight,
-                CacheFullError(
-                    f"the cache's file system cannot take {flight.span.size_bytes} bytes: {exc.strerror}",
-                    hint=f"make room on the file system of {self._owner.cache.directory}",
-                ),
-            )
+            self._fail(flight, self.backing.failed(exc))
         except PantryError as exc:
             self._fail(flight, exc)
         finally:
@@ -345,7 +296,7 @@ class PartialObject:
 
     def _progress(self, flight: Flight) -> Callable[[int], None]:
         """Make what the backend's thread calls as the bytes come."""
-        token, record, fd = trio.lowlevel.current_trio_token(), self._record, self.fd
+        token, record, fd = trio.lowlevel.current_trio_token(), self.backing.record, self.backing.fd
 
         def progress(position: int) -> None:
             while flight.next < flight.stop:
@@ -361,7 +312,7 @@ class PartialObject:
 
     def _arrived(self, flight: Flight, number: int) -> None:
         size = self.map.arrived(number)
-        if not self._parted:
+        if self._broken is None:
             flight.reservation.use(size)
         self._wake()
 
@@ -372,13 +323,15 @@ class PartialObject:
             if demand.overlaps(start, stop) and not self.map.has(max(start, demand.start), min(stop, demand.stop)):
                 demand.failure = exc
 
-    def _break(self, exc: PantryError) -> None:
+    def give_up(self, exc: PantryError) -> None:
+        """Tell all who use it, now or later, that no more bytes come; the next who asks begins anew."""
         if self._broken is None and not self.published:
             self._broken = exc
-            self._parted = True
-            self._owner.part(self)
+            self._owner.discard(self)
             for flight in self._flights:
                 flight.scope.cancel()
+            self._wake()
+            self._owner.tidy(self)
 
     def _cancel_unwanted(self) -> None:
         for flight in self._flights:
@@ -408,10 +361,18 @@ class PartialObject:
 
     async def _finish(self) -> None:
         try:
-            digest = await trio.to_thread.run_sync(hash_file, self.fd, self.size_bytes)
+            digest = await trio.to_thread.run_sync(hash_file, self.backing.fd, self.size_bytes)
+        except OSError as exc:
+            self._broken = self.backing.failed(exc)
+            self._owner.discard(self)
+            self._wake()
+            return
         finally:
             self.in_flight -= 1
-        if digest != self.object_id.hash:
+        if self._broken is not None:
+            # Given up meanwhile; the file of this name is another one by now, perhaps.
+            self._owner.tidy(self)
+        elif digest != self.object_id.hash:
             log.error("%s: fetched bytes hash to %s, registered is %s", self.name, digest, self.object_id.hash)
             self._broken = IntegrityError(
                 f"{self.name}: what the origin sent is not what was registered",
@@ -421,125 +382,12 @@ class PartialObject:
             )
             self._owner.discard(self)
         else:
-            self._owner.publish(self)
-        self._wake()
-
-
-class PartialObjects:
-    """All objects in the making."""
-
-    def __init__(self, cache: ObjectCache, nursery: trio.Nursery) -> None:
-        self.cache = cache
-        self.nursery = nursery
-        self._objects: dict[ObjectId, PartialObject] = {}
-        self._restore()
-        cache.partials = self
-
-    def _restore(self) -> None:
-        """Take up what an earlier run left, and remove what cannot be used."""
-        kept: set[str] = set()
-        with os.scandir(self.cache.incoming) as entries:
-            paths = [entry.path for entry in entries]
-        for path in paths:
-            if not path.endswith(RECORD_SUFFIX) or path.removesuffix(RECORD_SUFFIX) not in paths:
-                continue
             try:
-                found = ChunkRecord.load(path)
-                partial = None if found is None else PartialObject.restore(self, *found)
-            except OSError as exc:
-                log.warning("what an earlier run left in %s cannot be read: %s", path, exc.strerror)
-                continue
-            if partial is None or partial.path != path.removesuffix(RECORD_SUFFIX):
-                continue
-            if partial.object_id in self.cache or not partial.map.recorded_bytes:
-                continue
-            self._objects[partial.object_id] = partial
-            self.cache.used_bytes += partial.map.stored_bytes
-            kept |= {path, partial.path}
-        for path in paths:
-            if path not in kept:
-                os.unlink(path)
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-    def __contains__(self, object_id: ObjectId) -> bool:
-        return object_id in self._objects
-
-    def items(self) -> list[PartialObject]:
-        """Return all objects in the making."""
-        return list(self._objects.values())
-
-    def close(self) -> None:
-        """Close the files of all; the next run takes them up."""
-        for partial in self._objects.values():
-            partial.close_files()
-
-    def acquire(self, object_id: ObjectId, size_bytes: int, source: Source, name: str) -> PartialObject:
-        """Join the object's making, or begin it; to be given back by `release`."""
-        # No await between the look and the insert: one flight, however many come at once.
-        partial = self._objects.get(object_id)
-        if partial is not None and partial.size_bytes != size_bytes:
-            raise IntegrityError(f"{name}: registered with {size_bytes} bytes, and elsewhere with {partial.size_bytes}")
-        if partial is None:
-            partial = self._objects[object_id] = PartialObject.begin(self, object_id, size_bytes, source, name)
-        partial.open_files()
-        partial.source = partial.source or source
-        partial.users += 1
-        return partial
-
-    def release(self, partial: PartialObject) -> None:
-        """Give back what `acquire` gave."""
-        partial.users -= 1
-        partial.read_ns = time.time_ns()
-        self.tidy(partial)
-
-    def tidy(self, partial: PartialObject) -> None:
-        """Close the files of an object that nobody uses; drop it if nothing came or it is broken."""
-        if partial.users or partial.in_flight:
-            return
-        if partial.broken or not partial.map.stored_bytes:
-            self.discard(partial)
-        partial.close_files()
-
-    def candidates(self) -> list[Candidate]:
-        """Return the objects in the making that may be evicted: nobody has them open."""
-        return [
-            Candidate(one.object_id, one.map.stored_bytes, one.read_ns)
-            for one in self._objects.values()
-            if one.users == 0 and one.in_flight == 0
-        ]
-
-    def evict_one(self, object_id: ObjectId) -> bool:
-        """Drop an object in the making; False if it is in use."""
-        partial = self._objects.get(object_id)
-        if partial is None or partial.users or partial.in_flight:
-            return False
-        self.discard(partial)
-        return True
-
-    def part(self, partial: PartialObject) -> None:
-        """Forget an object that cannot go on, so that the next who asks begins anew; its users keep theirs."""
-        if self._objects.get(partial.object_id) is partial:
-            del self._objects[partial.object_id]
-            partial.unlink_files()
-            self.cache.used_bytes -= partial.map.stored_bytes
-
-    def discard(self, partial: PartialObject) -> None:
-        """Drop an object in the making."""
-        if self._objects.get(partial.object_id) is partial:
-            del self._objects[partial.object_id]
-            partial.unlink_files()
-            partial.close_files()
-            self.cache.used_bytes -= partial.map.stored_bytes
-
-    def publish(self, partial: PartialObject) -> None:
-        """Make a complete and verified object part of the cache; descriptors stay valid."""
-        del self._objects[partial.object_id]
-        self.cache.publish(partial.path, partial.object_id, partial.size_bytes, name=partial.name)
-        partial.published = True
-        partial.unlink_files()
-        partial.close_files()
+                self._owner.publish(self)
+            except PantryError as exc:
+                self._broken = exc
+                self._owner.discard(self)
+        self._wake()
 
 
 def _read_back(fd: int, start: int, stop: int) -> bytes:
@@ -547,13 +395,3 @@ def _read_back(fd: int, start: int, stop: int) -> bytes:
         return os.pread(fd, stop - start, start)
     except OSError as exc:
         raise SinkError(exc.errno, exc.strerror) from exc
-
-
-@asynccontextmanager
-async def running_partials(cache: ObjectCache) -> AsyncIterator[PartialObjects]:
-    """Own the tasks of all transfers."""
-    async with trio.open_nursery() as nursery:
-        partials = PartialObjects(cache, nursery)
-        yield partials
-        nursery.cancel_scope.cancel()
-    partials.close()

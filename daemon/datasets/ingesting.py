@@ -217,7 +217,8 @@ class Ingester:
                 found = await repository.backend.stat(source.path)
                 path = os.path.join(self._puts.cache.incoming, f"{uuid.uuid4()}.measure")
                 with self._puts.cache.reserved(found.size_bytes):
-                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                    with self._puts.cache.disk.watched():
+                        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                     try:
                         os.unlink(path)
                         span = ByteRange(0, found.size_bytes)

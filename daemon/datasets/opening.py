@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObject, PartialObjects, Source
+from pantry.daemon.cache.partial import PartialObject, Source
+from pantry.daemon.cache.partials import PartialObjects
 from pantry.daemon.repositories.repository import Repository
-from pantry.errors import NotCachedError, ObjectChangedError
+from pantry.errors import CacheDiskError, CacheFullError, NotCachedError, ObjectChangedError, StaleHandleError
 from pantry.model.datasets import StoredFile
+
+
+class _Wanted(NamedTuple):
+    """What is to be fetched, as `PartialObjects.acquire` takes it."""
+
+    object_id: ObjectId
+    size_bytes: int
+    source: Source
+    name: str
 
 
 class OpenedPartial:
@@ -59,7 +70,14 @@ class Opener:
         self._partials = partials
 
     async def open(
-        self, repository: Repository, file: StoredFile, *, name: str, partial: bool, cached_only: bool = False
+        self,
+        repository: Repository,
+        file: StoredFile,
+        *,
+        name: str,
+        partial: bool,
+        cached_only: bool = False,
+        uncached: bool = False,
     ) -> OpenedFile:
         """Open a stored file; the caller has checked that the asking user may read it.
 
@@ -75,49 +93,95 @@ class Opener:
             Do not wait for the file to be complete.
         cached_only : bool
             Ask no origin: `NotCachedError` if the file is not complete in the cache.
+        uncached : bool
+            Read it through memory if it is not complete in the cache: the disk could not take it before.
+
+        Raises
+        ------
+        CacheFullError
+            Neither the disk nor memory has room for it.
         """
         object_id = repository.object_id(file)
-        counters = self._cache.counters
-        fd = await self._cache.open(object_id, name=name)
+        fd = await self._open_complete(object_id, file.size_bytes, name)
         if fd is not None:
-            counters.hits += 1
-            counters.hit_bytes += file.size_bytes
             return OpenedFile(fd, was_cached=True)
         if cached_only:
             raise NotCachedError(f"{name} is not complete in the cache", hint="`pantry cache prefetch` fetches it")
+        counters = self._cache.counters
         counters.misses += 1
         counters.joins += object_id in self._partials
-        source = repository.source(file)
-        if partial:
-            making = self._partials.acquire(object_id, file.size_bytes, source, name)
-            return OpenedFile(
-                os.open(making.path, os.O_RDONLY | os.O_CLOEXEC),
-                was_cached=False,
-                partial=OpenedPartial(self._partials, making),
-            )
+        wanted = _Wanted(object_id, file.size_bytes, repository.source(file), name)
+        if not uncached:
+            try:
+                if partial:
+                    return self._open_partial(wanted)
+                return OpenedFile(await self._fetch_whole(wanted), was_cached=False)
+            except (CacheFullError, CacheDiskError, StaleHandleError) as exc:
+                refusal = exc
+        counters.uncached_opens += 1
+        counters.uncached_bytes += file.size_bytes
         try:
-            return OpenedFile(await self._fetch_whole(object_id, file.size_bytes, source, name), was_cached=False)
+            if partial:
+                return self._open_partial(wanted, uncached=True)
+            fd = self._partials.memory.open(object_id)
+            return OpenedFile(fd or await self._fetch_whole(wanted, uncached=True), was_cached=False)
+        except CacheFullError as exc:
+            if uncached:
+                raise
+            raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
+
+    async def _open_complete(self, object_id: ObjectId, size_bytes: int, name: str) -> int | None:
+        fd = await self._cache.open(object_id, name=name)
+        if fd is None:
+            fd = self._partials.memory.open(object_id)
+        if fd is not None:
+            self._cache.counters.hits += 1
+            self._cache.counters.hit_bytes += size_bytes
+        return fd
+
+    def _open_partial(self, wanted: _Wanted, *, uncached: bool = False) -> OpenedFile:
+        making = self._partials.acquire(*wanted, uncached=uncached)
+        try:
+            fd = making.open_for_reader()
+        except BaseException:
+            self._partials.release(making)
+            raise
+        return OpenedFile(fd, was_cached=False, partial=OpenedPartial(self._partials, making))
+
+    async def _fetch_whole(self, wanted: _Wanted, *, uncached: bool = False) -> int:
+        try:
+            return await self._fetch_once(wanted, uncached=uncached)
         except ObjectChangedError:
             # What had come was of an older version at the origin; a fresh copy shows whether it is still what
             # was registered.
-            return OpenedFile(await self._fetch_whole(object_id, file.size_bytes, source, name), was_cached=False)
+            return await self._fetch_once(wanted, uncached=uncached)
 
-    async def _fetch_whole(self, object_id: ObjectId, size_bytes: int, source: Source, name: str) -> int:
-        making = self._partials.acquire(object_id, size_bytes, source, name)
-        # Opened before it is published, so that no eviction can come between.
-        fd = os.open(making.path, os.O_RDONLY | os.O_CLOEXEC)
+    async def _fetch_once(self, wanted: _Wanted, *, uncached: bool) -> int:
+        making = self._partials.acquire(*wanted, uncached=uncached)
         try:
-            await making.ensure(0, size_bytes)
-            await making.wait_published()
-        except BaseException:
-            os.close(fd)
-            raise
+            # Opened before it is published, so that no eviction can come between.
+            fd = making.open_for_reader()
+            try:
+                await making.ensure(0, wanted.size_bytes)
+                await making.wait_published()
+            except BaseException:
+                os.close(fd)
+                raise
         finally:
             self._partials.release(making)
         return fd
 
     async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
-        """See that a file is complete in the cache; True if it was not."""
-        opened = await self.open(repository, file, name=name, partial=False)
-        os.close(opened.fd)
-        return not opened.was_cached
+        """See that a file is complete on the cache's disk; True if it was not."""
+        object_id = repository.object_id(file)
+        fd = await self._cache.open(object_id, name=name)
+        is_missing = fd is None
+        if fd is None:
+            self._cache.counters.misses += 1
+            self._cache.counters.joins += object_id in self._partials
+            fd = await self._fetch_whole(_Wanted(object_id, file.size_bytes, repository.source(file), name))
+        else:
+            self._cache.counters.hits += 1
+            self._cache.counters.hit_bytes += file.size_bytes
+        os.close(fd)
+        return is_missing

@@ -13,13 +13,15 @@ from functools import partial
 import trio
 
 from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.cache.leases import is_written
 from pantry.daemon.cache.object_id import ObjectId
-from pantry.daemon.cache.objects import ObjectCache, is_written
+from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.datasets.recovery import undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import (
+    CacheDiskError,
     CacheFullError,
     DatasetExistsError,
     InvalidRequestError,
@@ -59,9 +61,18 @@ class BegunPut:
         self._puts = puts
 
     def open_for_client(self) -> int:
-        """Make the temporary file and open it for the client to write."""
+        """Make the temporary file and open it for the client to write.
+
+        Raises
+        ------
+        CacheDiskError
+            The disk does not take it.
+        """
         self._puts.under_way += 1
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        cache = self._puts.cache
+        cache.make_room_for_files(1)
+        with cache.disk.watched():
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     async def release(self) -> None:
         """Remove the temporary file, unless it became part of the cache."""
@@ -138,13 +149,15 @@ class Puts:
         if put.committing:
             raise InvalidRequestError(f"the put of {put.ref} is being committed already")
         put.committing = True
-        fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with self.cache.disk.watched():
+            fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             size = os.fstat(fd).st_size
             if size > self._put_bytes:
                 raise LimitExceededError(f"{size} bytes are more than one put may write ({self._put_bytes})")
             if is_written(fd):
-                fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
+                with self.cache.disk.watched():
+                    fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
             # From here on nobody but the daemon can change the file.
             if size <= SMALL_BYTES:
                 digest = hash_file(fd, size)  # just written, so in memory: quicker than a thread's start
@@ -208,10 +221,16 @@ class Puts:
         """Make what was written part of the cache, if there is room."""
         try:
             reservation = self.cache.reserve(file.size_bytes)
-        except CacheFullError:
+        except (CacheFullError, CacheDiskError):
             return
-        reservation.use(file.size_bytes)
-        self.cache.publish(put.path, ObjectId(put.repository.realm, file.hash), file.size_bytes, name=put.key)
+        try:
+            self.cache.publish(put.path, ObjectId(put.repository.realm, file.hash), file.size_bytes, name=put.key)
+            reservation.use(file.size_bytes)
+        except OSError as exc:
+            # The dataset is stored; its next reader fetches it.
+            self.cache.disk.failed(exc)
+        finally:
+            reservation.release()
 
 
 def _private_copy(path: str, fd: int, size_bytes: int) -> int:

@@ -78,7 +78,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         name = tree_path(repository, ref, file_name)
         # No await from here to the look into the cache.
         opened = await node.opener.open(
-            repository, file, name=name, partial=asked.partial, cached_only=asked.cached_only
+            repository,
+            file,
+            name=name,
+            partial=asked.partial,
+            cached_only=asked.cached_only,
+            uncached=asked.uncached,
         )
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
@@ -110,7 +115,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         repository = await repositories.writable(asked.repository, context.caller)
         put = await node.puts.begin(repository, asked.dataset_type, asked.data_id, asked.run, asked.id)
         number = context.session.hold(put)
-        context.attach(put.open_for_client())
+        try:
+            context.attach(put.open_for_client())
+        except BaseException:
+            context.session.give_back(number)
+            await put.release()
+            raise
         return PutTicket(put=number, ref=put.ref, formatter=put.formatter, python_type=put.python_type)
 
     async def commit_put(context: RequestContext, asked: CommitPut) -> DatasetRef:

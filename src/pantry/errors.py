@@ -178,6 +178,21 @@ class CacheFullError(LimitExceededError):
     code = "cache_full"
 
 
+class CacheDiskError(LimitExceededError):
+    """The disk of the node's cache is full, fails or is gone; what can be had is read uncached."""
+
+    code = "cache_disk"
+
+
+class StaleHandleError(LimitExceededError):
+    """A file that is open in part cannot get more bytes on the cache's disk; opening it anew helps.
+
+    The client library does so by itself.
+    """
+
+    code = "stale_handle"
+
+
 # -- elsewhere -------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus
 
 MIB = 1024 * 1024
 QUOTA = 8 * MIB
+MEMORY = QUOTA + 2 * 1024 * 1024
 
 
 class Kitchen:
@@ -59,7 +60,7 @@ def kitchen(
             "max_attempts": 1,
             "read_timeout_s": 5,
         }
-        storage_config["cache"] = {"quota_bytes": QUOTA, "chunk_bytes": 64 * 1024}
+        storage_config["cache"] = {"quota_bytes": QUOTA, "chunk_bytes": 64 * 1024, "uncached_bytes": MEMORY}
         outside = seaweed.client()
         made = Kitchen(make_daemon(storage_config), proxy, s3_root, outside)
         yield made
@@ -94,15 +95,34 @@ def test_an_open_file_is_not_evicted_and_stays_readable(kitchen: Kitchen) -> Non
         assert file.read() == content
 
 
-def test_an_object_larger_than_the_quota_is_a_clear_error(kitchen: Kitchen) -> None:
-    ref = kitchen.put(1, os.urandom(QUOTA + MIB))
-    with pytest.raises(CacheFullError, match="quota"):
+def test_an_object_larger_than_the_quota_is_read_through_memory(kitchen: Kitchen) -> None:
+    content = os.urandom(QUOTA + MIB)
+    ref = kitchen.put(1, content)
+    with kitchen.butler.open(ref) as whole, kitchen.butler.open(ref) as again:
+        assert whole.read() == content
+        assert again.read() == content
+        status = kitchen.status()
+        assert status.memory_bytes == len(content)
+    assert status.uncached_opens == 1, "the second reader did not find what the first one fetched"
+    assert status.used_bytes + status.reserved_bytes <= QUOTA
+    with kitchen.butler.open(ref, partial=True) as part:
+        assert part.read(100) == content[:100]
+        part.seek(0)
+        # More than the disk takes: the reader goes on through memory, and sees nothing of it.
+        assert part.read() == content
+    assert kitchen.status().used_bytes + kitchen.status().reserved_bytes <= QUOTA
+
+
+def test_an_object_larger_than_quota_and_memory_is_a_clear_error(kitchen: Kitchen) -> None:
+    content = os.urandom(QUOTA + MEMORY + MIB)
+    ref = kitchen.put(1, content)
+    with pytest.raises(CacheFullError, match=r"quota.*memory"):
         kitchen.butler.get(ref)
     status = kitchen.status()
     assert status.used_bytes + status.reserved_bytes <= QUOTA
-    part = kitchen.butler.open(ref, partial=True)
-    with part:
-        assert len(part.read(100)) == 100
+    assert status.memory_bytes == 0
+    with kitchen.butler.open(ref, partial=True) as part:
+        assert part.read(100) == content[:100]
 
 
 def test_a_changed_origin_is_an_error_never_other_bytes(kitchen: Kitchen) -> None:

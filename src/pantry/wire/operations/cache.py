@@ -44,6 +44,12 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
         Transfers given up, chunks that came with a neighbour's request, bytes asked for ahead of readers.
     pins, pinned_objects, pinned_bytes : int
         Pins, and what they keep, whether it is cached or not.
+    disk_state, disk_reason : str
+        Whether the cache's disk can be written: ``ok``, ``full``, ``failing`` or ``gone``; and why not.
+    memory_bytes : int
+        Taken by files that are read through memory, as the disk could not take them.
+    unlinked_bytes : int
+        Of ``used_bytes``: files that were removed and are still open.
     offline : bool
         Whether no origin is asked for anything (`SetOffline`).
     """
@@ -75,6 +81,10 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
     pins: int = 0
     pinned_objects: int = 0
     pinned_bytes: int = 0
+    disk_state: str = "ok"
+    disk_reason: str = ""
+    memory_bytes: int = 0
+    unlinked_bytes: int = 0
     offline: bool = False
 
 

@@ -64,6 +64,9 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
         Answer at once, also when the file is not complete in the cache.
     cached_only : bool
         Answer only if it is complete there, without asking its origin for anything; else `NotCachedError`.
+    uncached : bool
+        If it is not complete there, read it through memory: its handle became stale (`StaleHandleError`), as
+        the disk cannot take more.
     """
 
     result_type = Opened
@@ -75,10 +78,14 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     timespan: Timespan | None = None
     partial: bool = False
     cached_only: bool = False
+    uncached: bool = False
 
 
 class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):
-    """Wait until the ranges ``[start, stop)`` of an incomplete file can be read from its descriptor."""
+    """Wait until the ranges ``[start, stop)`` of an incomplete file can be read from its descriptor.
+
+    After a `StaleHandleError` this handle gives no more; what was read from its descriptor is right.
+    """
 
     result_type = Done
     handle: int

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import logging
 import os
-import uuid
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
@@ -23,7 +22,6 @@ from pantry.errors import CacheDiskError, ConfigError, LimitExceededError, Pantr
 
 log = logging.getLogger(__name__)
 
-_MARK = "cache-id"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -72,8 +70,7 @@ class CacheDisk:
         self.state = DiskState.OK
         self.reason = ""
         self._lock = -1
-        self._device = 0
-        self._mark = ""
+        self._mount_point = ""
         self._prepare()
 
     def _prepare(self) -> None:
@@ -93,21 +90,7 @@ class CacheDisk:
         self._lock = lock
         for path in (self.incoming, self.objects, self.quarantine):
             os.makedirs(path, mode=0o700, exist_ok=True)
-        self._device = found.st_dev
-        self._mark = self._read_mark() or self._write_mark()
-
-    def _read_mark(self) -> str:
-        try:
-            with open(os.path.join(self.directory, _MARK), encoding="ascii") as file:
-                return file.read().strip()
-        except (FileNotFoundError, UnicodeDecodeError):
-            return ""
-
-    def _write_mark(self) -> str:
-        mark = str(uuid.uuid4())
-        with open(os.path.join(self.directory, _MARK), "w", encoding="ascii") as file:
-            file.write(mark + "\n")
-        return mark
+        self._mount_point = mount_point(self.directory)
 
     def close(self) -> None:
         """Give up the lock."""
@@ -231,17 +214,20 @@ class CacheDisk:
         return None
 
     def _come_back(self) -> str | None:
-        """Begin anew in the directory that is at the cache's path now, if it is the right one."""
-        try:
-            device = os.stat(self.directory).st_dev
-        except FileNotFoundError:
-            device = os.stat(os.path.dirname(self.directory)).st_dev
-        # The bare directory below a mount point is on another file system, and has no mark: to fill it would
-        # fill the wrong disk.
-        if device != self._device and self._read_mark() != self._mark:
-            return "its file system is not mounted"
+        """Begin anew in the directory that is at the cache's path now, if its file system is mounted."""
+        # The bare directory below a mount point lies on another disk: to fill it would fill the wrong one.
+        if mount_point(self.directory) != self._mount_point:
+            return f"no file system is mounted on {self._mount_point}"
         try:
             self._prepare()
         except ConfigError as exc:
             return exc.message
         return None
+
+
+def mount_point(path: str) -> str:
+    """Return where the file system is mounted that ``path`` lies on, or would lie on."""
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path

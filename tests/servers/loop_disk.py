@@ -96,7 +96,8 @@ class LoopDisk:
 
     def thaw(self) -> None:
         """Mend it, with all that is on it; a copy, as the old one lives on while files on it are open."""
-        self.pull_out()
+        if os.path.ismount(self.mount_point):
+            self.pull_out()
         mended = self._image.with_suffix(".mended")
         shutil.copyfile(self._image, mended)
         mended.replace(self._image)

@@ -1,8 +1,9 @@
 """Pins: what people want kept, by query.
 
 A pin is a query with an owner and, perhaps, an end. It lives in the state directory, so that it outlives the
-cache: what it names is kept as soon as it comes back. The objects that a pin holds now are known only in
-memory, and to the cache as counted pins; `Pins.refresh` runs every query again and changes the difference.
+cache: what it names is kept as soon as it comes back. The objects that a pin holds are known to the cache as
+counted pins, and are stored beside the pin, so that they are kept from the first moment of the next start;
+`Pins.refresh` runs every query again and changes the difference.
 
 All state belongs to the trio thread. Between two awaits nobody else sees or changes it: `_hold` and `_drop`
 are such steps, and the checks of the limits are in the same step as what they allow.
@@ -16,8 +17,9 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -80,6 +82,10 @@ class PinStore:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("CREATE TABLE IF NOT EXISTS pin (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS held (pin TEXT NOT NULL, realm TEXT NOT NULL, hash TEXT NOT NULL,"
+            " size_bytes INTEGER NOT NULL, PRIMARY KEY (pin, realm, hash)) WITHOUT ROWID"
+        )
 
     def all(self) -> list[PinRecord]:
         """Return all pins, oldest first."""
@@ -92,10 +98,32 @@ class PinStore:
         self._db.execute("INSERT INTO pin VALUES (?, ?)", (record.id, msgspec.msgpack.encode(record)))
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Forget pins, all or none of them."""
+        """Forget pins and what they hold, all or none of them."""
+        wanted = [(one,) for one in ids]
+        with self._transaction():
+            self._db.executemany("DELETE FROM pin WHERE id = ?", wanted)
+            self._db.executemany("DELETE FROM held WHERE pin = ?", wanted)
+
+    def objects(self, pin: str) -> dict[ObjectId, int]:
+        """Return what a pin held when it was last stored, with sizes in bytes."""
+        rows = self._db.execute("SELECT realm, hash, size_bytes FROM held WHERE pin = ?", (pin,))
+        return {ObjectId(realm, digest): size for realm, digest, size in rows}
+
+    def change(self, pin: str, *, come: Mapping[ObjectId, int], gone: Iterable[ObjectId]) -> None:
+        """Store what a pin holds besides, and no more."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM held WHERE pin = ? AND realm = ? AND hash = ?", [(pin, *one) for one in gone]
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", [(pin, *one, size) for one, size in come.items()]
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany("DELETE FROM pin WHERE id = ?", [(one,) for one in ids])
+            yield
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -162,6 +190,8 @@ class Pins:
         self._refresh_s = refresh_s
         self._now_ns = now_ns
         self._held = {record.id: HeldPin(record) for record in store.all()}
+        for pin in self._held.values():
+            self._hold(pin, store.objects(pin.record.id))
         self._storing = trio.Lock()
 
     # -- what there is -----------------------------------------------------------------------------
@@ -204,6 +234,7 @@ class Pins:
                 self._hold(pin, found)
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._store.add, record)
+                    await self._store_change(pin, {})
             except BaseException:
                 self._drop(pin)
                 raise
@@ -272,7 +303,23 @@ class Pins:
         allowed = self._within_limits(pin, found)
         if len(allowed) < len(found):
             pin.problem = f"{len(found) - len(allowed)} of {len(found)} objects are over the limit of pins"
+        before = pin.objects
         self._hold(pin, allowed)
+        async with self._storing:
+            if self._held.get(pin.record.id) is pin:
+                await self._store_change(pin, before)
+
+    async def _store_change(self, pin: HeldPin, before: Mapping[ObjectId, int]) -> None:
+        """Remember what a pin holds for the next start; without it, the pin holds only after its query has run."""
+        come = {one: size for one, size in pin.objects.items() if one not in before}
+        gone = [one for one in before if one not in pin.objects]
+        if not come and not gone:
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(self._store.change, pin.record.id, come=come, gone=gone))
+        except sqlite3.Error as exc:
+            log.error("what pin %s holds cannot be stored now: %s", pin.record.id, exc)
 
     def _hold(self, pin: HeldPin, objects: Mapping[ObjectId, int]) -> None:
         """Make ``objects`` what the pin holds."""

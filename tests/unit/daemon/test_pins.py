@@ -114,15 +114,21 @@ def test_a_growing_collection_is_kept_and_a_shrinking_one_let_go(world: World) -
     run(main)
 
 
-def test_pins_survive_a_restart_and_hold_after_the_first_refresh(world: World) -> None:
+def test_pins_survive_a_restart_and_hold_before_any_query_has_run(world: World) -> None:
     async def main() -> None:
-        world.found = {"w": objects(a=10)}
-        await world.pins().add(record("w", note="mine"))
+        world.found = {"w": objects(a=10, b=20)}
+        first = world.pins()
+        await first.add(record("w", note="mine"))
+        world.found = {"w": objects(b=20, c=30)}
+        await first.refresh()
         world.cache = FakeCache()
         again = world.pins()
         assert [one.record.note for one in again.held()] == ["mine"]
+        assert world.cache.names == {"b", "c"}
+        assert again.objects() == objects(b=20, c=30)
+        world.found = {"w": objects(c=30)}
         await again.refresh()
-        assert world.cache.names == {"a"}
+        assert world.cache.names == {"c"}
 
     run(main)
 

@@ -140,10 +140,20 @@ class CacheDisk:
         if exc.errno in _OWN:
             return LimitExceededError(f"the daemon has no more of what it needs: {reason}")
         state = DiskState.FULL if exc.errno in _FULL else DiskState.FAILING
+        if state is DiskState.FULL:
+            reason = self._why_full(reason)
         if exc.errno in _GONE:
             state = DiskState.GONE
         self._enter(state, reason)
         return self._error()
+
+    def _why_full(self, reason: str) -> str:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(self.directory)
+            if found.f_files and found.f_bavail * found.f_frsize >= self._config.chunk_bytes:
+                # There is space; files are what cannot be made.
+                return f"{reason} for more files (inodes), {found.f_favail} are said to be free"
+        return reason
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:

@@ -212,7 +212,7 @@ class CacheDisk:
                 os.unlink(path)
             return self._lacking()
         except OSError as exc:
-            return exc.strerror
+            return self._why_full(exc.strerror) if exc.errno in _FULL else exc.strerror
 
     def _lacking(self) -> str | None:
         """Tell what is below its floor, with room for one file more."""

@@ -16,6 +16,8 @@ from typing import TypeVar, cast
 
 import trio
 
+from pantry.backends.pace import Pace
+
 T = TypeVar("T")
 
 acting_uid: ContextVar[int] = ContextVar("acting_uid", default=-1)
@@ -159,9 +161,11 @@ class Admission:
         Threads that one Unix user may occupy at once.
     node_limit : int
         Threads in all.
+    pace : Pace, optional
+        Spaces the turns of one user while others are active.
     """
 
-    def __init__(self, *, user_limit: int, node_limit: int) -> None:
+    def __init__(self, *, user_limit: int, node_limit: int, pace: Pace | None = None) -> None:
         self._user_limit = user_limit
         self._node_limit = node_limit
         self._running: dict[int, int] = {}
@@ -169,6 +173,10 @@ class Admission:
         self._queues: dict[int, OrderedDict[_Place, None]] = {}
         self._served: dict[int, int] = {}
         self._number = 0
+        self._pace = pace
+        self._started: dict[int, float] = {}
+        if pace is not None:
+            pace.join(self._serve)
 
     def running(self, uid: int) -> int:
         """Return how many turns are charged to a user now."""
@@ -255,9 +263,20 @@ class Admission:
         """Give out all turns that can be; always called when one may have become free, or wanted."""
         while self._running_total < self._node_limit:
             ready = [uid for uid in self._queues if self.running(uid) < self._user_limit]
+            if self._pace is not None:
+                ready = self._in_pace(self._pace, ready)
             if not ready:
                 return
             self._give(min(ready, key=self._order))
+
+    def _in_pace(self, pace: Pace, ready: list[int]) -> list[int]:
+        """Choose those whose last turn was long enough ago, and see that the others are looked at in time."""
+        now = trio.current_time()
+        starts = {uid: pace.next_start(uid, self._started[uid]) for uid in ready if uid in self._started}
+        early = [at for at in starts.values() if at > now]
+        if early:
+            pace.wake(min(early))
+        return [uid for uid in ready if starts.get(uid, now) <= now]
 
     def _give(self, uid: int) -> None:
         place = next(iter(self._queues[uid]))
@@ -266,6 +285,8 @@ class Admission:
         self._running_total += 1
         self._number += 1
         self._served[uid] = self._number
+        if self._pace is not None:
+            self._started[uid] = trio.current_time()
         place.charged = uid
         place.given.set()
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.backends.pace import Pace
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.cache.metrics import Gauges, serving_metrics
 from pantry.daemon.cache.object_id import ObjectId
@@ -21,6 +22,7 @@ from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
+from pantry.daemon.datasets.resolved import ResolvedOpens
 from pantry.daemon.datasets.selecting import select
 from pantry.daemon.journal import Journal, running_journal
 from pantry.daemon.repositories.service import Repositories
@@ -47,9 +49,13 @@ class Node:
         self.own_uid = os.geteuid()
         self.is_offline = config.cache.offline
         self.started_ns = time.time_ns()
-        self.limits = UserLimits(connections=limits.connections_per_user, requests=limits.requests_per_user)
-        self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers)
-        queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries)
+        self.pace = Pace(limits.spacing_s)
+        self.limits = UserLimits(
+            connections=limits.connections_per_user, requests=limits.requests_per_user, saw=self.pace.saw
+        )
+        self.transfers = Admission(user_limit=limits.transfers_per_user, node_limit=limits.transfers, pace=self.pace)
+        queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries, pace=self.pace)
+        self.resolved = ResolvedOpens()
         self.streams = StreamPlaces(limits.streams_per_user)
         self.repositories = Repositories(
             config, transfers=self.transfers, queries=queries, counters=cache.counters, offline=self.offline
@@ -125,6 +131,7 @@ async def _running_parts(
 ) -> AsyncIterator[Node]:
     async with trio.open_nursery() as nursery:
         node = Node(config, cache, partials, journal, nursery)
+        nursery.start_soon(node.pace.run)
         left = await recover(journal, node.repositories)
         if left:
             nursery.start_soon(recover_later, journal, node.repositories, left)

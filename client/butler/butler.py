@@ -78,7 +78,7 @@ class Butler(Queries, Reading, Writing, Ingesting, Prefetching, Definitions):
         *,
         registry: str = "",
         dimensions: str = "",
-        storage_options: Mapping[str, str | int | bool] | None = None,
+        storage_options: Mapping[str, str | int | float | bool] | None = None,
         readers: str | Iterable[str] = (),
         writers: str | Iterable[str] = (),
         socket: str | None = None,

@@ -52,7 +52,7 @@ def create(
     For example:
       pantry repo create demo ~/demo --reader '*'
     """
-    options: dict[str, str | int | bool] = {}
+    options: dict[str, str | int | float | bool] = {}
     for pair in storage_option:
         key, equals, value = pair.partition("=")
         if not equals:

@@ -212,7 +212,8 @@ class CacheDisk:
                 os.unlink(path)
             return self._lacking()
         except OSError as exc:
-            return self._why_full(exc.strerror) if exc.errno in _FULL else exc.strerror
+            reason = str(exc.strerror)
+            return self._why_full(reason) if exc.errno in _FULL else reason
 
     def _lacking(self) -> str | None:
         """Tell what is below its floor, with room for one file more."""

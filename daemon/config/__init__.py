@@ -82,6 +82,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         Query results under way; a result that nobody reads holds a registry's connection.
     put_bytes : int
         Longest file that one put may write.
+    spacing_s : float
+        While other users are active: time between two starts of one user's transfers, and of his queries.
     """
 
     connections_per_user: int = 1024
@@ -92,6 +94,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     queries: int = 16
     streams_per_user: int = 16
     put_bytes: int = 1024 * GIB
+    spacing_s: float = 0.01
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +112,7 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     match: str
-    options: dict[str, str | int | bool]
+    options: dict[str, str | int | float | bool]
     replicas: tuple[str, ...] = ()
 
 
@@ -243,6 +246,8 @@ def _check(config: DaemonConfig) -> None:
         for replica in storage.replicas:
             if not _ROOT.match(replica):
                 raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")
+    if config.limits.spacing_s < 0:
+        raise ConfigError(f"{where}: limits: spacing_s: must not be negative")
     for name in LimitsConfig.__struct_fields__:
-        if getattr(config.limits, name) < 1:
+        if name != "spacing_s" and getattr(config.limits, name) < 1:
             raise ConfigError(f"{where}: limits: {name}: must be at least 1")

@@ -8,12 +8,13 @@ import trio
 
 from pantry.daemon.datasets.opening import OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
+from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.node import Node
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
-from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.datasets import DatasetRef
 from pantry.model.naming import directory_parts
 from pantry.wire.operations import (
     AbortPut,
@@ -45,8 +46,12 @@ def tree_path(repository: Repository, ref: DatasetRef, file_name: str) -> str:
     return "/".join([ref.run, *parts, file_name])
 
 
-async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tuple[DatasetRef, StoredFile, str]:
+async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Resolved:
     """Find what an open asks for."""
+    kept = node.resolved.find(repository.registry, asked)
+    if kept is not None:
+        return kept
+    writes = repository.registry.writes
     if asked.id is not None:
         found = await node.repositories.queries.call(partial(repository.registry.get_dataset, asked.id))
         what = f"with id {asked.id}"
@@ -65,7 +70,9 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> tup
             f"the repository {asked.repository!r} has no dataset {what}",
             hint="`pantry query-datasets` shows what there is",
         )
-    return found.ref, found.file, found.name
+    resolved = Resolved(found.ref, found.file, tree_path(repository, found.ref, found.name))
+    node.resolved.keep(repository.registry, asked, resolved, writes=writes)
+    return resolved
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -74,8 +81,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         repository = await repositories.readable(asked.repository, context.caller)
-        ref, file, file_name = await resolve(node, repository, asked)
-        name = tree_path(repository, ref, file_name)
+        ref, file, name = await resolve(node, repository, asked)
         # No await from here to the look into the cache.
         opened = await node.opener.open(
             repository,

@@ -7,6 +7,7 @@ writer thread, which commits them in groups; reads run in the caller's thread.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -67,6 +68,11 @@ class Registry:
         The repository's, made at its creation.
     version : int
         Version of its data model.
+
+    Attributes
+    ----------
+    writes : int
+        Another number after each write through this object; safe to read in any thread.
     """
 
     def __init__(self, database: Database, *, uuid: str, version: int, universe: DimensionUniverse) -> None:
@@ -89,6 +95,8 @@ class Registry:
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Tree(database, schema, self._definitions, self._data_ids)
         self._writer = Writer(database)
+        self._numbers = itertools.count(1)
+        self.writes = 0
 
     @classmethod
     def create(cls, url: str, universe: Mapping[str, Any], *, uuid: str) -> Registry:
@@ -156,7 +164,11 @@ class Registry:
         self._database.close()
 
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        return self._writer.run(functools.partial(_call, work, args, options))
+        try:
+            return self._writer.run(functools.partial(_call, work, args, options))
+        finally:
+            # Two threads may set it in either order: no number comes twice, which is all that counts.
+            self.writes = next(self._numbers)
 
     # -- definitions -------------------------------------------------------------------------------
 

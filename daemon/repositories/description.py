@@ -44,7 +44,7 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
     registry: str
     access: AccessRules
     realm: str = ""
-    storage: dict[str, str | int | bool] = {}
+    storage: dict[str, str | int | float | bool] = {}
 
 
 def dump_description(description: RepositoryDescription) -> bytes:

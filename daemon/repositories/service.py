@@ -51,7 +51,7 @@ from pantry.wire.operations import CreateRepository
 
 log = logging.getLogger(__name__)
 
-OptionValue = str | int | bool
+OptionValue = str | int | float | bool
 
 
 class Repositories:

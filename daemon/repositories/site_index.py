@@ -26,7 +26,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
     root: str
     registry: str = ""
-    options: dict[str, str | int | bool] = {}
+    options: dict[str, str | int | float | bool] = {}
 
 
 class SiteIndex:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -20,9 +20,12 @@ class UserLimits:
         Most open connections of one user.
     requests : int
         Most requests of one user under way.
+    saw : callable
+        Told of each user who asks for something.
     """
 
-    def __init__(self, *, connections: int, requests: int) -> None:
+    def __init__(self, *, connections: int, requests: int, saw: Callable[[int], None]) -> None:
+        self._saw = saw
         self._most_connections = connections
         self._most_requests = requests
         self.open_connections: Counter[int] = Counter()
@@ -39,6 +42,7 @@ class UserLimits:
     @contextmanager
     def request(self, uid: int) -> Iterator[None]:
         """Count one request; `LimitExceededError` if the user has too many under way."""
+        self._saw(uid)
         try:
             with _counted(self.open_requests, uid, self._most_requests, "requests under way"):
                 yield

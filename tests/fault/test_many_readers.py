@@ -26,7 +26,7 @@ PROCESSES = 20
 THREADS = 10
 GREEDY = 41001
 PATIENT = 41002
-WARM_READS = 60
+WARM_READS = 1000
 
 READERS = """
 import hashlib, sys, threading

@@ -65,7 +65,7 @@ MESSAGES = st.one_of(
 async def talk(sent: bytes, cuts: list[int]) -> tuple[list[object], UserLimits]:
     """Send bytes in pieces, then end; return all that was answered before the daemon closed."""
     ours, theirs = trio.socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    limits = UserLimits(connections=10, requests=10)
+    limits = UserLimits(connections=10, requests=10, saw=lambda uid: None)
     connection = Connection(
         theirs, ME, may_ask_for_others=False, own_uid=ME.uid, dispatcher=dispatcher(), limits=limits
     )

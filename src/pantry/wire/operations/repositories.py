@@ -44,7 +44,7 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     root: str
     registry: str = ""
     dimensions: str = ""
-    storage_options: dict[str, str | int | bool] = {}
+    storage_options: dict[str, str | int | float | bool] = {}
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -12,11 +13,13 @@ import trio
 from pantry.backends.admission import Admission
 from pantry.backends.pace import Pace
 from pantry.daemon.cache.counters import Counters
+from pantry.daemon.cache.index import WRITE_S, Remembered
 from pantry.daemon.cache.metrics import Gauges, serving_metrics
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
+from pantry.daemon.cache.scrub import Scrub
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener
@@ -29,7 +32,12 @@ from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
 from pantry.daemon.server.limits import UserLimits
 from pantry.daemon.server.streaming import StreamPlaces
-from pantry.errors import PermissionDeniedError
+from pantry.errors import PantryError, PermissionDeniedError
+
+RECENT_S = 86400.0
+"""What was read within this time, in seconds, is fetched again when the scrub finds it damaged."""
+
+log = logging.getLogger(__name__)
 
 
 class Node:
@@ -63,12 +71,28 @@ class Node:
         self.cache = cache
         self.partials = partials
         self.opener = Opener(cache, partials)
+        self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
 
     def offline(self) -> bool:
         """Whether no origin may be asked for anything; asked before each request upstream."""
         return self.is_offline
+
+    async def refetch(self, object_id: ObjectId, known: Remembered) -> None:
+        """Fetch an object again that was damaged in the cache."""
+        repository = await self.repositories.get(known.repository)
+        await self.opener.refetch(repository, object_id, known.size_bytes, known.key, known.name)
+
+    async def _refetch_wanted(self, object_id: ObjectId, known: Remembered) -> None:
+        """Fetch again what the scrub found damaged, if anybody is likely to want it."""
+        is_recent = time.time_ns() - known.read_ns < RECENT_S * 1e9
+        if self.offline() or not (is_recent or self.cache.is_pinned(object_id)):
+            return
+        try:
+            await self.refetch(object_id, known)
+        except PantryError as exc:
+            log.warning("%s cannot be fetched again: %s", known.name, exc.message)
 
     def counters(self) -> Counters:
         """Return what the cache counted since the start."""
@@ -86,6 +110,8 @@ class Node:
             pinned_bytes=sum(self.pins.objects().values()),
             connections=self.limits.open_connections.total(),
             started_s=self.started_ns / 1e9,
+            quarantine_bytes=self.cache.quarantine.size_bytes,
+            scrub_due=self.scrub.due,
         )
         return self.counters(), gauges
 
@@ -132,12 +158,21 @@ async def _running_parts(
     async with trio.open_nursery() as nursery:
         node = Node(config, cache, partials, journal, nursery)
         nursery.start_soon(node.pace.run)
+        nursery.start_soon(_write_index, cache)
+        nursery.start_soon(node.scrub.run)
         left = await recover(journal, node.repositories)
         if left:
             nursery.start_soon(recover_later, journal, node.repositories, left)
         async with _running_people(node) as node:
             yield node
         nursery.cancel_scope.cancel()
+
+
+async def _write_index(cache: ObjectCache) -> None:
+    while True:
+        await trio.sleep(WRITE_S)
+        if cache.disk.usable:
+            await cache.write_index()
 
 
 @asynccontextmanager

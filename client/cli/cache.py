@@ -7,6 +7,7 @@ import itertools
 import click
 
 from pantry.client.cli.arguments import comma_separated, parse_data_id
+from pantry.client.cli.cache_integrity import damage, verify
 from pantry.client.cli.cache_keeping import export, pin, pins, prefetch, selection_options, unpin
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table, size, time
@@ -134,7 +135,7 @@ def offline(ctx: click.Context, state: str) -> None:
     daemon(ctx).call(SetOffline(offline=state == "on"))
 
 
-for command in (pin, unpin, pins, prefetch, export):
+for command in (pin, unpin, pins, prefetch, export, verify, damage):
     cache.add_command(command)
 
 

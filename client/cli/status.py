@@ -67,5 +67,5 @@ def cache_fields(found: CacheStatus) -> dict[str, str]:
     if found.verified_objects:
         fields["verified"] = f"{found.verified_objects} objects, {size(found.verified_bytes)}"
     if found.quarantined_objects:
-        fields["quarantined"] = f"{found.quarantined_objects} objects"
+        fields["damaged"] = f"{found.quarantined_objects} objects were; {size(found.quarantine_bytes)} kept aside"
     return fields

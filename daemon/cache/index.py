@@ -1,14 +1,16 @@
 """What the cache remembers between two runs; disposable.
 
-A SQLite file with one row per object, written when the daemon leaves. A start that finds it marked
-clean believes it; any other start looks at the tree of objects itself. After a crash of the whole
-machine (another boot id) file contents may be lost though names are there, so that objects are
-then read again before they are handed out.
+A SQLite file with one row per object. Every `WRITE_S` seconds, and when the daemon leaves, what changed
+is written, after the file system was told to write its data: so a row means that the object's content
+is on the disk. A start that finds the file marked clean believes it; any other start looks at the tree
+of objects itself. After a crash of the whole machine (another boot id) the contents of objects without
+a row may be lost though names are there, so that these are read again before they are handed out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sqlite3
@@ -20,12 +22,19 @@ from pantry.daemon.cache.object_id import ObjectId
 
 log = logging.getLogger(__name__)
 
+WRITE_S = 30.0
+"""How often changes are written, in seconds."""
+
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS object (
     realm TEXT NOT NULL, hash TEXT NOT NULL, size_bytes INTEGER NOT NULL, read_ns INTEGER NOT NULL,
-    name TEXT NOT NULL, PRIMARY KEY (realm, hash)) WITHOUT ROWID;
+    name TEXT NOT NULL, verified INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
+    repository TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (realm, hash)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+_COLUMNS = ("size_bytes", "read_ns", "name", "verified", "verified_ns", "repository", "key")
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Remembered(msgspec.Struct, kw_only=True):
@@ -36,21 +45,28 @@ class Remembered(msgspec.Struct, kw_only=True):
     size_bytes : int
         Its length.
     read_ns : int
-        When it was last opened.
+        When it was last opened, nanoseconds since 1970-01-01 UTC.
     name : str
         A path by which it was read, for people.
     verified : bool
         Whether its content is known to be what its name says.
+    verified_ns : int
+        When it was last read and found to be so; 0 for never.
+    repository, key : str
+        Where it can be fetched from; empty if not known.
     """
 
     size_bytes: int
     read_ns: int
     name: str = ""
     verified: bool = True
+    verified_ns: int = 0
+    repository: str = ""
+    key: str = ""
 
 
 class CacheIndex:
-    """The file ``index.sqlite3`` beside the objects.
+    """The file ``index.sqlite3`` beside the objects; its methods block.
 
     Parameters
     ----------
@@ -59,11 +75,12 @@ class CacheIndex:
     """
 
     def __init__(self, directory: str) -> None:
+        self._directory = directory
         self._path = os.path.join(directory, "index.sqlite3")
         self._objects = os.path.join(directory, "objects")
 
     def load(self) -> dict[ObjectId, Remembered]:
-        """Return what is cached, and mark the index as not clean until `save`."""
+        """Return what is cached, and mark the index as not clean until it is written so."""
         try:
             rows, clean, boot = self._read()
         except sqlite3.DatabaseError as exc:
@@ -71,33 +88,46 @@ class CacheIndex:
             for suffix in ("", "-wal", "-shm", "-journal"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path + suffix)
-            rows, clean, boot = {}, False, ""
             self._read()
+            rows, clean, boot = {}, False, ""
         if clean:
             return rows
-        return self.rebuild(rows, verified=boot == _boot_id())
+        found = self.rebuild(rows, believed=boot == _boot_id())
+        self._write(found, rows.keys() - found.keys(), clean=False)
+        return found
 
-    def rebuild(self, known: Mapping[ObjectId, Remembered], *, verified: bool = False) -> dict[ObjectId, Remembered]:
-        """Return what the tree holds, with what is known of it; ``verified`` says whether its content is believed."""
+    def rebuild(self, known: Mapping[ObjectId, Remembered], *, believed: bool) -> dict[ObjectId, Remembered]:
+        """Return what the tree holds, with what is known of it; ``believed`` is for what is not known."""
         found: dict[ObjectId, Remembered] = {}
         for object_id, status in self._scan():
             old = known.get(object_id)
-            found[object_id] = Remembered(
-                size_bytes=status.st_size,
-                read_ns=old.read_ns if old else status.st_mtime_ns,
-                name=old.name if old else "",
-                verified=verified,
-            )
+            if old is not None and old.size_bytes == status.st_size:
+                found[object_id] = old
+            else:
+                found[object_id] = Remembered(
+                    size_bytes=status.st_size, read_ns=status.st_mtime_ns, verified=believed and old is None
+                )
         return found
 
     def _read(self) -> tuple[dict[ObjectId, Remembered], bool, str]:
         with contextlib.closing(sqlite3.connect(self._path)) as db, db:
-            db.executescript(_SCHEMA)
+            if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                db.executescript(f"DROP TABLE IF EXISTS object; PRAGMA user_version = {_VERSION}")
+                db.executescript(_SCHEMA)
+                db.execute("DELETE FROM state WHERE key = 'clean'")
             state = dict(db.execute("SELECT key, value FROM state"))
             rows = {
-                ObjectId(realm, digest): Remembered(size_bytes=size, read_ns=read, name=name)
-                for realm, digest, size, read, name in db.execute(
-                    "SELECT realm, hash, size_bytes, read_ns, name FROM object"
+                ObjectId(realm, digest): Remembered(
+                    size_bytes=size,
+                    read_ns=read,
+                    name=name,
+                    verified=bool(verified),
+                    verified_ns=verified_ns,
+                    repository=repository,
+                    key=key,
+                )
+                for realm, digest, size, read, name, verified, verified_ns, repository, key in db.execute(
+                    "SELECT realm, hash, size_bytes, read_ns, name, verified, verified_ns, repository, key FROM object"
                 )
             }
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", [("clean", "no"), ("boot", _boot_id())])
@@ -111,18 +141,57 @@ class CacheIndex:
                         if file.is_file(follow_symlinks=False) and len(file.name) == 32:
                             yield ObjectId(realm.name, file.name), file.stat(follow_symlinks=False)
 
-    def save(self, objects: Mapping[ObjectId, Remembered]) -> None:
-        """Write what is cached; the next `load` believes it. Unverified objects spoil that."""
-        clean = all(one.verified for one in objects.values())
+    def write(
+        self, changed: Mapping[ObjectId, Remembered], gone: Iterable[ObjectId], *, clean: bool, synced: bool = False
+    ) -> None:
+        """Write what changed, after its data.
+
+        Parameters
+        ----------
+        changed, gone
+            Objects with new values, and those that are no more.
+        clean : bool
+            The next `load` may believe it without a look.
+        synced : bool
+            None of these objects is new, so that no data is to be written before.
+
+        Raises
+        ------
+        OSError, sqlite3.Error
+            The disk does not take it; what was written before still holds.
+        """
+        if synced:
+            self._write(changed, gone, clean=clean)
+            return
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(fd)
+        self._write(changed, gone, clean=clean)
+
+    def _write(self, changed: Mapping[ObjectId, Remembered], gone: Iterable[ObjectId], *, clean: bool) -> None:
         with contextlib.closing(sqlite3.connect(self._path)) as db, db:
-            db.execute("DELETE FROM object")
+            db.executemany("DELETE FROM object WHERE realm = ? AND hash = ?", gone)
             db.executemany(
-                "INSERT INTO object VALUES (?, ?, ?, ?, ?)",
-                [(key.realm, key.hash, one.size_bytes, one.read_ns, one.name) for key, one in objects.items()],
+                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *key,
+                        one.size_bytes,
+                        one.read_ns,
+                        one.name,
+                        one.verified,
+                        one.verified_ns,
+                        one.repository,
+                        one.key,
+                    )
+                    for key, one in changed.items()
+                ],
             )
-            boot = _boot_id() if clean else "unverified"
-            state = [("clean", "yes" if clean else "no"), ("boot", boot)]
-            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state)
+            db.execute("INSERT OR REPLACE INTO state VALUES ('clean', ?)", ("yes" if clean else "no",))
 
 
 def _directories(path: str) -> list[os.DirEntry[str]]:

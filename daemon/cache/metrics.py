@@ -54,6 +54,8 @@ _GAUGES = (
     ("pins", "pantry_cache_pins", "Pins."),
     ("pinned_bytes", "pantry_cache_pinned_bytes", "What pins keep, whether it is cached or not."),
     ("connections", "pantry_connections", "Open connections."),
+    ("quarantine_bytes", "pantry_cache_quarantine_bytes", "Damaged objects that are kept aside."),
+    ("scrub_due", "pantry_cache_scrub_due_objects", "Objects that the scrub has not read within its interval."),
     ("started_s", "pantry_start_time_seconds", "When the daemon started, seconds since 1970-01-01 UTC."),
 )
 
@@ -70,6 +72,8 @@ class Gauges(NamedTuple):
     pinned_bytes: int
     connections: int
     started_s: float
+    quarantine_bytes: int = 0
+    scrub_due: int = 0
 
 
 class Audience(NamedTuple):

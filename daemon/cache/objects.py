@@ -9,6 +9,7 @@ evicting if need be, before a byte is written. The floors of the file system are
 from __future__ import annotations
 
 import contextlib
+import copy
 import heapq
 import logging
 import os
@@ -17,6 +18,7 @@ import stat
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -25,10 +27,11 @@ from pantry.daemon.cache.account import Account, Reservation
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.cache.disk import CacheDisk, Room
 from pantry.daemon.cache.eviction import Candidate
-from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.index import CacheIndex, Remembered
 from pantry.daemon.cache.leases import LingeringFiles, is_open
 from pantry.daemon.cache.object_id import ObjectId
+from pantry.daemon.cache.quarantine import Quarantine
+from pantry.daemon.cache.verifying import Verdict, Verifier
 from pantry.daemon.config import CacheConfig
 from pantry.errors import CacheDiskError, CacheFullError
 
@@ -70,11 +73,16 @@ class ObjectCache(Account):
         self.partials: EvictablePartials | None = None
         self.lingering = LingeringFiles(self)
         self.counters = Counters()
+        self.verifier = Verifier(self)
         self._index = CacheIndex(self.directory)
+        self._changed: set[ObjectId] = set()
+        self._gone: set[ObjectId] = set()
+        self._has_new = False
         # Least recently read first.
         self._objects: OrderedDict[ObjectId, Remembered] = OrderedDict()
         self._take_up(self._index.load())
         self.used_bytes = sum(one.size_bytes for one in self._objects.values())
+        self.quarantine = Quarantine(self.disk.quarantine, self, config.quota_bytes)
         self._pins: Counter[ObjectId] = Counter()
         self._leases: Counter[ObjectId] = Counter()
         self._room = Room(0, 0)
@@ -87,11 +95,36 @@ class ObjectCache(Account):
         """Write the index for the next start."""
         self.lingering.close()
         if self.disk.usable:
+            changed, gone = self._take_changes()
             try:
-                self._index.save(self._objects)
+                self._index.write(changed, gone, clean=True)
             except (OSError, sqlite3.Error) as exc:
                 log.warning("the cache's index cannot be written, the next start looks at the tree: %s", exc)
         self.disk.close()
+
+    async def write_index(self) -> None:
+        """Write what changed since the last time, in a worker thread."""
+        changed, gone = self._take_changes()
+        if not changed and not gone:
+            return
+        has_new, self._has_new = self._has_new, False
+        written = False
+        try:
+            await trio.to_thread.run_sync(partial(self._index.write, changed, gone, clean=False, synced=not has_new))
+            written = True
+        except (OSError, sqlite3.Error) as exc:
+            log.warning("the cache's index cannot be written now: %s", exc)
+        finally:
+            if not written:
+                self._changed |= changed.keys()
+                self._gone |= gone
+                self._has_new |= has_new
+
+    def _take_changes(self) -> tuple[dict[ObjectId, Remembered], set[ObjectId]]:
+        changed = {one: copy.copy(self._objects[one]) for one in self._changed if one in self._objects}
+        gone = {one for one in self._gone if one not in self._objects}
+        self._changed, self._gone = set(), set()
+        return changed, gone
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -103,34 +136,39 @@ class ObjectCache(Account):
         """Return all complete objects, least recently read first."""
         return list(self._objects.items())
 
+    def entry(self, object_id: ObjectId) -> Remembered | None:
+        """Return what is known of a complete object."""
+        return self._objects.get(object_id)
+
     def path_of(self, object_id: ObjectId) -> str:
         """Return where an object lies."""
         return os.path.join(self.disk.objects, object_id.realm, object_id.hash[:2], object_id.hash)
 
-    async def open(self, object_id: ObjectId, *, name: str = "") -> int | None:
+    async def open(self, object_id: ObjectId, *, name: str = "", repository: str = "", key: str = "") -> int | None:
         """Open a complete object read-only; None if it is not cached, or cannot be read at present.
 
         An object that is not known to be whole (after a crash of the machine) is read first, and
-        dropped if it is not what its name says.
+        quarantined if it is not what its name says.
+
+        Parameters
+        ----------
+        object_id : ObjectId
+            Which.
+        name, repository, key : str
+            By which it is read, and where it can be fetched from; remembered.
         """
         entry = self._objects.get(object_id)
         if entry is None:
             return None
-        fd = self._open_file(object_id)
+        fd = self.open_file(object_id)
         if fd is None:
             return None
         try:
-            size = os.fstat(fd).st_size
-            if size != entry.size_bytes or not entry.verified:
-                whole = size == entry.size_bytes and (
-                    await trio.to_thread.run_sync(hash_file, fd, size) == object_id.hash
-                )
-                if not whole:
-                    log.error("cached object %s/%s is damaged; it is dropped", *object_id)
+            if not entry.verified or os.fstat(fd).st_size != entry.size_bytes:
+                verdict = await self.verifier.verify(object_id)
+                if verdict is not Verdict.WHOLE:
                     os.close(fd)
-                    self.drop(object_id)
                     return None
-                entry.verified = True
         except OSError as exc:
             os.close(fd)
             self.disk.failed(exc)
@@ -140,11 +178,14 @@ class ObjectCache(Account):
             raise
         entry.read_ns = time.time_ns()
         entry.name = name or entry.name
+        entry.repository, entry.key = repository or entry.repository, key or entry.key
         if object_id in self._objects:
             self._objects.move_to_end(object_id)
+            self._changed.add(object_id)
         return fd
 
-    def _open_file(self, object_id: ObjectId) -> int | None:
+    def open_file(self, object_id: ObjectId) -> int | None:
+        """Open an object's file, whatever is in it; None if that cannot be done."""
         try:
             return os.open(self.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError as exc:
@@ -157,6 +198,33 @@ class ObjectCache(Account):
         except OSError as exc:
             self.disk.failed(exc)
         return None
+
+    def verified(self, object_id: ObjectId, when_ns: int) -> None:
+        """Note that an object was read and found whole."""
+        entry = self._objects[object_id]
+        entry.verified, entry.verified_ns = True, when_ns
+        self._changed.add(object_id)
+
+    def came_from(self, object_id: ObjectId, repository: str, key: str) -> None:
+        """Note where an object can be fetched from."""
+        if (entry := self._objects.get(object_id)) is not None:
+            entry.repository, entry.key = repository, key
+            self._changed.add(object_id)
+
+    def quarantine_object(self, object_id: ObjectId) -> None:
+        """Put a damaged object aside; whoever has it open keeps what he has."""
+        entry = self._objects[object_id]
+        try:
+            if self.quarantine.take(self.path_of(object_id), object_id, entry.size_bytes):
+                del self._objects[object_id]
+                self._gone.add(object_id)
+            else:
+                self.drop(object_id)
+        except OSError as exc:
+            self.disk.failed(exc)
+            # Not handed out before it was read again.
+            entry.verified = False
+        self.counters.quarantined_objects += 1
 
     # -- room -----------------------------------------------------------------------------------------
 
@@ -240,6 +308,10 @@ class ObjectCache(Account):
     def evict(self, free_bytes: int, *, files: int = 0) -> int:
         """Evict least recently read objects until ``free_bytes`` and ``files`` are free; return the bytes freed."""
         freed = gone = 0
+        try:
+            freed += self.quarantine.free(free_bytes)
+        except OSError as exc:
+            self.disk.failed(exc)
         partials = [] if self.partials is None else self.partials.candidates()
         complete = (Candidate(key, one.size_bytes, one.read_ns) for key, one in list(self._objects.items()))
         for candidate in heapq.merge(
@@ -308,11 +380,13 @@ class ObjectCache(Account):
             self.disk.failed(exc)
             return False
         del self._objects[object_id]
+        self._gone.add(object_id)
         return True
 
     def _forget(self, object_id: ObjectId) -> None:
         if (gone := self._objects.pop(object_id, None)) is not None:
             self.used_bytes -= gone.size_bytes
+            self._gone.add(object_id)
 
     # -- coming and coming back -----------------------------------------------------------------------
 
@@ -334,10 +408,19 @@ class ObjectCache(Account):
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         os.chmod(path, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
         os.rename(path, target)
-        self._objects[object_id] = Remembered(size_bytes=size_bytes, read_ns=time.time_ns(), name=name)
+        now = time.time_ns()
+        self._objects[object_id] = Remembered(size_bytes=size_bytes, read_ns=now, name=name, verified_ns=now)
+        self._changed.add(object_id)
+        self._has_new = True
 
     def rescan(self) -> None:
         """Look what the disk holds after it was away: nothing on it is believed unread."""
         known = self._objects
-        self._take_up(self._index.rebuild(known))
+        found = self._index.rebuild(known, believed=False)
+        for one in found.values():
+            one.verified = False
+        self._take_up(found)
+        self._changed |= found.keys()
+        self._gone |= known.keys() - found.keys()
         self.used_bytes = sum(one.size_bytes for one in self._objects.values()) + self.lingering.size_bytes
+        self.quarantine.load()

@@ -96,6 +96,7 @@ class PartialObject:
         self.size_bytes = size_bytes
         self.source: Source | None = None
         self.name = ""
+        self.repository = ""
         self.backing = backing
         self.map = ChunkMap(size_bytes, chunk_bytes)
         self.version: str | None = None

@@ -198,6 +198,8 @@ class PartialObjects:
     def publish(self, partial: PartialObject) -> None:
         """Make a complete and verified object part of the cache; descriptors stay valid."""
         partial.backing.publish(partial.object_id, partial.size_bytes, partial.name)
+        if partial.source is not None:
+            self.cache.came_from(partial.object_id, partial.repository, partial.source.key)
         self._forget(partial)
         partial.published = True
         partial.backing.close()

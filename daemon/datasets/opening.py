@@ -15,12 +15,13 @@ from pantry.model.datasets import StoredFile
 
 
 class _Wanted(NamedTuple):
-    """What is to be fetched, as `PartialObjects.acquire` takes it."""
+    """What is to be fetched: as `PartialObjects.acquire` takes it, and the repository that it is of."""
 
     object_id: ObjectId
     size_bytes: int
     source: Source
     name: str
+    repository: str
 
 
 class OpenedPartial:
@@ -102,7 +103,7 @@ class Opener:
             Neither the disk nor memory has room for it.
         """
         object_id = repository.object_id(file)
-        fd = await self._open_complete(object_id, file.size_bytes, name)
+        fd = await self._open_complete(repository, file, name)
         if fd is not None:
             return OpenedFile(fd, was_cached=True)
         if cached_only:
@@ -110,7 +111,7 @@ class Opener:
         counters = self._cache.counters
         counters.misses += 1
         counters.joins += object_id in self._partials
-        wanted = _Wanted(object_id, file.size_bytes, repository.source(file), name)
+        wanted = _Wanted(object_id, file.size_bytes, repository.source(file), name, repository.name)
         if not uncached:
             try:
                 if partial:
@@ -130,23 +131,31 @@ class Opener:
                 raise
             raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
 
-    async def _open_complete(self, object_id: ObjectId, size_bytes: int, name: str) -> int | None:
-        fd = await self._cache.open(object_id, name=name)
+    async def _open_complete(self, repository: Repository, file: StoredFile, name: str) -> int | None:
+        object_id = repository.object_id(file)
+        fd = await self._cache.open(object_id, name=name, repository=repository.name, key=file.path)
         if fd is None:
             fd = self._partials.memory.open(object_id)
         if fd is not None:
             self._cache.counters.hits += 1
-            self._cache.counters.hit_bytes += size_bytes
+            self._cache.counters.hit_bytes += file.size_bytes
         return fd
 
     def _open_partial(self, wanted: _Wanted, *, uncached: bool = False) -> OpenedFile:
-        making = self._partials.acquire(*wanted, uncached=uncached)
+        making = self._acquire(wanted, uncached=uncached)
         try:
             fd = making.open_for_reader()
         except BaseException:
             self._partials.release(making)
             raise
         return OpenedFile(fd, was_cached=False, partial=OpenedPartial(self._partials, making))
+
+    def _acquire(self, wanted: _Wanted, *, uncached: bool) -> PartialObject:
+        making = self._partials.acquire(
+            wanted.object_id, wanted.size_bytes, wanted.source, wanted.name, uncached=uncached
+        )
+        making.repository = making.repository or wanted.repository
+        return making
 
     async def _fetch_whole(self, wanted: _Wanted, *, uncached: bool = False) -> int:
         try:
@@ -157,7 +166,7 @@ class Opener:
             return await self._fetch_once(wanted, uncached=uncached)
 
     async def _fetch_once(self, wanted: _Wanted, *, uncached: bool) -> int:
-        making = self._partials.acquire(*wanted, uncached=uncached)
+        making = self._acquire(wanted, uncached=uncached)
         try:
             # Opened before it is published, so that no eviction can come between.
             fd = making.open_for_reader()
@@ -174,14 +183,22 @@ class Opener:
     async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
         """See that a file is complete on the cache's disk; True if it was not."""
         object_id = repository.object_id(file)
-        fd = await self._cache.open(object_id, name=name)
+        fd = await self._cache.open(object_id, name=name, repository=repository.name, key=file.path)
         is_missing = fd is None
         if fd is None:
             self._cache.counters.misses += 1
             self._cache.counters.joins += object_id in self._partials
-            fd = await self._fetch_whole(_Wanted(object_id, file.size_bytes, repository.source(file), name))
+            fd = await self._fetch_whole(
+                _Wanted(object_id, file.size_bytes, repository.source(file), name, repository.name)
+            )
         else:
             self._cache.counters.hits += 1
             self._cache.counters.hit_bytes += file.size_bytes
         os.close(fd)
         return is_missing
+
+    async def refetch(self, repository: Repository, object_id: ObjectId, size_bytes: int, key: str, name: str) -> None:
+        """Fetch an object again that was damaged in the cache, if it did not come back meanwhile."""
+        if object_id not in self._cache:
+            source = Source(repository.origin, key)
+            os.close(await self._fetch_whole(_Wanted(object_id, size_bytes, source, name, repository.name)))

@@ -64,6 +64,8 @@ def cache_status(node: Node) -> CacheStatus:
         fetches=counters.fetches.total(),
         fetched_bytes=counters.fetched_bytes.total(),
         failures=counters.failures.total(),
+        quarantine_bytes=cache.quarantine.size_bytes,
+        scrub_due_objects=node.scrub.due,
         offline=node.offline(),
         disk_state=cache.disk.state.value,
         disk_reason=cache.disk.reason,

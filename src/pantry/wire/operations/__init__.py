@@ -35,6 +35,7 @@ from pantry.wire.operations.data import (
     Opened,
     PutTicket,
 )
+from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
     Pin,
@@ -89,6 +90,8 @@ __all__ = [
     "CommitPut",
     "CountDone",
     "CreateRepository",
+    "DamageObject",
+    "DamagedObject",
     "DataIdBatch",
     "DatasetTypeList",
     "Disassociate",
@@ -141,5 +144,7 @@ __all__ = [
     "TreeBatch",
     "TreeEntry",
     "UnpinDatasets",
+    "VerifyObjects",
+    "VerifyProgress",
     "decode_operation",
 ]

@@ -50,6 +50,10 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
         Taken by files that are read through memory, as the disk could not take them.
     unlinked_bytes : int
         Of ``used_bytes``: files that were removed and are still open.
+    quarantine_bytes : int
+        Of ``used_bytes``: damaged objects that are kept aside.
+    scrub_due_objects : int
+        Those that were not read again within ``cache.scrub_interval_s``, when the scrub last looked.
     offline : bool
         Whether no origin is asked for anything (`SetOffline`).
     """
@@ -85,6 +89,8 @@ class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
     disk_reason: str = ""
     memory_bytes: int = 0
     unlinked_bytes: int = 0
+    quarantine_bytes: int = 0
+    scrub_due_objects: int = 0
     offline: bool = False
 
 

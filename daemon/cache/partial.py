@@ -288,8 +288,7 @@ class PartialObject:
             self._flights.remove(flight)
             self.in_flight -= 1
             self._wake()
-        # Not while everything is ending: then nothing new is begun.
-        self._advance()
+        # Whoever still waits has been woken, and starts what is missing.
         if self.map.complete:
             self._complete()
         else:
@@ -312,6 +311,9 @@ class PartialObject:
         return progress
 
     def _arrived(self, flight: Flight, number: int) -> None:
+        if flight not in self._flights:
+            # It was cancelled when this was on its way here; the chunk is taken as missing.
+            return
         size = self.map.arrived(number)
         if self._broken is None:
             flight.reservation.use(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import mmap
 import os
@@ -115,7 +116,7 @@ async def _hash(fd: int, size_bytes: int, run: _Run) -> str:
     state = xxhash.xxh3_128()
     try:
         # Anonymous memory begins at a page, as reading past the page cache needs.
-        with mmap.mmap(-1, min(BLOCK_BYTES, max(size_bytes, 1))) as buffer:
+        with mmap.mmap(-1, min(BLOCK_BYTES, -(-max(size_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE)) as buffer:
             offset = 0
             while offset < size_bytes:
                 begun = trio.current_time()
@@ -140,7 +141,15 @@ def _open_direct(fd: int) -> int:
 
 
 def _update(state: xxhash.xxh3_128, fd: int, buffer: mmap.mmap, offset: int) -> int:
-    got = os.preadv(fd, [buffer], offset)
+    try:
+        got = os.preadv(fd, [buffer], offset)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        # The file system wants larger blocks for reading past the page cache.
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        got = os.preadv(fd, [buffer], offset)
     with memoryview(buffer) as view, view[:got] as part:
         state.update(part)
     return got

@@ -224,7 +224,9 @@ class Puts:
         except (CacheFullError, CacheDiskError):
             return
         try:
-            self.cache.publish(put.path, ObjectId(put.repository.realm, file.hash), file.size_bytes, name=put.key)
+            object_id = ObjectId(put.repository.realm, file.hash)
+            self.cache.publish(put.path, object_id, file.size_bytes, name=put.key)
+            self.cache.came_from(object_id, put.repository.name, put.key)
             reservation.use(file.size_bytes)
         except OSError as exc:
             # The dataset is stored; its next reader fetches it.

@@ -75,6 +75,11 @@ class Pantry:
     def check_caches_again(self, refs: list[DatasetRef]) -> None:
         """What is read is an object in the cache afterwards, and comes from there."""
         self.wait_for("ok")
+        # What is read through memory goes when its reader has closed it.
+        deadline = time.monotonic() + WITHIN_S
+        while self.status().memory_bytes:
+            assert time.monotonic() < deadline, f"after {WITHIN_S} s memory is still taken"
+            time.sleep(0.05)
         self.check_reads(refs)
         before = self.status()
         self.check_reads(refs)

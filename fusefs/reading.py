@@ -77,7 +77,7 @@ class Files:
     async def resolve(self, file: File, user: User, *, uncached: bool = False) -> tuple[Opened, int, TrioConnection]:
         """Ask the daemon for a file's descriptor; the caller owns it and the handle."""
         opened, answer = await self.link.call_with_descriptors(
-            OpenDataset(repository=file.repository, id=file.id, partial=True, uncached=uncached), user
+            OpenDataset(repository=file.repository, id=file.id, partial=True, uncached=uncached, ahead=False), user
         )
         try:
             if len(answer.descriptors) != 1:

@@ -129,8 +129,15 @@ class PartialObject:
         """Whether no more bytes of it can be had."""
         return self._broken is not None
 
-    async def ensure(self, start: int, stop: int) -> None:
+    async def ensure(self, start: int, stop: int, *, ahead: bool = False) -> None:
         """Return when the bytes ``[start, stop)`` are in the file.
+
+        Parameters
+        ----------
+        start, stop : int
+            The range, in bytes.
+        ahead : bool
+            Nobody waits for it yet, which is only counted otherwise.
 
         Raises
         ------
@@ -146,7 +153,11 @@ class PartialObject:
         if self._ready(start, stop):
             return
         begun = trio.current_time()
-        self._owner.cache.counters.waits += 1
+        counters = self._owner.cache.counters
+        if ahead:
+            counters.ahead_bytes += stop - start
+        else:
+            counters.waits += 1
         demand = Demand(start, stop)
         self._demands.append(demand)
         for flight in self._flights:
@@ -167,7 +178,8 @@ class PartialObject:
         finally:
             self._demands.remove(demand)
             self._cancel_unwanted()
-            self._owner.cache.counters.waited_s += trio.current_time() - begun
+            if not ahead:
+                counters.waited_s += trio.current_time() - begun
 
     def _ready(self, start: int, stop: int) -> bool:
         """Whether a range can be handed out; the last chunk of a file only with the proof of the whole."""

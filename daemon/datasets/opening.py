@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import trio
 
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import PartialObject, Source
 from pantry.daemon.cache.partials import PartialObjects
+from pantry.daemon.datasets.readahead import ReadAhead
 from pantry.daemon.repositories.repository import Repository
-from pantry.errors import CacheDiskError, CacheFullError, NotCachedError, ObjectChangedError, StaleHandleError
+from pantry.errors import (
+    CacheDiskError,
+    CacheFullError,
+    NotCachedError,
+    ObjectChangedError,
+    PantryError,
+    StaleHandleError,
+)
 from pantry.model.datasets import StoredFile
+
+log = logging.getLogger(__name__)
 
 
 class _Wanted(NamedTuple):
@@ -27,12 +41,64 @@ class _Wanted(NamedTuple):
 class OpenedPartial:
     """An incomplete file that a connection has open; released with it."""
 
-    def __init__(self, partials: PartialObjects, partial: PartialObject) -> None:
+    def __init__(self, partials: PartialObjects, partial: PartialObject, *, ahead: bool) -> None:
         self._partials = partials
         self.partial = partial
+        # Memory is for what is read, not for what may be.
+        self._ahead = ReadAhead(partial.size_bytes) if ahead and not partial.is_uncached else None
+        self._scopes: set[trio.CancelScope] = set()
+
+    async def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Return when these bytes are in the file; what follows comes too if the reader goes straight on.
+
+        Raises
+        ------
+        PantryError
+            As of `PartialObject.ensure`, for the first range that fails.
+        """
+        for start, stop in ranges:
+            self._look_ahead(start, stop)
+        if len(ranges) == 1:
+            await self.partial.ensure(*ranges[0])
+            return
+        try:
+            async with trio.open_nursery() as nursery:
+                for start, stop in ranges:
+                    nursery.start_soon(self.partial.ensure, start, stop)
+        except ExceptionGroup as group:
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
+
+    def _look_ahead(self, start: int, stop: int) -> None:
+        if self._ahead is None or not 0 <= start < stop <= self.partial.size_bytes:
+            return
+        if self._ahead.jumps(start):
+            self._stop_ahead()
+        begin, end = self._ahead.note(start, stop)
+        if begin < end:
+            scope = trio.CancelScope()
+            self._scopes.add(scope)
+            self._partials.nursery.start_soon(self._fetch_ahead, scope, begin, end)
+
+    def _stop_ahead(self) -> None:
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _fetch_ahead(self, scope: trio.CancelScope, start: int, stop: int) -> None:
+        """Fetch what nobody waits for yet; failures are left to whoever reads there."""
+        try:
+            with scope:
+                await self.partial.ensure(start, stop, ahead=True)
+        except PantryError as exc:
+            log.debug("fetching ahead of a reader of %s failed: %s", self.partial.name, exc.message)
+        finally:
+            self._scopes.discard(scope)
 
     async def release(self) -> None:
         """Give the object back; what was fetched stays in the cache."""
+        self._stop_ahead()
         self._partials.release(self.partial)
 
 
@@ -79,6 +145,7 @@ class Opener:
         partial: bool,
         cached_only: bool = False,
         uncached: bool = False,
+        ahead: bool = True,
     ) -> OpenedFile:
         """Open a stored file; the caller has checked that the asking user may read it.
 
@@ -96,6 +163,8 @@ class Opener:
             Ask no origin: `NotCachedError` if the file is not complete in the cache.
         uncached : bool
             Read it through memory if it is not complete in the cache: the disk could not take it before.
+        ahead : bool
+            Fetch ahead of a reader who goes straight on.
 
         Raises
         ------
@@ -115,7 +184,7 @@ class Opener:
         if not uncached:
             try:
                 if partial:
-                    return self._open_partial(wanted)
+                    return self._open_partial(wanted, ahead=ahead)
                 return OpenedFile(await self._fetch_whole(wanted), was_cached=False)
             except (CacheFullError, CacheDiskError, StaleHandleError) as exc:
                 refusal = exc
@@ -123,7 +192,7 @@ class Opener:
         counters.uncached_bytes += file.size_bytes
         try:
             if partial:
-                return self._open_partial(wanted, uncached=True)
+                return self._open_partial(wanted, uncached=True, ahead=False)
             fd = self._partials.memory.open(object_id)
             return OpenedFile(fd or await self._fetch_whole(wanted, uncached=True), was_cached=False)
         except CacheFullError as exc:
@@ -141,14 +210,14 @@ class Opener:
             self._cache.counters.hit_bytes += file.size_bytes
         return fd
 
-    def _open_partial(self, wanted: _Wanted, *, uncached: bool = False) -> OpenedFile:
+    def _open_partial(self, wanted: _Wanted, *, uncached: bool = False, ahead: bool) -> OpenedFile:
         making = self._acquire(wanted, uncached=uncached)
         try:
             fd = making.open_for_reader()
         except BaseException:
             self._partials.release(making)
             raise
-        return OpenedFile(fd, was_cached=False, partial=OpenedPartial(self._partials, making))
+        return OpenedFile(fd, was_cached=False, partial=OpenedPartial(self._partials, making, ahead=ahead))
 
     def _acquire(self, wanted: _Wanted, *, uncached: bool) -> PartialObject:
         making = self._partials.acquire(

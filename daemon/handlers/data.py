@@ -90,6 +90,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             partial=asked.partial,
             cached_only=asked.cached_only,
             uncached=asked.uncached,
+            ahead=asked.ahead,
         )
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
@@ -107,8 +108,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         held = context.session.held(asked.handle, OpenedPartial)
         if len(asked.ranges) > MAX_RANGES:
             raise InvalidRequestError(f"more than {MAX_RANGES} ranges in one request")
-        for start, stop in asked.ranges:
-            await held.partial.ensure(start, stop)
+        await held.fetch(asked.ranges)
         return Done()
 
     async def close(context: RequestContext, asked: CloseOpened) -> Done:

@@ -58,6 +58,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.leases: dict[ObjectId, list[AbstractContextManager[None]]] = {}
         self.open: dict[int, ObjectId] = {}  # descriptors of readers
         self.unlinked: list[tuple[set[int], int]] = []  # readers of what lost its name, and its size
+        self.orphans: set[int] = set()  # readers of what lost its name before a restart
         self.aside: list[int] = []
         self.is_dead = False
 
@@ -77,7 +78,7 @@ class CacheMachine(RuleBasedStateMachine):
         return sum(self.order.values()) + sum(size for _, size in self.unlinked) + sum(self.aside)
 
     def readers_of(self, one: ObjectId) -> set[int]:
-        gone = {fd for fds, _ in self.unlinked for fd in fds}
+        gone = self.orphans.union(*(fds for fds, _ in self.unlinked))
         return {fd for fd, read in self.open.items() if read == one and fd not in gone}
 
     def stays(self, one: ObjectId) -> bool:
@@ -187,6 +188,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(fd=consumes(readers))
     def finish(self, fd: int) -> None:
         self.open.pop(fd)
+        self.orphans.discard(fd)
         os.close(fd)
 
     @rule(one=hashes)
@@ -266,6 +268,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.pins.clear()
         self.leases.clear()
         # What has no name is nobody's any more, when its readers are gone.
+        self.orphans.update(*(fds for fds, _ in self.unlinked))
         self.unlinked.clear()
         there = [one for one, _ in self.cache.items()]
         if clean:

@@ -216,6 +216,9 @@ class PartialMachine(RuleBasedStateMachine):
         self.patch.setattr(chunks, "SMALLEST_CHUNK_BYTES", CHUNK)
         self.patch.setattr(partial, "LARGEST_REQUEST_BYTES", 3 * CHUNK)
         self.patch.setattr(partial, "MOST_FLIGHTS", 3)
+        # Trio shuffles what can run; the same way each time, so that a failure can be repeated.
+        self.patch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)  # type: ignore[attr-defined]
+        trio._core._run._r.seed(0)  # type: ignore[attr-defined]
         self.directory = tempfile.mkdtemp(prefix="pty-")
         self.config = CacheConfig(
             directory=os.path.join(self.directory, "cache"),

@@ -67,6 +67,8 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     uncached : bool
         If it is not complete there, read it through memory: its handle became stale (`StaleHandleError`), as
         the disk cannot take more.
+    ahead : bool
+        Fetch ahead of this reader when it goes straight on; a mount sees all reads and does so itself.
     """
 
     result_type = Opened
@@ -79,6 +81,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     partial: bool = False
     cached_only: bool = False
     uncached: bool = False
+    ahead: bool = True
 
 
 class FetchRanges(Operation[Done], frozen=True, kw_only=True, tag="data.fetch"):

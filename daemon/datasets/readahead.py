@@ -1,0 +1,47 @@
+"""How far to fetch ahead of one reader of an incomplete file: as far as it has read without a jump."""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+
+class ReadAhead:
+    """The window ahead of one reader; sizes in bytes.
+
+    It opens when `first_bytes` were read in one go, whether in one request or in many: headers and single
+    tiles never open it. It is as long as what was read since the last jump, and closes with the next one.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Length of the file.
+    first_bytes, most_bytes : int
+        When it opens, and how long it gets.
+    """
+
+    def __init__(self, size_bytes: int, *, first_bytes: int = 2 * MIB, most_bytes: int = 32 * MIB) -> None:
+        self._size = size_bytes
+        self._first = first_bytes
+        self._most = most_bytes
+        self._begun = 0
+        self._next = 0
+        self._until = 0
+
+    def jumps(self, start: int) -> bool:
+        """Whether a read at ``start`` does not go on where the last one ended."""
+        return start != self._next
+
+    def note(self, start: int, stop: int) -> tuple[int, int]:
+        """Take note of a read of ``[start, stop)``; return what to fetch ahead now, an empty range for nothing.
+
+        The next window is asked for when half of the last one was read.
+        """
+        if self.jumps(start):
+            self._begun, self._until = start, stop
+        self._next = stop
+        self._until = max(self._until, stop)
+        window = min(stop - self._begun, self._most)
+        if stop - self._begun < self._first or self._until - stop > window // 2:
+            return (stop, stop)
+        begin, self._until = self._until, min(stop + window, self._size)
+        return (begin, max(begin, self._until))

@@ -7,6 +7,7 @@ read or written.
 from __future__ import annotations
 
 from pantry.client.butler import Butler, ButlerCollections, DeferredDatasetHandle
+from pantry.client.objects import ObjectPrefix
 from pantry.errors import PantryError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataCoordinate
@@ -25,6 +26,7 @@ __all__ = [
     "DatasetType",
     "DeferredDatasetHandle",
     "DimensionRecord",
+    "ObjectPrefix",
     "PantryError",
     "RepositoryInfo",
     "Timespan",

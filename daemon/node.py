@@ -17,17 +17,19 @@ from pantry.daemon.cache.index import WRITE_S, Remembered
 from pantry.daemon.cache.metrics import Gauges, serving_metrics
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.cache.partial import Source
 from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.cache.scrub import Scrub
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.datasets.ingesting import Ingester
-from pantry.daemon.datasets.opening import Opener
+from pantry.daemon.datasets.opening import Opener, Wanted
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
 from pantry.daemon.datasets.resolved import ResolvedOpens
 from pantry.daemon.datasets.selecting import select
 from pantry.daemon.journal import Journal, running_journal
+from pantry.daemon.prefixes.service import Prefixes
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
 from pantry.daemon.server.limits import UserLimits
@@ -71,6 +73,13 @@ class Node:
         self.cache = cache
         self.partials = partials
         self.opener = Opener(cache, partials)
+        self.prefixes = Prefixes(
+            config.prefixes,
+            lambda root: self.repositories.origin_for(root, {}),
+            cache=cache,
+            opener=self.opener,
+            offline=self.offline,
+        )
         self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
@@ -81,8 +90,12 @@ class Node:
 
     async def refetch(self, object_id: ObjectId, known: Remembered) -> None:
         """Fetch an object again that was damaged in the cache."""
-        repository = await self.repositories.get(known.repository)
-        await self.opener.refetch(repository, object_id, known.size_bytes, known.key, known.name)
+        prefix = self.prefixes.of_realm(object_id.realm)
+        origin = prefix.origin if prefix is not None else (await self.repositories.get(known.repository)).origin
+        source = Source(origin, known.key)
+        await self.opener.refetch(
+            Wanted(object_id, known.size_bytes, source, known.name, known.repository, known.version, known.checked_ns)
+        )
 
     async def _refetch_wanted(self, object_id: ObjectId, known: Remembered) -> None:
         """Fetch again what the scrub found damaged, if anybody is likely to want it."""
@@ -93,6 +106,11 @@ class Node:
             await self.refetch(object_id, known)
         except PantryError as exc:
             log.warning("%s cannot be fetched again: %s", known.name, exc.message)
+
+    async def readable_realms(self, who: Identity) -> set[str]:
+        """Return in which realms of the cache ``who`` may read everything."""
+        realms = {one.realm for one in await self.repositories.all_readable(who)}
+        return realms | self.prefixes.readable_realms(who, administers=self.is_administrator(who))
 
     def counters(self) -> Counters:
         """Return what the cache counted since the start."""
@@ -147,6 +165,7 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
             # Only now: what was being tidied up needed them.
             with trio.CancelScope(shield=True):
                 await node.repositories.aclose()
+                await node.prefixes.aclose()
     finally:
         cache.close()
 

@@ -4,54 +4,62 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from pantry.client.connection import Link
 from pantry.errors import ProtocolError, StaleHandleError
 from pantry.model.datasets import DatasetRef, StoredFile
-from pantry.wire.operations import CloseOpened, FetchRanges, OpenDataset, Opened
+from pantry.wire.operations import CloseOpened, FetchRanges, OpenDataset, Opened, Operation
 
 if TYPE_CHECKING:
     from pantry.client.butler.partial_file import PartialFile
 
 
-class OpenedFile:
+class Answer(Protocol):
+    """What the daemon says of a file that it opened, as far as reading goes."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def size_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def handle(self) -> int: ...  # noqa: D102
+
+
+A = TypeVar("A", bound=Answer)
+F = TypeVar("F", bound="OpenedFileBase[Any]")
+
+
+class OpenedFileBase(Generic[A]):
     """An open file, shared by the readers made from it; closed when the last of them is.
 
     Attributes
     ----------
-    opened : Opened
+    opened : Opened or OpenedObject
         What the daemon said of it.
     fd : int
         Read-only; -1 when closed.
     """
 
-    def __init__(self, link: Link, operation: OpenDataset, opened: Opened, fd: int) -> None:
+    def __init__(self, link: Link, operation: Operation[A], opened: A, fd: int) -> None:
         self.opened = opened
         self.fd = fd
         self._link = link
         self._lock = threading.RLock()  # re-entrant, as the garbage collector may close while this thread holds it
         self._users = 1
-        self._present: Presence | None = None if opened.complete else Presence(opened.file.size_bytes)
+        self._present: Presence | None = None if opened.complete else Presence(opened.size_bytes)
         self._operation = operation
+        self._is_anew = False
         self._stale_fds: list[int] = []
 
     @classmethod
-    def open(cls, link: Link, operation: OpenDataset) -> OpenedFile:
+    def open(cls: type[F], link: Link, operation: Operation[Any]) -> F:
         """Resolve and open, in one round trip."""
         return cls(link, operation, *_open(link, operation))
-
-    @property
-    def ref(self) -> DatasetRef:
-        """The dataset."""
-        return self.opened.ref
-
-    @property
-    def file(self) -> StoredFile:
-        """What is recorded of its file."""
-        return self.opened.file
 
     @property
     def path(self) -> str | None:
@@ -76,20 +84,24 @@ class OpenedFile:
                 for begin, end in missing:
                     present.add(begin, end)
 
-    def _open_anew(self, stale: Opened, reason: StaleHandleError) -> None:
+    def _anew(self, stale: A) -> Operation[A]:
+        """Return the operation that opens the same through memory."""
+        raise NotImplementedError
+
+    def _open_anew(self, stale: A, reason: StaleHandleError) -> None:
         """Replace a file that the cache's disk can take no more of by one that is read through memory."""
         with self._lock:
             if self.opened is not stale:
                 return
-            if self._operation.uncached:
+            if self._is_anew:
                 # That one failed too.
                 raise reason
-            self._operation = msgspec.structs.replace(self._operation, id=stale.ref.id, uncached=True)
-            opened, fd = _open(self._link, self._operation)
+            opened, fd = _open(self._link, self._anew(stale))
+            self._is_anew = True
             # What others read from the old one at this moment is right, and stays so.
             self._stale_fds.append(self.fd)
             self.opened, self.fd = opened, fd
-            self._present = None if opened.complete else Presence(opened.file.size_bytes)
+            self._present = None if opened.complete else Presence(opened.size_bytes)
         self._link.post(CloseOpened(handle=stale.handle))
 
     def reader(self) -> PartialFile:
@@ -121,7 +133,7 @@ class OpenedFile:
         if self.opened.handle:
             self._link.post(CloseOpened(handle=self.opened.handle))
 
-    def __enter__(self) -> OpenedFile:
+    def __enter__(self: F) -> F:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +145,25 @@ class OpenedFile:
             self.release()
 
 
-def _open(link: Link, operation: OpenDataset) -> tuple[Opened, int]:
+class OpenedFile(OpenedFileBase[Opened]):
+    """A dataset's open file."""
+
+    @property
+    def ref(self) -> DatasetRef:
+        """The dataset."""
+        return self.opened.ref
+
+    @property
+    def file(self) -> StoredFile:
+        """What is recorded of its file."""
+        return self.opened.file
+
+    def _anew(self, stale: Opened) -> Operation[Opened]:
+        assert isinstance(self._operation, OpenDataset)  # noqa: S101 - as the type of `opened` says
+        return msgspec.structs.replace(self._operation, id=stale.ref.id, uncached=True)
+
+
+def _open(link: Link, operation: Operation[A]) -> tuple[A, int]:
     opened, fds = link.call_with_fds(operation)
     if len(fds) != 1:
         for fd in fds:

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pantry.client.butler.opened import OpenedFile
+    from pantry.client.butler.opened import OpenedFileBase
 
 
 class PartialFile(io.RawIOBase):
@@ -16,15 +16,15 @@ class PartialFile(io.RawIOBase):
 
     Parameters
     ----------
-    source : OpenedFile
+    source : OpenedFileBase
         Kept open until this file and all others made from it are closed.
     """
 
-    def __init__(self, source: OpenedFile) -> None:
+    def __init__(self, source: OpenedFileBase[Any]) -> None:
         super().__init__()
         source.acquire()
         self._source = source
-        self._size = source.file.size_bytes
+        self._size: int = source.opened.size_bytes
         self._position = 0
         self._lock = threading.Lock()
         self.name = source.opened.name

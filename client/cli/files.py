@@ -60,7 +60,7 @@ def get(
             shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
             sys.stdout.buffer.flush()
             return
-        _write(file, output, force)
+        write_file(file, output, force)
 
 
 def _as_json(obj: object, dataset_type: str) -> object:
@@ -72,7 +72,8 @@ def _as_json(obj: object, dataset_type: str) -> object:
     )
 
 
-def _write(file: BinaryIO, output: str, force: bool) -> None:
+def write_file(file: BinaryIO, output: str, force: bool) -> None:
+    """Copy a file's content to a new file, which appears when it is whole."""
     from pantry.client.staging import copy_content, replaced_atomically
 
     if os.path.lexists(output) and not force:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
+    "object": ("objects:objects", "Read files of a storage by their keys."),
     "put": ("files:put", "Store a file as a new dataset."),
     "query-data-ids": ("queries:query_data_ids", "Find data ids."),
     "query-datasets": ("queries:query_datasets", "Find datasets."),

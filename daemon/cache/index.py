@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 WRITE_S = 30.0
 """How often changes are written, in seconds."""
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS object (
     realm TEXT NOT NULL, hash TEXT NOT NULL, size_bytes INTEGER NOT NULL, read_ns INTEGER NOT NULL,
     name TEXT NOT NULL, verified INTEGER NOT NULL, verified_ns INTEGER NOT NULL,
-    repository TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (realm, hash)) WITHOUT ROWID;
+    repository TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, checked_ns INTEGER NOT NULL,
+    content TEXT NOT NULL, PRIMARY KEY (realm, hash)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_COLUMNS = ("size_bytes", "read_ns", "name", "verified", "verified_ns", "repository", "key")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,6 +54,11 @@ class Remembered(msgspec.Struct, kw_only=True):
         When it was last read and found to be so; 0 for never.
     repository, key : str
         Where it can be fetched from; empty if not known.
+    version, checked_ns : str, int
+        Of a plain object, which may change at the origin: which version it is, and when the origin last said
+        that it is the present one.
+    content : str
+        The xxh3-128 of its content, if that is not its name.
     """
 
     size_bytes: int
@@ -63,6 +68,12 @@ class Remembered(msgspec.Struct, kw_only=True):
     verified_ns: int = 0
     repository: str = ""
     key: str = ""
+    version: str = ""
+    checked_ns: int = 0
+    content: str = ""
+
+
+_COLUMNS = Remembered.__struct_fields__
 
 
 class CacheIndex:
@@ -117,18 +128,8 @@ class CacheIndex:
                 db.execute("DELETE FROM state WHERE key = 'clean'")
             state = dict(db.execute("SELECT key, value FROM state"))
             rows = {
-                ObjectId(realm, digest): Remembered(
-                    size_bytes=size,
-                    read_ns=read,
-                    name=name,
-                    verified=bool(verified),
-                    verified_ns=verified_ns,
-                    repository=repository,
-                    key=key,
-                )
-                for realm, digest, size, read, name, verified, verified_ns, repository, key in db.execute(
-                    "SELECT realm, hash, size_bytes, read_ns, name, verified, verified_ns, repository, key FROM object"
-                )
+                ObjectId(realm, digest): Remembered(**dict(zip(_COLUMNS, values, strict=True)))
+                for realm, digest, *values in db.execute(f"SELECT realm, hash, {', '.join(_COLUMNS)} FROM object")  # noqa: S608 - our own names
             }
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", [("clean", "no"), ("boot", _boot_id())])
         return rows, state.get("clean") == "yes", state.get("boot", "")
@@ -175,21 +176,10 @@ class CacheIndex:
     def _write(self, changed: Mapping[ObjectId, Remembered], gone: Iterable[ObjectId], *, clean: bool) -> None:
         with contextlib.closing(sqlite3.connect(self._path)) as db, db:
             db.executemany("DELETE FROM object WHERE realm = ? AND hash = ?", gone)
+            places = ", ".join("?" * (2 + len(_COLUMNS)))
             db.executemany(
-                "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        *key,
-                        one.size_bytes,
-                        one.read_ns,
-                        one.name,
-                        one.verified,
-                        one.verified_ns,
-                        one.repository,
-                        one.key,
-                    )
-                    for key, one in changed.items()
-                ],
+                f"INSERT OR REPLACE INTO object VALUES ({places})",  # noqa: S608 - question marks only
+                [(*key, *(getattr(one, column) for column in _COLUMNS)) for key, one in changed.items()],
             )
             db.execute("INSERT OR REPLACE INTO state VALUES ('clean', ?)", ("yes" if clean else "no",))
 

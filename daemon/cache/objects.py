@@ -82,6 +82,7 @@ class ObjectCache(Account):
         self._objects: OrderedDict[ObjectId, Remembered] = OrderedDict()
         self._take_up(self._index.load())
         self.used_bytes = sum(one.size_bytes for one in self._objects.values())
+        self._drop_unknown()
         self.quarantine = Quarantine(self.disk.quarantine, self, config.quota_bytes)
         self._pins: Counter[ObjectId] = Counter()
         self._leases: Counter[ObjectId] = Counter()
@@ -90,6 +91,11 @@ class ObjectCache(Account):
 
     def _take_up(self, found: dict[ObjectId, Remembered]) -> None:
         self._objects = OrderedDict(sorted(found.items(), key=lambda one: (one[1].read_ns, one[0])))
+
+    def _drop_unknown(self) -> None:
+        """Drop plain objects of which nobody knows any more what they are."""
+        for object_id in [key for key, one in self._objects.items() if key.is_plain and not one.content]:
+            self.drop(object_id)
 
     def close(self) -> None:
         """Write the index for the next start."""
@@ -209,6 +215,18 @@ class ObjectCache(Account):
         """Note where an object can be fetched from."""
         if (entry := self._objects.get(object_id)) is not None:
             entry.repository, entry.key = repository, key
+            self._changed.add(object_id)
+
+    def is_version(self, object_id: ObjectId, version: str, *, content: str) -> None:
+        """Note of a plain object which version it is, and the hash of its content."""
+        if (entry := self._objects.get(object_id)) is not None:
+            entry.version, entry.content, entry.checked_ns = version, content, time.time_ns()
+            self._changed.add(object_id)
+
+    def checked(self, object_id: ObjectId, when_ns: int) -> None:
+        """Note of a plain object when the origin said that it is the present version."""
+        if (entry := self._objects.get(object_id)) is not None:
+            entry.checked_ns = when_ns
             self._changed.add(object_id)
 
     def quarantine_object(self, object_id: ObjectId) -> None:
@@ -423,4 +441,5 @@ class ObjectCache(Account):
         self._changed |= found.keys()
         self._gone |= known.keys() - found.keys()
         self.used_bytes = sum(one.size_bytes for one in self._objects.values()) + self.lingering.size_bytes
+        self._drop_unknown()
         self.quarantine.load()

@@ -86,7 +86,11 @@ class Demand:
 
 
 class PartialObject:
-    """One object in the making; made by `pantry.daemon.cache.partials.PartialObjects` only."""
+    """One object in the making; made by `pantry.daemon.cache.partials.PartialObjects` only.
+
+    A *plain* one is not registered: it may change at the origin. Its name in the cache stands for one version;
+    that all chunks are of that version, and the whole of its length, is the proof, and its hash is taken then.
+    """
 
     def __init__(
         self, owner: PartialObjects, object_id: ObjectId, size_bytes: int, chunk_bytes: int, backing: Backing
@@ -223,7 +227,7 @@ class PartialObject:
 
     async def _pin_version(self) -> None:
         """Learn the version that all chunks have to be of; one chunk alone is proven by the hash of the whole."""
-        if len(self.map) == 1 or self.version is not None or self.source is None:
+        if self.version is not None or len(self.map) == 1 or self.source is None:
             return
         async with self._version_lock:
             if self.version is not None:
@@ -387,7 +391,7 @@ class PartialObject:
         if self._broken is not None:
             # Given up meanwhile; the file of this name is another one by now, perhaps.
             self._owner.tidy(self)
-        elif digest != self.object_id.hash:
+        elif not self.object_id.is_plain and digest != self.object_id.hash:
             log.error("%s: fetched bytes hash to %s, registered is %s", self.name, digest, self.object_id.hash)
             self._broken = IntegrityError(
                 f"{self.name}: what the origin sent is not what was registered",
@@ -398,7 +402,7 @@ class PartialObject:
             self._owner.discard(self)
         else:
             try:
-                self._owner.publish(self)
+                self._owner.publish(self, digest)
             except PantryError as exc:
                 self._broken = exc
                 self._owner.discard(self)

@@ -103,7 +103,14 @@ class PartialObjects:
             partial.backing.close()
 
     def acquire(
-        self, object_id: ObjectId, size_bytes: int, source: Source, name: str, *, uncached: bool = False
+        self,
+        object_id: ObjectId,
+        size_bytes: int,
+        source: Source,
+        name: str,
+        *,
+        uncached: bool = False,
+        plain_version: str = "",
     ) -> PartialObject:
         """Join the object's making, or begin it; to be given back by `release`.
 
@@ -111,6 +118,8 @@ class PartialObjects:
         ----------
         uncached : bool
             In memory, since the disk could not take it.
+        plain_version : str
+            Of a plain object: the version that ``object_id`` stands for.
 
         Raises
         ------
@@ -125,14 +134,16 @@ class PartialObjects:
         if partial is not None and partial.size_bytes != size_bytes:
             raise IntegrityError(f"{name}: registered with {size_bytes} bytes, and elsewhere with {partial.size_bytes}")
         if partial is None:
-            partial = self._begin(object_id, size_bytes, name, uncached=uncached)
+            partial = self._begin(object_id, size_bytes, name, uncached=uncached, plain_version=plain_version)
             objects[object_id] = partial
         partial.backing.open()
         partial.source = partial.source or source
         partial.users += 1
         return partial
 
-    def _begin(self, object_id: ObjectId, size_bytes: int, name: str, *, uncached: bool) -> PartialObject:
+    def _begin(
+        self, object_id: ObjectId, size_bytes: int, name: str, *, uncached: bool, plain_version: str
+    ) -> PartialObject:
         chunk_bytes = chunk_size(size_bytes, self.cache.config.chunk_bytes)
         backing: Backing
         if uncached:
@@ -143,13 +154,19 @@ class PartialObjects:
         else:
             # A file of one chunk is all there or not at all: it needs no record.
             description = Description(
-                realm=object_id.realm, hash=object_id.hash, size_bytes=size_bytes, chunk_bytes=chunk_bytes, name=name
+                realm=object_id.realm,
+                hash=object_id.hash,
+                size_bytes=size_bytes,
+                chunk_bytes=chunk_bytes,
+                name=name,
+                version=plain_version,
             )
             backing = DiskBacking.begin(
                 self.cache, self._path_of(object_id), size_bytes, description if size_bytes > chunk_bytes else None
             )
         made = PartialObject(self, object_id, size_bytes, chunk_bytes, backing)
         made.name = name
+        made.version = plain_version or None
         return made
 
     def release(self, partial: PartialObject) -> None:
@@ -195,11 +212,13 @@ class PartialObjects:
         del objects[partial.object_id]
         return True
 
-    def publish(self, partial: PartialObject) -> None:
-        """Make a complete and verified object part of the cache; descriptors stay valid."""
+    def publish(self, partial: PartialObject, digest: str) -> None:
+        """Make a complete and verified object, whose content has a hash, part of the cache; descriptors stay valid."""
         partial.backing.publish(partial.object_id, partial.size_bytes, partial.name)
         if partial.source is not None:
             self.cache.came_from(partial.object_id, partial.repository, partial.source.key)
+        if partial.object_id.is_plain:
+            self.cache.is_version(partial.object_id, partial.version or "", content=digest)
         self._forget(partial)
         partial.published = True
         partial.backing.close()

@@ -90,7 +90,7 @@ class Verifier:
         try:
             length = os.fstat(fd).st_size
             problem = "" if length == entry.size_bytes else f"it has {length} bytes, not {entry.size_bytes}"
-            if not problem and await _hash(fd, length, run) != object_id.hash:
+            if not problem and await _hash(fd, length, run) != (entry.content or object_id.hash):
                 problem = "its content is not what its name says"
         except OSError as exc:
             if exc.errno != errno.EIO:

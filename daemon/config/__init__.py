@@ -14,6 +14,7 @@ from pantry.wire.paths import SYSTEM_SOCKET, user_socket
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 _ROOT = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
+_PREFIX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +124,27 @@ class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     registry: str = ""
 
 
+class PrefixConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A storage root whose objects no registry knows; they may change, and are read by key.
+
+    Attributes
+    ----------
+    root : str
+        URI or absolute path; options and copies as of ``storage``.
+    ttl_s : float
+        How long an answer of the origin is believed, in seconds.
+    stale_if_error_s : float
+        How long after that what is cached is still read if the origin cannot be asked, in seconds; 0: not at all.
+    readers : tuple of str
+        Users, uids and ``@groups``, or ``*`` for everybody, besides administrators.
+    """
+
+    root: str
+    ttl_s: float = 60.0
+    stale_if_error_s: float = 0.0
+    readers: tuple[str, ...] = ()
+
+
 class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything.
 
@@ -147,7 +169,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         ``debug``, ``info``, ``warning`` or ``error``.
     metrics_port : int
         TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
-    cache, limits, storage, repositories
+    cache, limits, storage, repositories, prefixes
         See there.
     source : str
         The file that it was read from; empty for defaults only.
@@ -166,6 +188,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     storage: tuple[StorageConfig, ...] = ()
     repositories: dict[str, RepositoryConfig] = {}
+    prefixes: dict[str, PrefixConfig] = {}
     source: str = ""
 
 
@@ -246,6 +269,13 @@ def _check(config: DaemonConfig) -> None:
         for replica in storage.replicas:
             if not _ROOT.match(replica):
                 raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")
+    for name, prefix in config.prefixes.items():
+        if not _PREFIX_NAME.fullmatch(name):
+            raise ConfigError(f"{where}: prefixes: {name!r} must be letters, digits, '.', '_' and '-', at most 64")
+        if not _ROOT.match(prefix.root):
+            raise ConfigError(f"{where}: prefixes.{name}.root: {prefix.root!r} is no URI and no absolute path")
+        if prefix.ttl_s < 0 or prefix.stale_if_error_s < 0:
+            raise ConfigError(f"{where}: prefixes.{name}: ttl_s and stale_if_error_s must not be negative")
     if config.limits.spacing_s < 0:
         raise ConfigError(f"{where}: limits: spacing_s: must not be negative")
     for name in LimitsConfig.__struct_fields__:

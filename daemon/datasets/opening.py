@@ -28,14 +28,32 @@ from pantry.model.datasets import StoredFile
 log = logging.getLogger(__name__)
 
 
-class _Wanted(NamedTuple):
-    """What is to be fetched: as `PartialObjects.acquire` takes it, and the repository that it is of."""
+class Wanted(NamedTuple):
+    """A file that somebody wants.
+
+    Attributes
+    ----------
+    object_id : ObjectId
+        By which the cache knows it.
+    size_bytes : int
+        Its length.
+    source : Source
+        Where it can be fetched from.
+    name : str
+        For people, in messages and listings.
+    repository : str
+        The repository or prefix that it is of.
+    version, checked_ns : str, int
+        Of a plain object: which version it is, and when the origin said so; else empty and 0.
+    """
 
     object_id: ObjectId
     size_bytes: int
     source: Source
     name: str
     repository: str
+    version: str = ""
+    checked_ns: int = 0
 
 
 class OpenedPartial:
@@ -171,16 +189,28 @@ class Opener:
         CacheFullError
             Neither the disk nor memory has room for it.
         """
-        object_id = repository.object_id(file)
-        fd = await self._open_complete(repository, file, name)
+        return await self.open_wanted(
+            _registered(repository, file, name),
+            partial=partial,
+            cached_only=cached_only,
+            uncached=uncached,
+            ahead=ahead,
+        )
+
+    async def open_wanted(
+        self, wanted: Wanted, *, partial: bool, cached_only: bool = False, uncached: bool = False, ahead: bool = True
+    ) -> OpenedFile:
+        """Open a file as `open` does."""
+        fd = await self._open_complete(wanted)
         if fd is not None:
             return OpenedFile(fd, was_cached=True)
         if cached_only:
-            raise NotCachedError(f"{name} is not complete in the cache", hint="`pantry cache prefetch` fetches it")
+            raise NotCachedError(
+                f"{wanted.name} is not complete in the cache", hint="`pantry cache prefetch` fetches it"
+            )
         counters = self._cache.counters
         counters.misses += 1
-        counters.joins += object_id in self._partials
-        wanted = _Wanted(object_id, file.size_bytes, repository.source(file), name, repository.name)
+        counters.joins += wanted.object_id in self._partials
         if not uncached:
             try:
                 if partial:
@@ -189,28 +219,32 @@ class Opener:
             except (CacheFullError, CacheDiskError, StaleHandleError) as exc:
                 refusal = exc
         counters.uncached_opens += 1
-        counters.uncached_bytes += file.size_bytes
+        counters.uncached_bytes += wanted.size_bytes
         try:
             if partial:
                 return self._open_partial(wanted, uncached=True, ahead=False)
-            fd = self._partials.memory.open(object_id)
+            fd = self._partials.memory.open(wanted.object_id)
             return OpenedFile(fd or await self._fetch_whole(wanted, uncached=True), was_cached=False)
         except CacheFullError as exc:
             if uncached:
                 raise
             raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
 
-    async def _open_complete(self, repository: Repository, file: StoredFile, name: str) -> int | None:
-        object_id = repository.object_id(file)
-        fd = await self._cache.open(object_id, name=name, repository=repository.name, key=file.path)
+    async def _open_complete(self, wanted: Wanted) -> int | None:
+        fd = await self._open_cached(wanted)
         if fd is None:
-            fd = self._partials.memory.open(object_id)
+            fd = self._partials.memory.open(wanted.object_id)
         if fd is not None:
             self._cache.counters.hits += 1
-            self._cache.counters.hit_bytes += file.size_bytes
+            self._cache.counters.hit_bytes += wanted.size_bytes
         return fd
 
-    def _open_partial(self, wanted: _Wanted, *, uncached: bool = False, ahead: bool) -> OpenedFile:
+    async def _open_cached(self, wanted: Wanted) -> int | None:
+        return await self._cache.open(
+            wanted.object_id, name=wanted.name, repository=wanted.repository, key=wanted.source.key
+        )
+
+    def _open_partial(self, wanted: Wanted, *, uncached: bool = False, ahead: bool) -> OpenedFile:
         making = self._acquire(wanted, uncached=uncached)
         try:
             fd = making.open_for_reader()
@@ -219,22 +253,29 @@ class Opener:
             raise
         return OpenedFile(fd, was_cached=False, partial=OpenedPartial(self._partials, making, ahead=ahead))
 
-    def _acquire(self, wanted: _Wanted, *, uncached: bool) -> PartialObject:
+    def _acquire(self, wanted: Wanted, *, uncached: bool) -> PartialObject:
         making = self._partials.acquire(
-            wanted.object_id, wanted.size_bytes, wanted.source, wanted.name, uncached=uncached
+            wanted.object_id,
+            wanted.size_bytes,
+            wanted.source,
+            wanted.name,
+            uncached=uncached,
+            plain_version=wanted.version,
         )
         making.repository = making.repository or wanted.repository
         return making
 
-    async def _fetch_whole(self, wanted: _Wanted, *, uncached: bool = False) -> int:
+    async def _fetch_whole(self, wanted: Wanted, *, uncached: bool = False) -> int:
         try:
             return await self._fetch_once(wanted, uncached=uncached)
         except ObjectChangedError:
+            if wanted.version:
+                raise
             # What had come was of an older version at the origin; a fresh copy shows whether it is still what
             # was registered.
             return await self._fetch_once(wanted, uncached=uncached)
 
-    async def _fetch_once(self, wanted: _Wanted, *, uncached: bool) -> int:
+    async def _fetch_once(self, wanted: Wanted, *, uncached: bool) -> int:
         making = self._acquire(wanted, uncached=uncached)
         try:
             # Opened before it is published, so that no eviction can come between.
@@ -251,23 +292,24 @@ class Opener:
 
     async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
         """See that a file is complete on the cache's disk; True if it was not."""
-        object_id = repository.object_id(file)
-        fd = await self._cache.open(object_id, name=name, repository=repository.name, key=file.path)
+        wanted = _registered(repository, file, name)
+        fd = await self._open_cached(wanted)
         is_missing = fd is None
         if fd is None:
             self._cache.counters.misses += 1
-            self._cache.counters.joins += object_id in self._partials
-            fd = await self._fetch_whole(
-                _Wanted(object_id, file.size_bytes, repository.source(file), name, repository.name)
-            )
+            self._cache.counters.joins += wanted.object_id in self._partials
+            fd = await self._fetch_whole(wanted)
         else:
             self._cache.counters.hits += 1
             self._cache.counters.hit_bytes += file.size_bytes
         os.close(fd)
         return is_missing
 
-    async def refetch(self, repository: Repository, object_id: ObjectId, size_bytes: int, key: str, name: str) -> None:
+    async def refetch(self, wanted: Wanted) -> None:
         """Fetch an object again that was damaged in the cache, if it did not come back meanwhile."""
-        if object_id not in self._cache:
-            source = Source(repository.origin, key)
-            os.close(await self._fetch_whole(_Wanted(object_id, size_bytes, source, name, repository.name)))
+        if wanted.object_id not in self._cache:
+            os.close(await self._fetch_whole(wanted))
+
+
+def _registered(repository: Repository, file: StoredFile, name: str) -> Wanted:
+    return Wanted(repository.object_id(file), file.size_bytes, repository.source(file), name, repository.name)

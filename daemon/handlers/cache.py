@@ -102,7 +102,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def list_cache(context: RequestContext, asked: ListCache) -> None:
         pinned = node.pins.objects()
-        realms = {one.realm for one in await node.repositories.all_readable(context.caller)}
+        realms = await node.readable_realms(context.caller)
         listed = [
             CachedObject(key.realm, key.hash, one.size_bytes, one.size_bytes, one.read_ns, 0, one.name, key in pinned)
             for key, one in node.cache.items()

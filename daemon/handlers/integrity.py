@@ -32,7 +32,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             for one in files:
                 cache.came_from(one.object_id, repository.name, one.file.path)
             return [one.object_id for one in files if one.object_id in cache]
-        realms = {one.realm for one in await node.repositories.all_readable(context.caller)}
+        realms = await node.readable_realms(context.caller)
         known = [key for key, _ in cache.items() if key.realm in realms]
         if asked.everything:
             return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import msgspec
 import yaml
@@ -17,6 +18,9 @@ DESCRIPTION_KEY = "pantry.yaml"
 MAX_DESCRIPTION_BYTES = 1024 * 1024
 IN_STATE_DIRECTORY = "state"
 """Value of `RepositoryDescription.registry` for SQLite in the daemon's state directory."""
+
+
+_REALM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,4 +94,9 @@ async def read_description(backend: ObjectBackend) -> RepositoryDescription:
             f"{place}: data model version {version} is newer than this software's {DATA_MODEL_VERSION}",
             hint="update Pantry on this node",
         )
-    return load_yaml(text, RepositoryDescription, source=place)
+    description = load_yaml(text, RepositoryDescription, source=place)
+    # Both become names of directories in the cache.
+    for name, value in (("uuid", description.uuid), ("realm", description.realm or description.uuid)):
+        if not _REALM.fullmatch(value):
+            raise ConfigError(f"{place}: {name}: must be letters, digits, '.', '_' and '-', at most 64")
+    return description

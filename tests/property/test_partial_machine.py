@@ -6,6 +6,7 @@ interleaving is the machine's choice and can be repeated.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -177,9 +178,10 @@ class Origin:
             # In two writes, as sockets give them.
             os.pwrite(fd, data[:1], transfer.at)
             on_progress(transfer.at + 1)
-            os.pwrite(fd, data[1:], transfer.at + 1)
+            if len(data) > 1:
+                os.pwrite(fd, data[1:], transfer.at + 1)
+                on_progress(stop)
             transfer.at = stop
-            on_progress(stop)
 
 
 class Reader:
@@ -414,10 +416,17 @@ class PartialMachine(RuleBasedStateMachine):
         if under_way:
             transfer = under_way[which % len(under_way)]
 
-            async def step() -> None:
-                transfer.orders[0].send_nowait(order)
+            # One chunk at a time, so that what each of them sets going is done before the next comes.
+            for number in range(max(order.chunks, 1)):
+                if transfer not in under_way:
+                    return
+                last = number == max(order.chunks, 1) - 1
+                one = Order(min(order.chunks, 1), order.wrong and number == 0, order.error if last else None)
+                self.trio.run(functools.partial(self.send, transfer, one))
 
-            self.trio.run(step)
+    @staticmethod
+    async def send(transfer: Transfer, order: Order) -> None:
+        transfer.orders[0].send_nowait(order)
 
     @rule(which=st.integers(0, 8), count=st.integers(1, 4))
     def some_comes(self, which: int, count: int) -> None:

@@ -48,6 +48,11 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     was_cached: bool = False
     origin: str = ""
 
+    @property
+    def size_bytes(self) -> int:
+        """Length of its file."""
+        return self.file.size_bytes
+
 
 class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=True, tag="data.open"):
     """Resolve and open in one round trip, by id or by dataset type and data id.

@@ -1,0 +1,157 @@
+"""One prefix: which version of an object is current, and opening it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+
+import trio
+
+from pantry.backends.contract import ObjectStat, check_key, check_prefix
+from pantry.daemon.cache.object_id import ObjectId, plain_realm
+from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.cache.partial import Source
+from pantry.daemon.config import PrefixConfig
+from pantry.daemon.datasets.opening import OpenedFile, Opener, Wanted
+from pantry.daemon.prefixes.current import Current, CurrentVersions
+from pantry.daemon.transfers.origin import Origin
+from pantry.errors import ObjectChangedError, ObjectNotFoundError, TransientBackendError
+
+
+class PlainPrefix:
+    """A storage root whose objects may change.
+
+    Parameters
+    ----------
+    name : str
+        As configured.
+    config : PrefixConfig
+        Root, times, readers.
+    origin : Origin
+        The root and its copies.
+    cache : ObjectCache
+        Where objects are kept.
+    opener : Opener
+        Opens them.
+    offline : Callable[[], bool]
+        Whether no origin is asked at present.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: PrefixConfig,
+        origin: Origin,
+        cache: ObjectCache,
+        opener: Opener,
+        offline: Callable[[], bool],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.origin = origin
+        self.realm = plain_realm(name)
+        self._opener = opener
+        self._offline = offline
+        self._versions = CurrentVersions(self.realm, origin.location, cache)
+        self._asking: dict[str, trio.Lock] = {}
+
+    async def current(self, key: str, *, anew: bool = False) -> tuple[Current, bool]:
+        """Return the version of an object that readers get, and whether it is stale.
+
+        Parameters
+        ----------
+        key : str
+            Of the object.
+        anew : bool
+            Ask the origin, whatever is known.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            There is no such object.
+        TransientBackendError
+            The origin cannot be asked, and what it last said is older than the configuration allows.
+        """
+        check_key(key)
+        known = self._versions.get(key)
+        if known is not None and not anew and known.is_within(self.config.ttl_s):
+            return known, False
+        lock = self._asking.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                after = self._versions.get(key)
+                if after is not None and after is not known and after.is_within(self.config.ttl_s):
+                    # Whoever held the lock asked just now.
+                    return after, False
+                return await self._ask(key, known)
+        finally:
+            if not lock.locked():
+                self._asking.pop(key, None)
+
+    async def _ask(self, key: str, known: Current | None) -> tuple[Current, bool]:
+        try:
+            return self._versions.note(await self.origin.stat(key)), False
+        except ObjectNotFoundError:
+            self._versions.forget(key)
+            raise
+        except TransientBackendError:
+            limit = self.config.ttl_s + self.config.stale_if_error_s
+            if known is None or not (self._offline() or (self.config.stale_if_error_s and known.is_within(limit))):
+                raise
+            return known, True
+
+    async def open(
+        self, key: str, *, partial: bool, uncached: bool = False, version: str = ""
+    ) -> tuple[Current, bool, OpenedFile]:
+        """Open an object in its current version; see `current`.
+
+        Parameters
+        ----------
+        key : str
+            Of the object.
+        partial, uncached : bool
+            As of `Opener.open`.
+        version : str
+            Only this one.
+
+        Raises
+        ------
+        ObjectChangedError
+            It is not in ``version``, or it is written faster than it can be read.
+        """
+        current, stale = await self.current(key)
+        try:
+            return current, stale, await self._open(current, version, partial=partial, uncached=uncached)
+        except ObjectChangedError:
+            if version:
+                raise
+        # The origin had it changed since it was last asked.
+        current, stale = await self.current(key, anew=True)
+        return current, stale, await self._open(current, version, partial=partial, uncached=uncached)
+
+    async def _open(self, current: Current, version: str, *, partial: bool, uncached: bool) -> OpenedFile:
+        stat = current.stat
+        if version and stat.version != version:
+            raise ObjectChangedError(
+                f"{self.name}: {stat.key} was changed at the origin", hint="open it anew to read the present version"
+            )
+        wanted = Wanted(
+            object_id=self.object_id(stat),
+            size_bytes=stat.size_bytes,
+            source=Source(self.origin, stat.key),
+            name=f"{self.name}/{stat.key}",
+            repository=self.name,
+            version=stat.version,
+            checked_ns=current.checked_ns,
+        )
+        return await self._opener.open_wanted(wanted, partial=partial, uncached=uncached)
+
+    def object_id(self, stat: ObjectStat) -> ObjectId:
+        """Return by which name the cache knows a version of an object."""
+        return self._versions.object_id(stat)
+
+    async def list(self, begins: str) -> AsyncGenerator[Current, None]:
+        """Iterate over the objects whose keys begin with a text, as the origin has them now."""
+        check_prefix(begins)
+        self.origin.require_online(begins or "a listing")
+        async for stat in self.origin.primary.list_keys(begins):
+            yield self._versions.note(stat)

@@ -1,0 +1,90 @@
+"""All prefixes of the configuration, each opened when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pantry.daemon.cache.object_id import plain_realm
+from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.config import PrefixConfig
+from pantry.daemon.datasets.opening import Opener
+from pantry.daemon.prefixes.prefix import PlainPrefix
+from pantry.daemon.server.identity import Identity
+from pantry.daemon.transfers.origin import Origin
+from pantry.errors import NotFoundError, PermissionDeniedError
+
+
+class Prefixes:
+    """The prefixes.
+
+    Parameters
+    ----------
+    configured : dict
+        By name.
+    origin_for : Callable[[str], Origin]
+        Makes the origin of a root.
+    cache, opener, offline
+        As of `PlainPrefix`.
+    """
+
+    def __init__(
+        self,
+        configured: dict[str, PrefixConfig],
+        origin_for: Callable[[str], Origin],
+        *,
+        cache: ObjectCache,
+        opener: Opener,
+        offline: Callable[[], bool],
+    ) -> None:
+        self._configured = configured
+        self._origin_for = origin_for
+        self._cache = cache
+        self._opener = opener
+        self._offline = offline
+        self._open: dict[str, PlainPrefix] = {}
+
+    async def aclose(self) -> None:
+        """Close all origins."""
+        for prefix in self._open.values():
+            await prefix.origin.aclose()
+        self._open.clear()
+
+    def may_read(self, name: str, who: Identity, *, administers: bool) -> bool:
+        """Whether ``who`` may read a configured prefix."""
+        return administers or who.matches(self._configured[name].readers)
+
+    def readable(self, name: str, who: Identity, *, administers: bool) -> PlainPrefix:
+        """Return a prefix that ``who`` may read, or raise."""
+        if name not in self._configured:
+            raise NotFoundError(
+                f"no prefix is configured by the name {name!r}",
+                hint="`pantry object prefixes` shows those you may read",
+            )
+        if not self.may_read(name, who, administers=administers):
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not read the prefix {name!r}",
+                hint=f"the node's administrator can add you to prefixes.{name}.readers in the daemon's configuration",
+            )
+        return self.get(name)
+
+    def all_readable(self, who: Identity, *, administers: bool) -> list[PlainPrefix]:
+        """Return every prefix that ``who`` may read, by name."""
+        names = [one for one in sorted(self._configured) if self.may_read(one, who, administers=administers)]
+        return [self.get(one) for one in names]
+
+    def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
+        """Return in which realms of the cache the objects of such prefixes are."""
+        return {plain_realm(one) for one in self._configured if self.may_read(one, who, administers=administers)}
+
+    def get(self, name: str) -> PlainPrefix:
+        """Return a configured prefix; nothing is checked for the asking user."""
+        if (found := self._open.get(name)) is None:
+            config = self._configured[name]
+            found = self._open[name] = PlainPrefix(
+                name, config, self._origin_for(config.root), self._cache, self._opener, self._offline
+            )
+        return found
+
+    def of_realm(self, realm: str) -> PlainPrefix | None:
+        """Return the prefix whose objects are in a realm."""
+        return next((self.get(one) for one in self._configured if plain_realm(one) == realm), None)

@@ -42,5 +42,14 @@ def download(bucket: str, key: str, path: str) -> dict[str, Any]:
     return {"s": taken, "bytes": size}
 
 
+def first_byte(bucket: str, key: str) -> float:
+    begun = time.perf_counter()
+    body = _client.get_object(Bucket=bucket, Key=key)["Body"]
+    assert len(body.read(1)) == 1
+    taken = time.perf_counter() - begun
+    body.close()
+    return taken
+
+
 if __name__ == "__main__":
-    serve({"connect": connect, "upload": upload, "download": download})
+    serve({"connect": connect, "upload": upload, "download": download, "first_byte": first_byte})

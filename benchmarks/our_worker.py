@@ -123,6 +123,21 @@ def read(run: str, key: scene.Key) -> dict[str, Any]:
         return {"s": ended - begun, "open_s": opened - begun, "bytes": size, "path": path}
 
 
+def first_byte(run: str, key: scene.Key) -> float:
+    begun = time.perf_counter()
+    with _butler.open(scene.DATASET_TYPE, scene.data_id(tuple(key)), collections=run, partial=True) as file:
+        assert len(file.read(1)) == 1
+        return time.perf_counter() - begun
+
+
+def prefetch(run: str, expected: int) -> float:
+    begun = time.perf_counter()
+    done = _butler.prefetch(scene.DATASET_TYPE, run)
+    taken = time.perf_counter() - begun
+    assert (done.files_done, done.failed_files) == (expected, 0), done
+    return taken
+
+
 def read_plain(path: str) -> dict[str, Any]:
     """Read a file of the local file system once through."""
     begun = time.perf_counter()
@@ -188,6 +203,8 @@ if __name__ == "__main__":
             "put": put,
             "query": query,
             "read": read,
+            "first_byte": first_byte,
+            "prefetch": prefetch,
             "read_plain": read_plain,
             "cut_out": cut_out,
             "read_in_threads": read_in_threads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.measures import metadata, mounted, objects, starting, writers
+from benchmarks.measures import caching, metadata, mounted, objects, starting, writers
 from benchmarks.rows import Measurement
 
 MEASUREMENTS: tuple[Measurement, ...] = (
@@ -10,5 +10,6 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *metadata.MEASUREMENTS,
     *writers.MEASUREMENTS,
     *objects.MEASUREMENTS,
+    *caching.MEASUREMENTS,
     *mounted.MEASUREMENTS,
 )

@@ -1,6 +1,17 @@
-"""Bytes that are used and promised, of the disk's quota or of the memory for what the disk cannot take."""
+"""Bytes that are used and promised, of the disk's quota or of the memory for what the disk cannot take.
+
+They are counted as they are taken, in whole blocks: ten thousand files of 300 bytes are 40 MB.
+"""
 
 from __future__ import annotations
+
+BLOCK_BYTES = 4096
+"""What file systems give files, and memory its pages: everything is counted in whole ones."""
+
+
+def charged(size_bytes: int) -> int:
+    """Return how many bytes a file, or a part of it that begins at a block, takes where it lies."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 class Account:

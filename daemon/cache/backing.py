@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Protocol
 
-from pantry.daemon.cache.account import Account, Reservation
+from pantry.daemon.cache.account import Account, Reservation, charged
 from pantry.daemon.cache.memory import MemoryStore
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
@@ -173,7 +173,7 @@ class MemoryBacking:
 
     def publish(self, object_id: ObjectId, size_bytes: int, name: str) -> None:
         """Seal it, and let later readers find it."""
-        self._store.keep(object_id, self.fd, size_bytes)
+        self._store.keep(object_id, self.fd, charged(size_bytes))
         self._close()
 
     def discard(self, stored_bytes: int) -> None:

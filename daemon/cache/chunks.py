@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pantry.daemon.cache.account import charged
+
 MISSING, IN_FLIGHT, RECORDED, PRESENT = range(4)
 """States of a chunk. RECORDED: an earlier run of the daemon noted its hash; it is not yet checked again."""
+
+_STORED = (RECORDED, PRESENT)
 
 SMALLEST_CHUNK_BYTES = 64 * 1024
 
@@ -30,13 +34,15 @@ class ChunkMap:
     ----------
     present_bytes, recorded_bytes : int
         Bytes of the chunks in these states.
+    stored_bytes : int
+        What both take where they lie, in whole blocks.
     """
 
     def __init__(self, size_bytes: int, chunk_bytes: int) -> None:
         self.size_bytes = size_bytes
         self.chunk_bytes = chunk_bytes
         self._states = bytearray(-(-size_bytes // chunk_bytes))
-        self.present_bytes = self.recorded_bytes = 0
+        self.present_bytes = self.recorded_bytes = self.stored_bytes = 0
 
     def __len__(self) -> int:
         return len(self._states)
@@ -47,8 +53,8 @@ class ChunkMap:
         return self.present_bytes == self.size_bytes
 
     @property
-    def stored_bytes(self) -> int:
-        """Bytes that the file takes on disk."""
+    def known_bytes(self) -> int:
+        """Bytes of the file that are there, whether they were checked since the start or not."""
         return self.present_bytes + self.recorded_bytes
 
     def chunks(self, start: int, stop: int) -> range:
@@ -90,28 +96,35 @@ class ChunkMap:
         self._states[first:stop] = bytes([IN_FLIGHT]) * (stop - first)
 
     def arrived(self, number: int) -> int:
-        """Mark a chunk as present; return its length in bytes, 0 if it was."""
-        return self._enter(number, PRESENT)
+        """Mark a chunk as present; return what it takes in bytes, 0 if it was."""
+        before = self._states[number]
+        self._enter(number, PRESENT)
+        return 0 if before == PRESENT else self.taken(number, number + 1)
+
+    def taken(self, first: int, stop: int) -> int:
+        """Return how many bytes the chunks ``first`` to ``stop - 1`` take where they lie."""
+        start, end = self.span(first, stop)
+        return charged(end - start)
 
     def recorded(self, number: int) -> None:
         """Mark a chunk as noted by an earlier run."""
         self._enter(number, RECORDED)
 
     def lost(self, number: int) -> int:
-        """Mark a chunk as missing; return the length that was stored of it."""
+        """Mark a chunk as missing; return what it took."""
         before = self.stored_bytes
         self._enter(number, MISSING)
         return before - self.stored_bytes
 
-    def _enter(self, number: int, state: int) -> int:
+    def _enter(self, number: int, state: int) -> None:
         start, stop = self.span(number, number + 1)
         before = self._states[number]
         if before == state:
-            return 0
+            return
         self.present_bytes += (stop - start) * ((state == PRESENT) - (before == PRESENT))
         self.recorded_bytes += (stop - start) * ((state == RECORDED) - (before == RECORDED))
+        self.stored_bytes += self.taken(number, number + 1) * ((state in _STORED) - (before in _STORED))
         self._states[number] = state
-        return stop - start
 
     def landed(self, first: int, stop: int) -> None:
         """Mark what is still in flight of these chunks as missing: their transfer ended."""

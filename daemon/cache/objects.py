@@ -23,7 +23,7 @@ from typing import Protocol
 
 import trio
 
-from pantry.daemon.cache.account import Account, Reservation
+from pantry.daemon.cache.account import Account, Reservation, charged
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.cache.disk import CacheDisk, Room
 from pantry.daemon.cache.eviction import Candidate
@@ -81,7 +81,7 @@ class ObjectCache(Account):
         # Least recently read first.
         self._objects: OrderedDict[ObjectId, Remembered] = OrderedDict()
         self._take_up(self._index.load())
-        self.used_bytes = sum(one.size_bytes for one in self._objects.values())
+        self.used_bytes = sum(charged(one.size_bytes) for one in self._objects.values())
         self._drop_unknown()
         self.quarantine = Quarantine(self.disk.quarantine, self, config.quota_bytes)
         self._pins: Counter[ObjectId] = Counter()
@@ -233,7 +233,7 @@ class ObjectCache(Account):
         """Put a damaged object aside; whoever has it open keeps what he has."""
         entry = self._objects[object_id]
         try:
-            if self.quarantine.take(self.path_of(object_id), object_id, entry.size_bytes):
+            if self.quarantine.take(self.path_of(object_id), object_id, charged(entry.size_bytes)):
                 del self._objects[object_id]
                 self._gone.add(object_id)
             else:
@@ -247,7 +247,7 @@ class ObjectCache(Account):
     # -- room -----------------------------------------------------------------------------------------
 
     def reserve(self, size_bytes: int) -> Reservation:
-        """Promise room for ``size_bytes``, evicting what was not read for longest.
+        """Promise room for ``size_bytes``, in whole blocks, evicting what was not read for longest.
 
         Raises
         ------
@@ -257,6 +257,7 @@ class ObjectCache(Account):
             The file system cannot take them, or leaves no room above the floors.
         """
         self.disk.require()
+        size_bytes = charged(size_bytes)
         quota = self.config.quota_bytes
         over = self.used_bytes + self.reserved_bytes + size_bytes - int(quota * self.config.high_water)
         if over > 0:
@@ -331,7 +332,7 @@ class ObjectCache(Account):
         except OSError as exc:
             self.disk.failed(exc)
         partials = [] if self.partials is None else self.partials.candidates()
-        complete = (Candidate(key, one.size_bytes, one.read_ns) for key, one in list(self._objects.items()))
+        complete = (Candidate(key, charged(one.size_bytes), one.read_ns) for key, one in list(self._objects.items()))
         for candidate in heapq.merge(
             complete, sorted(partials, key=lambda one: one.read_ns), key=lambda one: one.read_ns
         ):
@@ -393,7 +394,7 @@ class ObjectCache(Account):
         if entry is None:
             return False
         try:
-            self.lingering.unlink(self.path_of(object_id), entry.size_bytes)
+            self.lingering.unlink(self.path_of(object_id), charged(entry.size_bytes))
         except OSError as exc:
             self.disk.failed(exc)
             return False
@@ -403,13 +404,13 @@ class ObjectCache(Account):
 
     def _forget(self, object_id: ObjectId) -> None:
         if (gone := self._objects.pop(object_id, None)) is not None:
-            self.used_bytes -= gone.size_bytes
+            self.used_bytes -= charged(gone.size_bytes)
             self._gone.add(object_id)
 
     # -- coming and coming back -----------------------------------------------------------------------
 
     def publish(self, path: str, object_id: ObjectId, size_bytes: int, *, name: str = "") -> None:
-        """Make a verified file of this file system the object; the caller counted its bytes as used.
+        """Make a verified file of this file system the object; the caller counted its bytes (`charged`) as used.
 
         One rename: whoever opens the object sees all of it or nothing.
 
@@ -420,7 +421,7 @@ class ObjectCache(Account):
         """
         if object_id in self._objects:
             # The same content came twice at once; one copy is enough.
-            self.lingering.unlink(path, size_bytes)
+            self.lingering.unlink(path, charged(size_bytes))
             return
         target = self.path_of(object_id)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
@@ -440,6 +441,6 @@ class ObjectCache(Account):
         self._take_up(found)
         self._changed |= found.keys()
         self._gone |= known.keys() - found.keys()
-        self.used_bytes = sum(one.size_bytes for one in self._objects.values()) + self.lingering.size_bytes
+        self.used_bytes = sum(charged(one.size_bytes) for one in self._objects.values()) + self.lingering.size_bytes
         self._drop_unknown()
         self.quarantine.load()

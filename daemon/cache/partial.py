@@ -264,7 +264,7 @@ class PartialObject:
 
     def _start(self, first: int, stop: int) -> None:
         span = ByteRange(*self.map.span(first, stop))
-        flight = Flight(first, stop, span, self.backing.reserve(span.size_bytes))
+        flight = Flight(first, stop, span, self.backing.reserve(self.map.taken(first, stop)))
         for demand in self._demands:
             if demand.overlaps(span.start, span.stop):
                 flight.askers.add(demand.uid)

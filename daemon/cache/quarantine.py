@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from pantry.daemon.cache.account import Account
+from pantry.daemon.cache.account import Account, charged
 from pantry.daemon.cache.object_id import ObjectId
 
 MOST_FILES = 16
@@ -38,7 +38,7 @@ class Quarantine:
     def load(self) -> None:
         """Look what is there, and count it."""
         with os.scandir(self._directory) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False).st_size) for entry in entries]
+            found = [(entry.name, charged(entry.stat(follow_symlinks=False).st_size)) for entry in entries]
         # Names begin with the time.
         self._files = sorted(found)
         self._account.used_bytes += self.size_bytes

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import trio
 
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.datasets.selecting import SelectedFile
 from pantry.errors import CacheFullError, PantryError
@@ -72,7 +73,7 @@ def choose(
         They do not fit, and ``partial`` is False.
     """
     wanted = list(files)
-    needed = sum(one.file.size_bytes for one in wanted)
+    needed = sum(charged(one.file.size_bytes) for one in wanted)
     if needed <= room_bytes:
         return wanted, []
     if not partial:
@@ -85,8 +86,8 @@ def choose(
     chosen: list[SelectedFile] = []
     left_out: list[SelectedFile] = []
     for one in sorted(wanted, key=lambda one: one.object_id not in cache):
-        if one.file.size_bytes <= room_bytes:
-            room_bytes -= one.file.size_bytes
+        if (taken := charged(one.file.size_bytes)) <= room_bytes:
+            room_bytes -= taken
             chosen.append(one)
         else:
             left_out.append(one)

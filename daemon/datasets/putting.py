@@ -227,7 +227,7 @@ class Puts:
             object_id = ObjectId(put.repository.realm, file.hash)
             self.cache.publish(put.path, object_id, file.size_bytes, name=put.key)
             self.cache.came_from(object_id, put.repository.name, put.key)
-            reservation.use(file.size_bytes)
+            reservation.use(reservation.left_bytes)
         except OSError as exc:
             # The dataset is stored; its next reader fetches it.
             self.cache.disk.failed(exc)

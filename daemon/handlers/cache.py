@@ -6,6 +6,7 @@ import logging
 import os
 
 import pantry
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.metrics import Audience, exposition
 from pantry.daemon.datasets.selecting import select
 from pantry.daemon.node import Node
@@ -113,7 +114,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
                 one.object_id.realm,
                 one.object_id.hash,
                 one.size_bytes,
-                one.map.stored_bytes,
+                one.map.known_bytes,
                 one.read_ns,
                 one.users,
                 one.name,
@@ -128,7 +129,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def evict(context: RequestContext, asked: EvictObjects) -> Evicted:
         node.require_administrator(context.peer, "evict from the cache")
-        known = {key: one.size_bytes for key, one in node.cache.items()}
+        known = {key: charged(one.size_bytes) for key, one in node.cache.items()}
         known.update({one.object_id: one.map.stored_bytes for one in node.partials.items()})
         if asked.repository:
             _, files = await select(node.repositories, context.caller, asked)

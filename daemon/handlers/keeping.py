@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.pins import HeldPin, PinRecord
 from pantry.daemon.datasets.prefetching import PrefetchRun, choose
 from pantry.daemon.datasets.selecting import SelectedFile, select
@@ -30,7 +31,7 @@ def room_for(node: Node, files: list[SelectedFile]) -> int:
     Up to the high-water mark only, above which one file would make the others go.
     """
     wanted = {one.object_id for one in files}
-    pinned = sum(size for one, size in node.pins.objects().items() if one not in wanted and one in node.cache)
+    pinned = sum(charged(size) for one, size in node.pins.objects().items() if one not in wanted and one in node.cache)
     config = node.config.cache
     return int(config.quota_bytes * config.high_water) - node.cache.reserved_bytes - pinned
 

@@ -15,6 +15,7 @@ from tests.servers.loop_disk import LoopDisk
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
+from pantry.daemon.cache.account import charged
 from pantry.errors import PantryError
 from pantry.model.datasets import DatasetRef
 from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus
@@ -232,7 +233,7 @@ def test_a_cache_directory_that_is_removed_is_made_anew(pantry: Pantry) -> None:
         assert file.read(1000) == pantry.contents[refs[2]][1000:2000]
     pantry.check_reads(refs)
     pantry.check_caches_again(refs)
-    assert pantry.status().used_bytes == sum(len(pantry.contents[ref]) for ref in refs)
+    assert pantry.status().used_bytes == sum(charged(len(pantry.contents[ref])) for ref in refs)
 
 
 def test_puts_on_a_full_disk_are_refused_clearly_or_done(pantry: Pantry, disk: LoopDisk) -> None:

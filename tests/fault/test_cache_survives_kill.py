@@ -18,6 +18,7 @@ from tests.servers.pantryd import PantryDaemon
 from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.record import ChunkRecord
 from pantry.errors import BackendError, CacheFullError, DaemonUnavailableError, IntegrityError
 from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus, ListCache
@@ -70,7 +71,7 @@ class Tree:
 
     @property
     def used_bytes(self) -> int:
-        return sum(self.objects.values()) + sum(self.partials.values())
+        return sum(map(charged, self.objects.values())) + sum(map(charged, self.partials.values()))
 
 
 class Lane:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from pantry.daemon.cache.account import Reservation
+from pantry.daemon.cache.account import Reservation, charged
 from pantry.daemon.cache.damage import damage
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
@@ -25,11 +25,11 @@ from pantry.daemon.cache.verifying import Verdict
 from pantry.daemon.config import CacheConfig
 from pantry.errors import CacheFullError
 
-QUOTA = 100_000
+QUOTA = 400_000
 HIGH, LOW = 0.9, 0.7
 KEPT_ASIDE = int(QUOTA * SHARE)
 
-SIZES = st.integers(1, 25_000)
+SIZES = st.integers(1, 100_000)
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -52,7 +52,7 @@ class CacheMachine(RuleBasedStateMachine):
         )
         self.cache = ObjectCache(self.config)
         self.content: dict[ObjectId, bytes] = {}
-        self.order: dict[ObjectId, int] = {}  # complete objects and sizes, least recently read first
+        self.order: dict[ObjectId, int] = {}  # complete objects and what they take, least recently read first
         self.reserved: dict[int, int] = {}
         self.pins: dict[ObjectId, int] = {}
         self.leases: dict[ObjectId, list[AbstractContextManager[None]]] = {}
@@ -112,7 +112,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @initialize(target=hashes)
     def some_contents(self) -> Any:
-        made = [self.make_content(size) for size in (100, 3_000, 5_000, 9_000, 15_000, 20_000, 30_000)]
+        made = [self.make_content(size) for size in (400, 12_000, 20_000, 36_000, 60_000, 80_000, 120_000)]
         for one in made[1:]:
             self.store(one)
         return multiple(*made)
@@ -142,7 +142,7 @@ class CacheMachine(RuleBasedStateMachine):
         return multiple() if made is None else made
 
     def reserve(self, one: ObjectId) -> tuple[ObjectId, Reservation] | None:
-        size = len(self.content[one])
+        size = charged(len(self.content[one]))
         expected = self.make_room(size)
         try:
             made = self.cache.reserve(size)
@@ -164,10 +164,10 @@ class CacheMachine(RuleBasedStateMachine):
         data = self.content[one]
         path = os.path.join(self.cache.incoming, "file")
         Path(path).write_bytes(data)
-        made.use(len(data))
+        made.use(made.left_bytes)
         self.cache.publish(path, one, len(data))
         # A second copy is thrown away.
-        self.order.setdefault(one, len(data))
+        self.order.setdefault(one, charged(len(data)))
 
     @rule(pair=consumes(reservations), share=st.floats(0, 1))
     def give_up(self, pair: tuple[ObjectId, Reservation], share: float) -> None:
@@ -282,7 +282,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_figures_are_the_models(self) -> None:
-        assert [(one, entry.size_bytes) for one, entry in self.cache.items()] == list(self.order.items())
+        assert [(one, charged(entry.size_bytes)) for one, entry in self.cache.items()] == list(self.order.items())
         assert self.cache.reserved_bytes == sum(self.reserved.values())
         # What readers closed is counted until somebody looks.
         assert self.cache.used_bytes == self.used()
@@ -294,11 +294,13 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def the_tree_holds_what_is_listed(self) -> None:
         tree = {
-            ObjectId(path.parent.parent.name, path.name): path.stat().st_size
+            ObjectId(path.parent.parent.name, path.name): charged(path.stat().st_size)
             for path in Path(self.cache.disk.objects).glob("*/*/*")
         }
         assert tree == self.order
-        assert sorted(path.stat().st_size for path in Path(self.cache.disk.quarantine).iterdir()) == sorted(self.aside)
+        assert sorted(charged(path.stat().st_size) for path in Path(self.cache.disk.quarantine).iterdir()) == sorted(
+            self.aside
+        )
 
     @invariant()
     def readers_have_right_bytes(self) -> None:

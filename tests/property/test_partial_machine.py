@@ -26,6 +26,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from pantry.backends.contract import ByteRange
 from pantry.daemon.cache import chunks, partial
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.memory import MemoryStore
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
@@ -508,7 +509,7 @@ class PartialMachine(RuleBasedStateMachine):
     def the_account_is_what_is_there(self) -> None:
         async def step() -> tuple[int, int, int]:
             self.cache.lingering.settle()
-            stored = sum(one.size_bytes for _, one in self.cache.items())
+            stored = sum(charged(one.size_bytes) for _, one in self.cache.items())
             stored += sum(one.map.stored_bytes for one in self.partials.items())
             stored += self.cache.lingering.size_bytes
             return stored, self.cache.used_bytes, self.cache.reserved_bytes
@@ -516,7 +517,7 @@ class PartialMachine(RuleBasedStateMachine):
         stored, used, reserved = self.trio.run(step)
         assert used == stored
         assert reserved == sum(
-            one.span.stop - one.at // CHUNK * CHUNK if one.at < one.span.stop else 0 for one in self.origin.under_way
+            charged(one.span.stop - one.at) if one.at < one.span.stop else 0 for one in self.origin.under_way
         )
         assert used + reserved <= QUOTA
 

@@ -17,7 +17,7 @@ from pantry.errors import CacheDiskError, CacheFullError
 
 KIB = 1024
 FLOOR = 100 * KIB
-SIZE = 10 * KIB
+SIZE = 12 * KIB
 
 
 class Disk:
@@ -56,7 +56,7 @@ def store(cache: ObjectCache, number: int) -> ObjectId:
     path = os.path.join(cache.incoming, "one")
     with open(path, "wb") as file:
         file.write(bytes(SIZE))
-    reservation.use(SIZE)
+    reservation.use(reservation.left_bytes)
     object_id = ObjectId("realm", f"{number:032x}")
     cache.publish(path, object_id, SIZE)
     return object_id

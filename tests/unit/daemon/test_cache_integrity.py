@@ -13,6 +13,7 @@ import trio.testing
 import xxhash
 
 from pantry.daemon.cache import quarantine
+from pantry.daemon.cache.account import charged
 from pantry.daemon.cache.damage import damage
 from pantry.daemon.cache.index import CacheIndex, Remembered
 from pantry.daemon.cache.object_id import ObjectId
@@ -53,7 +54,7 @@ def store(cache: ObjectCache, content: bytes) -> ObjectId:
     reservation = cache.reserve(len(content))
     path = os.path.join(cache.incoming, "one")
     Path(path).write_bytes(content)
-    reservation.use(len(content))
+    reservation.use(reservation.left_bytes)
     object_id = ObjectId("realm", xxhash.xxh3_128_hexdigest(content))
     cache.publish(path, object_id, len(content), name="a/b")
     cache.came_from(object_id, "repo", "a/b")
@@ -100,8 +101,8 @@ def test_damage_is_found_and_put_aside(make: Callable[..., ObjectCache], how: st
     assert len(os.listdir(cache.disk.quarantine)) == 1
     assert cache.counters.quarantined_objects == 1
     # What is put aside takes room, and is the first to make some.
-    assert cache.used_bytes == 100_000
-    assert cache.evict(1) == 100_000
+    assert cache.used_bytes == charged(100_000)
+    assert cache.evict(1) == charged(100_000)
     assert (cache.used_bytes, os.listdir(cache.disk.quarantine)) == (0, [])
 
 
@@ -135,7 +136,7 @@ def test_few_damaged_files_are_kept_the_newest(
         assert verify(cache, one) is Verdict.DAMAGED
     kept = {name.rsplit("-", 1)[1] for name in os.listdir(cache.disk.quarantine)}
     assert kept == {one.hash for one in made[2:]}
-    assert cache.used_bytes == cache.quarantine.size_bytes == 3000
+    assert cache.used_bytes == cache.quarantine.size_bytes == 3 * charged(1000)
 
 
 def test_a_damaged_file_that_is_too_large_is_removed(make: Callable[..., ObjectCache]) -> None:
@@ -153,7 +154,7 @@ def test_quarantined_files_are_counted_after_a_restart(make: Callable[..., Objec
     verify(cache, one)
     cache.close()
     again = make()
-    assert again.used_bytes == again.quarantine.size_bytes == 1000
+    assert again.used_bytes == again.quarantine.size_bytes == charged(1000)
     assert one not in again
 
 
@@ -259,7 +260,7 @@ def test_after_a_kill_of_the_daemon_the_tree_is_believed(make: Callable[..., Obj
     entry = again.entry(one)
     assert entry is not None
     assert entry.verified
-    assert again.used_bytes == 1000
+    assert again.used_bytes == charged(1000)
 
 
 def test_an_index_of_an_older_version_or_of_rubbish_is_made_anew(

@@ -16,7 +16,9 @@ from pantry.daemon.cache.memory import MemoryStore, reopen
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.errors import CacheFullError
 
-LIMIT = 1000
+PAGE = 4096
+LIMIT = 10 * PAGE
+TAKEN = 6 * PAGE
 ONE = ObjectId("realm", "1" * 32)
 
 
@@ -37,13 +39,13 @@ def written(store: MemoryStore, content: bytes) -> MemoryBacking:
 
 
 def test_a_kept_file_is_shared_and_goes_with_its_last_reader(store: MemoryStore) -> None:
-    written(store, b"x" * 600).publish(ONE, 600, "name")
+    written(store, b"x" * TAKEN).publish(ONE, TAKEN, "name")
     readers = [store.open(ONE), store.open(ONE)]
     for reader in readers:
         assert reader is not None
-        assert os.pread(reader, 1000, 0) == b"x" * 600
+        assert os.pread(reader, LIMIT, 0) == b"x" * TAKEN
         store.settle()
-        assert store.used_bytes == 600
+        assert store.used_bytes == TAKEN
         os.close(reader)
     assert ONE in store
     store.settle()
@@ -53,13 +55,13 @@ def test_a_kept_file_is_shared_and_goes_with_its_last_reader(store: MemoryStore)
 
 
 def test_a_mapped_file_counts_as_open(store: MemoryStore) -> None:
-    written(store, b"x" * 600).publish(ONE, 600, "name")
+    written(store, b"x" * TAKEN).publish(ONE, TAKEN, "name")
     reader = store.open(ONE)
     assert reader is not None
-    mapped = mmap.mmap(reader, 600, prot=mmap.PROT_READ)
+    mapped = mmap.mmap(reader, TAKEN, prot=mmap.PROT_READ)
     os.close(reader)
     store.settle()
-    assert store.used_bytes == 600
+    assert store.used_bytes == TAKEN
     assert mapped[:2] == b"xx"
     mapped.close()
     store.settle()
@@ -67,30 +69,30 @@ def test_a_mapped_file_counts_as_open(store: MemoryStore) -> None:
 
 
 def test_room_is_found_by_letting_go_what_nobody_reads(store: MemoryStore) -> None:
-    written(store, b"x" * 600).publish(ONE, 600, "name")
+    written(store, b"x" * TAKEN).publish(ONE, TAKEN, "name")
     reader = store.open(ONE)
     assert reader is not None
-    with pytest.raises(CacheFullError, match="401 bytes"):
-        store.reserve(401)
+    with pytest.raises(CacheFullError, match=f"{4 * PAGE + 1} bytes"):
+        store.reserve(4 * PAGE + 1)
     os.close(reader)
-    store.reserve(401).release()
+    store.reserve(4 * PAGE + 1).release()
     assert (store.used_bytes, store.reserved_bytes) == (0, 0)
 
 
 def test_what_is_given_up_stays_counted_while_it_is_read(store: MemoryStore) -> None:
-    backing = written(store, b"x" * 600)
+    backing = written(store, b"x" * TAKEN)
     reader = reopen(backing.fd)
-    backing.discard(600)
-    assert store.used_bytes == 600
+    backing.discard(TAKEN)
+    assert store.used_bytes == TAKEN
     os.close(reader)
     store.settle()
     assert store.used_bytes == 0
 
 
 def test_nobody_can_write_to_a_kept_file(store: MemoryStore) -> None:
-    backing = written(store, b"x" * 600)
+    backing = written(store, b"x" * TAKEN)
     writer = os.dup(backing.fd)
-    backing.publish(ONE, 600, "name")
+    backing.publish(ONE, TAKEN, "name")
     with pytest.raises(PermissionError):
         os.pwrite(writer, b"y", 0)
     with pytest.raises(PermissionError):
@@ -100,7 +102,7 @@ def test_nobody_can_write_to_a_kept_file(store: MemoryStore) -> None:
 
 def test_the_same_content_twice_is_kept_once(store: MemoryStore) -> None:
     for _ in range(2):
-        written(store, b"x" * 400).publish(ONE, 400, "name")
+        written(store, b"x" * 4 * PAGE).publish(ONE, 4 * PAGE, "name")
     store.settle()
     assert store.used_bytes == 0
 

@@ -39,11 +39,12 @@ class FakeCache:
 
 def test_all_or_nothing_unless_a_part_will_do() -> None:
     cache = FakeCache("c")
-    files = [file("a", 40), file("b", 50), file("c", 30), file("d", 5)]
-    assert choose(cache, files, room_bytes=125, partial=False) == (files, [])
-    with pytest.raises(CacheFullError, match="4 files need 125 bytes; the cache has room for 124"):
-        choose(cache, files, room_bytes=124, partial=False)
-    chosen, left_out = choose(cache, files, room_bytes=80, partial=True)
+    blocks = 4096
+    files = [file("a", 4 * blocks), file("b", 5 * blocks), file("c", 3 * blocks), file("d", 5)]
+    assert choose(cache, files, room_bytes=13 * blocks, partial=False) == (files, [])
+    with pytest.raises(CacheFullError, match=f"4 files need {13 * blocks} bytes; the cache has room for 53247"):
+        choose(cache, files, room_bytes=13 * blocks - 1, partial=False)
+    chosen, left_out = choose(cache, files, room_bytes=8 * blocks, partial=True)
     assert [one.file.path for one in chosen] == ["c", "a", "d"], "what is there already stays"
     assert [one.file.path for one in left_out] == ["b"]
 

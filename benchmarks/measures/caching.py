@@ -40,9 +40,9 @@ def first_byte(bench: Bench) -> list[Row]:
             peer=found["peer"],
             unit="ms",
             goal="",
-            compared=f"of a {sky.size_bytes[PLAIN] / MIB:.0f} MiB object in S3: Butler.open by data id with partial=True and "
-            "a read of one byte, with an empty cache (a look-up, a HEAD and a GET of the first chunks), against boto3 "
-            "get_object by key and a read of one byte (one GET)",
+            compared=f"of a {sky.size_bytes[PLAIN] / MIB:.0f} MiB object in S3: Butler.open by data id with "
+            "partial=True and a read of one byte, with an empty cache (a look-up, a HEAD and a GET of the first "
+            "chunks), against boto3 get_object by key and a read of one byte (one GET)",
         )
     ]
 
@@ -97,8 +97,8 @@ def _small_files(bench: Bench, worker: Worker) -> list[Row]:
             peer=found[best],
             unit="files/s",
             goal="",
-            compared=f"`prefetch` of {count:,} files of about 300 bytes from S3 into an empty cache, each hash checked, "
-            f"against `rclone copy` to a local directory, the better of two ({both})",
+            compared=f"`prefetch` of {count:,} files of about 300 bytes from S3 into an empty cache, each hash "
+            f"checked, against `rclone copy` to a local directory, the better of two ({both})",
         ),
         _accounting(bench, worker),
     ]

@@ -55,6 +55,7 @@ class Page(NamedTuple):
 def translate_s3_errors(key: str) -> Iterator[None]:
     """Turn failures of botocore and of the connection into `BackendError`; nothing above sees botocore."""
     import botocore.exceptions as sdk
+    import urllib3.exceptions
 
     try:
         yield
@@ -75,7 +76,14 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         raise BackendError(
             f"no trusted TLS connection to the service of {key!r}", hint="Check endpoint_url and certificates.", key=key
         ) from exc
-    except (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, OSError) as exc:
+    except (
+        sdk.HTTPClientError,
+        sdk.ConnectionError,
+        sdk.IncompleteReadError,
+        # botocore lets it pass where the body of an error breaks off.
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as exc:
         # Only the class: the text may hold the URL with its signature.
         raise TransientBackendError(f"the service failed at {key!r}: {type(exc).__name__}", key=key) from exc
     except sdk.BotoCoreError as exc:

@@ -28,7 +28,7 @@ from pantry.daemon.cache.memory import reopen
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.record import hash_chunk
 from pantry.daemon.transfers.origin import Origin
-from pantry.errors import IntegrityError, InvalidRequestError, ObjectChangedError, PantryError
+from pantry.errors import IntegrityError, InternalError, InvalidRequestError, ObjectChangedError, PantryError
 
 if TYPE_CHECKING:
     from pantry.daemon.cache.partials import PartialObjects
@@ -38,6 +38,8 @@ LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
 
 MOST_FLIGHTS = 16
 """Requests for one object that are under way at once."""
+
+_DEFECT = "a defect in Pantry; `pantry status` names the daemon's log"
 
 log = logging.getLogger(__name__)
 
@@ -298,6 +300,10 @@ class PartialObject:
             self._fail(flight, self.backing.failed(exc))
         except PantryError as exc:
             self._fail(flight, exc)
+        except Exception:
+            # A defect, in a library perhaps: it fails who waits for these bytes, not the daemon.
+            log.exception("%s: a transfer failed in a way that is not foreseen", self.name)
+            self._fail(flight, InternalError(f"{self.name}: the transfer failed", hint=_DEFECT))
         finally:
             self.map.landed(flight.first, flight.stop)
             flight.reservation.release()

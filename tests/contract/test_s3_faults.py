@@ -159,6 +159,24 @@ def test_what_may_be_repeated_is(backend: S3Backend, outside: S3Outside, proxy: 
     assert proxy.count("GET") == 2
 
 
+@pytest.mark.parametrize("fault", [Fault(stall_after=1, times=-1), Fault(cut_after=1, reset=True, times=-1)])
+def test_an_error_whose_text_breaks_off_is_transient(
+    seaweed: SeaweedServer, outside: S3Outside, proxy: FaultProxy, fault: Fault
+) -> None:
+    backend = s3_backend(
+        seaweed,
+        outside.bucket,
+        outside.prefix,
+        endpoint_url=proxy.endpoint_url,
+        max_attempts=1,
+        read_timeout_s=0.5,
+    )
+    proxy.inject(fault)
+    with pytest.raises(TransientBackendError):
+        run(lambda: read(backend, "missing", 0, 10))
+    close(backend)
+
+
 def test_a_service_that_stays_down_is_transient(backend: S3Backend, outside: S3Outside, proxy: FaultProxy) -> None:
     outside.put("k", CONTENT)
     proxy.inject(Fault(status=503, times=-1))

@@ -69,7 +69,8 @@ def test_a_random_reader_gets_what_it_reads(reader: Reader) -> None:
 
 def test_a_jump_stops_what_was_under_way(reader: Reader) -> None:
     with reader.butler.open(reader.ref, partial=True) as file:
-        file.read(16 * MIB)
+        for _ in range(16):
+            file.read(MIB)
         file.seek(40 * MIB)
         file.read(1000)
     found = reader.status()

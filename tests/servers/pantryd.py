@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Self
 
 import yaml
 from tests.servers.process import ServerProcess
+
+_BEGINS = re.compile(r"\d{4}-\d\d-\d\d ")
 
 
 class PantryDaemon:
@@ -71,14 +74,20 @@ class PantryDaemon:
             self._process = None
 
     def unexpected_log_lines(self) -> list[str]:
-        """Return warnings, errors and tracebacks of all its runs."""
+        """Return warnings and errors of all its runs, and tracebacks with all of their lines as one."""
         lines: list[str] = []
         for path in sorted(self.directory.glob("pantryd-*.log")):
-            lines += [
-                line
-                for line in path.read_text().splitlines()
-                if " WARNING " in line or " ERROR " in line or "Traceback" in line
-            ]
+            in_traceback = False
+            for line in path.read_text().splitlines():
+                if _BEGINS.match(line):
+                    in_traceback = False
+                if in_traceback:
+                    lines[-1] += "\n" + line
+                elif "Traceback" in line:
+                    in_traceback = True
+                    lines.append(line)
+                elif " WARNING " in line or " ERROR " in line:
+                    lines.append(line)
         return lines
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ def test_a_reader_who_goes_straight_on_is_run_ahead_of_further_and_further() -> 
     ahead = ReadAhead(1000 * MIB)
     asked = [ahead.note(at * MIB, (at + 1) * MIB) for at in range(200)]
     spans = [(begin // MIB, end // MIB) for begin, end in asked if begin < end]
-    assert spans[:4] == [(2, 4), (4, 6), (6, 8), (8, 12)]
+    assert spans[:4] == [(4, 8), (8, 12), (12, 16), (16, 22)]
     # Without a gap, and in the end always 16 to 32 MiB ahead.
     assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
     for at, (_, end) in enumerate(asked[150:], 150):
@@ -29,9 +29,16 @@ def test_a_reader_who_goes_straight_on_is_run_ahead_of_further_and_further() -> 
     assert max(end for _, end in asked[:150]) >= (150 + 16) * MIB
 
 
+def test_one_large_read_opens_nothing() -> None:
+    ahead = ReadAhead(1000 * MIB)
+    for start, stop in ((0, 1), (1, 50), (50, 51)):
+        assert ahead.note(start * MIB, stop * MIB) == (stop * MIB, stop * MIB)
+
+
 def test_a_jump_closes_it() -> None:
     ahead = ReadAhead(1000 * MIB)
-    ahead.note(0, 10 * MIB)
+    for start in range(4):
+        ahead.note(start * MIB, (start + 1) * MIB)
     assert ahead.jumps(500 * MIB)
     assert ahead.note(500 * MIB, 501 * MIB) == (501 * MIB, 501 * MIB)
     assert not ahead.jumps(501 * MIB)

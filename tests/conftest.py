@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
 
 settings.register_profile("pantry", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -20,6 +21,19 @@ settings.load_profile("pantry")
 
 PROJECT = Path(__file__).parents[1]
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL server for the whole session."""
+    path = Path(tempfile.mkdtemp(prefix="pty-"))
+    path.chmod(0o755)  # its own user must reach the directory below
+    server = PostgresqlServer(path / "pg")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import operator
 import re
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ OPERATORS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 COLUMNS = {
     "int": ("exposure", "exposure.seq_num", "seq_start", "day_obs"),
     "float": ("exposure.exposure_time", "dark_time"),
@@ -93,7 +95,7 @@ def value_of(row: Row, name: str) -> Any:
 
 
 def instant_text(ns: int) -> str:
-    return f"T'1970-01-01T00:00:{ns // 10**9:02}'"
+    return f"T'1970-01-01T00:00:{ns // 10**9:02}/tai'"
 
 
 def literals(kind: str) -> st.SearchStrategy[tuple[str, Any]]:
@@ -109,7 +111,41 @@ def literals(kind: str) -> st.SearchStrategy[tuple[str, Any]]:
 
 
 @st.composite
+def sums(draw: st.DrawFn) -> tuple[str, Any]:
+    """Arithmetic of integers, in parentheses."""
+    symbol = draw(st.sampled_from("+-*%"))
+    (left, one), (right, two) = draw(operands("int")), draw(operands("int"))
+
+    def evaluate(row: Row) -> int | None:
+        a, b = one(row), two(row)
+        if a is None or b is None or (symbol == "%" and b == 0):
+            return None
+        # The remainder has the sign of the dividend.
+        return int(math.fmod(a, b)) if symbol == "%" else ARITHMETIC[symbol](a, b)
+
+    return f"({left} {symbol} {right})", evaluate
+
+
+@st.composite
+def overlaps(draw: st.DrawFn) -> tuple[str, Any]:
+    ends = [draw(st.none() | st.sampled_from(NS)) for _ in range(2)]
+    texts = ["NULL" if end is None else instant_text(end) for end in ends]
+    begin, end = ends
+
+    def evaluate(row: Row) -> bool | None:
+        if begin is not None and end is not None and begin >= end:
+            return False
+        if row["timespan.begin"] is None:
+            return None
+        return (end is None or row["timespan.begin"] < end) and (begin is None or begin < row["timespan.end"])
+
+    return f"timespan OVERLAPS ({texts[0]}, {texts[1]})", evaluate
+
+
+@st.composite
 def operands(draw: st.DrawFn, kind: str) -> tuple[str, Any]:
+    if kind == "int" and draw(st.integers(0, 4)) == 0:
+        return draw(sums())
     if draw(st.integers(0, 3)) == 0:
         text, value = draw(literals(kind))
         return text, lambda row: value
@@ -195,7 +231,7 @@ def combine(parts: st.SearchStrategy[tuple[str, Any]]) -> st.SearchStrategy[tupl
     return st.one_of(parts.map(negate), join("AND", False), join("or", True))
 
 
-EXPRESSIONS = st.recursive(st.one_of(comparisons(), memberships(), others()), combine, max_leaves=8)
+EXPRESSIONS = st.recursive(st.one_of(comparisons(), memberships(), overlaps(), others()), combine, max_leaves=8)
 
 
 def answer(registry: Registry, where: str) -> set[int]:

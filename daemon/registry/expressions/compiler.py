@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -94,8 +94,11 @@ class _Compiler:
             case nodes.Membership():
                 return self._membership(node)
             case nodes.IsNull(operand, negated):
-                column = self._meaning(operand).column
+                span = self._span(operand)
+                column = self._meaning(operand).column if span is None else span.begin
                 return column.is_not(None) if negated else column.is_(None)
+            case nodes.Overlaps(left, right, at):
+                return self._overlaps(left, right, at)
             case nodes.Glob():
                 return self._glob(node)
             case nodes.Truth(operand):
@@ -108,6 +111,8 @@ class _Compiler:
         raise AssertionError(node)
 
     def _comparison(self, symbol: str, left: nodes.Operand, right: nodes.Operand, at: int) -> Condition:
+        if self._span(left) is not None or self._span(right) is not None:
+            return self._order_of_spans(symbol, left, right, at)
         one, other = self._alike(left, right, at)
         if one.kind == "bool" and symbol not in ("=", "!="):
             raise self._invalid(at, f"true and false have no order, so {symbol} has no meaning")
@@ -132,6 +137,69 @@ class _Compiler:
             return _literal(parse_instant(value), "instant")
         except ValueError as exc:
             raise self._invalid(operand.at, str(exc)) from None
+
+    # -- time spans --------------------------------------------------------------------------------
+
+    def _span(self, operand: nodes.Operand) -> _TimeSpan | None:
+        """Return the ends of a time span; None if the operand is something else."""
+        if isinstance(operand, nodes.Span):
+            return _TimeSpan(self._end(operand.begin), self._end(operand.end))
+        if isinstance(operand, nodes.Name) and operand.text not in self._bind:
+            try:
+                found = self._names.span(operand.text)
+            except UnknownNameError as exc:
+                raise self._invalid(operand.at, str(exc), exc.hint) from None
+            return None if found is None else _TimeSpan(*found)
+        return None
+
+    def _end(self, operand: nodes.Operand) -> sa.ColumnElement[Any] | None:
+        if isinstance(operand, nodes.Absent):
+            return None
+        meaning = self._meaning(operand)
+        if meaning.kind == "string":
+            meaning = self._instant(operand, meaning)
+        if meaning.kind != "instant":
+            raise self._invalid(operand.at, f"a time span is (time, time) or NULL, and this is {_SHOWN[meaning.kind]}")
+        return meaning.column
+
+    def _span_or_instant(self, operand: nodes.Operand) -> tuple[_TimeSpan, bool]:
+        """Return an operand's ends, and whether it is one instant."""
+        span = self._span(operand)
+        if span is not None:
+            return span, False
+        instant = self._end(operand)
+        if instant is None:
+            raise self._invalid(operand.at, "NULL is no time span", "write timespan IS NULL")
+        return _TimeSpan(instant, instant), True
+
+    def _overlaps(self, left: nodes.Operand, right: nodes.Operand, at: int) -> Condition:
+        one, one_is_instant = self._span_or_instant(left)
+        other, other_is_instant = self._span_or_instant(right)
+        if one_is_instant and other_is_instant:
+            raise self._invalid(at, "two instants do not overlap: one side must be a time span", "compare them with =")
+        if not (one_is_instant or other_is_instant) and (_is_empty(one) or _is_empty(other)):
+            return sa.false()
+        # Half-open: the end of a span is not in it, an instant is.
+        tests = [
+            _before(one.begin, other.end, or_equal=other_is_instant),
+            _before(other.begin, one.end, or_equal=one_is_instant),
+        ]
+        # Of an open span with one that is absent nothing is known, as of any other.
+        tests += [_before(span.begin, span.end, or_equal=True) for span in (one, other)]
+        return sa.and_(*tests)
+
+    def _order_of_spans(self, symbol: str, left: nodes.Operand, right: nodes.Operand, at: int) -> Condition:
+        if symbol not in ("<", ">"):
+            raise self._invalid(at, f"{symbol} has no meaning for time spans", "there are OVERLAPS, < and >")
+        if symbol == ">":
+            left, right = right, left
+        earlier, earlier_is_instant = self._span_or_instant(left)
+        later, _ = self._span_or_instant(right)
+        if earlier.end is None or later.begin is None:
+            return sa.false()
+        return _before(earlier.end, later.begin, or_equal=not earlier_is_instant)
+
+    # -- text, lists -------------------------------------------------------------------------------
 
     def _glob(self, node: nodes.Glob) -> Condition:
         operand, pattern = self._meaning(node.operand), self._meaning(node.pattern)
@@ -194,6 +262,15 @@ class _Compiler:
                 return _literal_of(value)
             case nodes.Instant(ns):
                 return _literal(ns, "instant")
+            case nodes.Absent(at):
+                raise self._invalid(at, "NULL is no value here", "write IS NULL or IS NOT NULL")
+            case nodes.Span(_, _, at):
+                raise self._invalid(at, "a time span has no place here", "write timespan OVERLAPS (T'...', T'...')")
+            case nodes.Negative(operand, at):
+                number = self._number(operand, at)
+                return Meaning(-number.column, number.kind)
+            case nodes.Arithmetic():
+                return self._arithmetic(operand)
             case nodes.Bind(text, at):
                 if text not in self._bind:
                     raise self._invalid(
@@ -209,6 +286,31 @@ class _Compiler:
                     raise self._invalid(at, str(exc), exc.hint) from None
         raise AssertionError(operand)
 
+    def _number(self, operand: nodes.Operand, at: int) -> Meaning:
+        meaning = self._meaning(operand)
+        if meaning.kind not in ("int", "float"):
+            raise self._invalid(at, f"arithmetic is for numbers, and this is {_SHOWN[meaning.kind]}")
+        return meaning
+
+    def _arithmetic(self, node: nodes.Arithmetic) -> Meaning:
+        one, other = self._number(node.left, node.left.at), self._number(node.right, node.right.at)
+        kind: Kind = "int" if one.kind == other.kind == "int" else "float"
+        match node.operator:
+            case "+":
+                return Meaning(one.column + other.column, kind)
+            case "-":
+                return Meaning(one.column - other.column, kind)
+            case "*":
+                return Meaning(one.column * other.column, kind)
+        # By zero: no value, in both databases.
+        divisor = sa.func.nullif(other.column, sa.literal(0, _SQL_TYPES[other.kind]()), type_=other.column.type)
+        if node.operator == "/":
+            # As in Gen3, and not in SQL, also of integers.
+            return Meaning(sa.cast(one.column, sa.Double) / sa.cast(divisor, sa.Double), "float")
+        if kind != "int":
+            raise self._invalid(node.at, "% is for integers")
+        return Meaning(one.column % divisor, "int")
+
     def _bound(self, text: str, at: int) -> Meaning:
         value = self._bind[text]
         if isinstance(value, (tuple, list)):
@@ -216,6 +318,25 @@ class _Compiler:
         if not isinstance(value, (int, float, str)) or (type(value) is int and not -(2**63) <= value < 2**63):
             raise self._invalid(at, f"{text} has a value that cannot be compared: {value!r}")
         return _literal_of(value)
+
+
+class _TimeSpan(NamedTuple):
+    """The ends of a time span; None where it is open."""
+
+    begin: sa.ColumnElement[Any] | None
+    end: sa.ColumnElement[Any] | None
+
+
+def _before(one: sa.ColumnElement[Any] | None, other: sa.ColumnElement[Any] | None, *, or_equal: bool) -> Condition:
+    if one is None or other is None:
+        return sa.true()
+    return one <= other if or_equal else one < other
+
+
+def _is_empty(span: _TimeSpan) -> bool:
+    """Whether a literal ends before it begins, so that it has no time in common with anything."""
+    begin, end = getattr(span.begin, "value", None), getattr(span.end, "value", None)
+    return begin is not None and end is not None and begin >= end
 
 
 def _literal(value: Any, kind: Kind) -> Meaning:

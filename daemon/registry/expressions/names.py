@@ -67,6 +67,20 @@ class Names:
             return self._end(element, rest[1], text)
         return self._column(element, rest[0], text)
 
+    def span(self, text: str) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]] | None:
+        """Return the columns of the time span that a name means; None if it does not end in ``timespan``."""
+        *first, last = text.split(".")
+        if last != "timespan" or len(first) > 1:
+            return None
+        if first:
+            element = self._elements.get(first[0])
+            if element is None or not element.temporal:
+                raise self._unknown(text)
+        else:
+            element = self._only("timespan", [e for e in self._elements.values() if e.temporal])
+        table = self._join.element(element.name)
+        return table.c[_ENDS["begin"]], table.c[_ENDS["end"]]
+
     def _bare(self, text: str) -> Meaning:
         if text in self._join.group.names:
             return Meaning(self._join.column(text), self._join.schema.universe[text].keys[0].type)
@@ -109,7 +123,7 @@ class Names:
             if element.name in self._join.schema.elements:
                 names += [f"{element.name}.{column.name}" for column in (*element.keys, *element.metadata)]
             if element.temporal:
-                names += [f"{element.name}.timespan.begin", f"{element.name}.timespan.end"]
+                names += [f"{element.name}.timespan{end}" for end in ("", ".begin", ".end")]
         return names
 
     def _unknown(self, text: str) -> UnknownNameError:

@@ -46,7 +46,37 @@ class Range(msgspec.Struct, frozen=True):
     at: int
 
 
-Operand = Name | Bind | Constant | Instant
+class Absent(msgspec.Struct, frozen=True):
+    """No value: NULL."""
+
+    at: int
+
+
+class Negative(msgspec.Struct, frozen=True):
+    """The negative of a number."""
+
+    operand: Operand
+    at: int
+
+
+class Arithmetic(msgspec.Struct, frozen=True):
+    """Two numbers and what is made of them."""
+
+    operator: Choice["+", "-", "*", "/", "%"]
+    left: Operand
+    right: Operand
+    at: int
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A time span ``(begin, end)``; an end that is `Absent` is open."""
+
+    begin: Operand
+    end: Operand
+    at: int
+
+
+Operand = Name | Bind | Constant | Instant | Absent | Negative | Arithmetic | Span
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -83,6 +113,14 @@ class Glob(msgspec.Struct, frozen=True):
     at: int
 
 
+class Overlaps(msgspec.Struct, frozen=True):
+    """Whether two time spans, or a span and an instant, have a time in common."""
+
+    left: Operand
+    right: Operand
+    at: int
+
+
 class Truth(msgspec.Struct, frozen=True):
     """A column or constant that is true or false by itself."""
 
@@ -111,4 +149,4 @@ class Or(msgspec.Struct, frozen=True):
     at: int
 
 
-Node = Comparison | Membership | IsNull | Glob | Truth | Not | And | Or
+Node = Comparison | Membership | IsNull | Glob | Overlaps | Truth | Not | And | Or

@@ -30,6 +30,11 @@ _SHOWN = {
     "LPAR": "'('",
     "RPAR": "')'",
     "COMMA": "','",
+    "PLUS": "+",
+    "MINUS": "-",
+    "STAR": "*",
+    "SLASH": "/",
+    "PERCENT": "%",
     "$END": "the end",
 }
 _OPERATORS = {"==": "=", "<>": "!="}
@@ -100,27 +105,53 @@ class _Builder(Transformer[Token, nodes.Node]):
     def FALSE(self, token: Token) -> nodes.Constant:  # noqa: N802
         return nodes.Constant(False, _at(token))
 
+    def NULL(self, token: Token) -> nodes.Absent:  # noqa: N802
+        return nodes.Absent(_at(token))
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def arithmetic(self, parts: list[Any]) -> nodes.Operand:
+        left, operator, right = parts
+        return nodes.Arithmetic(str(operator), _value(left), _value(right), _at(operator))  # type: ignore[arg-type]
+
+    def negative(self, parts: list[Any]) -> nodes.Operand:
+        return nodes.Negative(_value(parts[1]), _at(parts[0]))
+
+    def positive(self, parts: list[Any]) -> nodes.Operand:
+        return _value(parts[1])
+
+    def span(self, parts: list[Any]) -> nodes.Operand:
+        return nodes.Span(_value(parts[0]), _value(parts[1]), parts[0].at)
+
+    # -- conditions --------------------------------------------------------------------------------
+
     def comparison(self, parts: list[Any]) -> nodes.Node:
         left, operator, right = parts
         symbol = cast(nodes.Operator, _OPERATORS.get(operator, str(operator)))
+        left, right = _value(left), _value(right)
+        if isinstance(left, nodes.Absent) or isinstance(right, nodes.Absent):
+            return _compared_to_null(symbol, left, right, _at(operator))
         return nodes.Comparison(symbol, left, right, _at(operator))
+
+    def overlaps(self, parts: list[Any]) -> nodes.Node:
+        return nodes.Overlaps(_value(parts[0]), _value(parts[2]), _at(parts[1]))
 
     def membership(self, parts: list[Any]) -> nodes.Node:
         words = [part for part in parts if isinstance(part, Token)]
-        items = [part for part in parts[1:] if not isinstance(part, Token)]
-        return nodes.Membership(parts[0], tuple(items), len(words) == 2, _at(words[0]))
+        items = [
+            part if isinstance(part, nodes.Range) else _value(part) for part in parts[1:] if not isinstance(part, Token)
+        ]
+        return nodes.Membership(_value(parts[0]), tuple(items), len(words) == 2, _at(words[0]))
 
     def is_null(self, parts: list[Any]) -> nodes.Node:
-        return nodes.IsNull(parts[0], len(parts) == 4, _at(parts[1]))
+        words = [part for part in parts if isinstance(part, Token)]
+        return nodes.IsNull(_value(parts[0]), len(words) == 2, _at(words[0]))
 
     def glob(self, parts: list[Any]) -> nodes.Node:
-        return nodes.Glob(parts[1], parts[2], _at(parts[0]))
-
-    def truth(self, parts: list[Any]) -> nodes.Node:
-        return nodes.Truth(parts[0], parts[0].at)
+        return nodes.Glob(_value(parts[1]), _value(parts[2]), _at(parts[0]))
 
     def negation(self, parts: list[Any]) -> nodes.Node:
-        return nodes.Not(parts[1], _at(parts[0]))
+        return nodes.Not(condition(parts[1]), _at(parts[0]))
 
     def and_expr(self, parts: list[Any]) -> nodes.Node:
         return nodes.And(_terms(parts), _at(parts[1]))
@@ -129,8 +160,26 @@ class _Builder(Transformer[Token, nodes.Node]):
         return nodes.Or(_terms(parts), _at(parts[1]))
 
 
+def condition(part: nodes.Node | nodes.Operand) -> nodes.Node:
+    """Take what stands where a condition must: a value is true or false by itself."""
+    return part if isinstance(part, nodes.Node) else nodes.Truth(part, part.at)
+
+
+def _value(part: nodes.Node | nodes.Operand) -> nodes.Operand:
+    if isinstance(part, nodes.Node):
+        raise _Error(part.at, "a condition stands where a value must")
+    return part
+
+
+def _compared_to_null(symbol: str, left: nodes.Operand, right: nodes.Operand, at: int) -> nodes.Node:
+    if symbol not in ("=", "!="):
+        raise _Error(at, f"NULL has no order, so {symbol} has no meaning")
+    # As in Gen3, = NULL means IS NULL.
+    return nodes.IsNull(left if isinstance(right, nodes.Absent) else right, symbol == "!=", at)
+
+
 def _terms(parts: list[Any]) -> tuple[nodes.Node, ...]:
-    terms = tuple(parts[::2])
+    terms = tuple(condition(part) for part in parts[::2])
     if len(terms) > MAX_TERMS:
         raise _Error(_at(parts[1]), f"more than {MAX_TERMS} terms in one chain of AND or OR: use IN (...)")
     return terms
@@ -165,7 +214,7 @@ def parse(text: str) -> nodes.Node:
     if "\0" in text:
         raise invalid(text, text.index("\0"), "a NUL character")
     try:
-        tree = cast(nodes.Node, _parser().parse(text))
+        tree = condition(cast(Any, _parser().parse(text)))
     except UnexpectedInput as exc:
         at = len(text.rstrip()) if isinstance(exc, UnexpectedToken) and exc.token.type == "$END" else exc.pos_in_stream
         raise invalid(text, at or 0, _complaint(text, exc), _expected(exc)) from None
@@ -200,15 +249,26 @@ def _expected(exc: UnexpectedInput) -> str:
 
 
 def _refuse_depth(text: str, tree: nodes.Node) -> None:
-    level: list[nodes.Node] = [tree]
-    for _ in range(MAX_DEPTH):
-        below: list[nodes.Node] = []
-        for node in level:
-            if isinstance(node, nodes.Not):
-                below.append(node.part)
-            elif isinstance(node, (nodes.And, nodes.Or)):
-                below += node.parts
+    level: list[nodes.Node | nodes.Operand] = [tree]
+    # The operands of the innermost conditions are no level of their own.
+    for _ in range(MAX_DEPTH + 1):
+        below = [part for node in level for part in _parts(node)]
         if not below:
             return
         level = below
     raise invalid(text, level[0].at, f"nested more than {MAX_DEPTH} deep")
+
+
+def _parts(node: nodes.Node | nodes.Operand) -> tuple[nodes.Node | nodes.Operand, ...]:
+    match node:
+        case nodes.And(parts) | nodes.Or(parts):
+            return parts
+        case nodes.Not(part):
+            return (part,)
+        case nodes.Comparison(_, left, right) | nodes.Arithmetic(_, left, right) | nodes.Overlaps(left, right):
+            return (left, right)
+        case nodes.Truth(operand) | nodes.Negative(operand) | nodes.Membership(operand) | nodes.IsNull(operand):
+            return (operand,)
+        case nodes.Glob(operand) | nodes.Span(operand):
+            return (operand,)
+    return ()

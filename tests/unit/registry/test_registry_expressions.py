@@ -35,7 +35,7 @@ A = Comparison("=", Name("a", 0), Constant(1, 2), 1)
         ("a == 1", Comparison("=", Name("a", 0), Constant(1, 5), 2)),
         ("a <> -2.5e1", Comparison("!=", Name("a", 0), Constant(-25.0, 5), 2)),
         ("'it''s'>=:b", Comparison(">=", Constant("it's", 0), Bind("b", 9), 7)),
-        ("a.b.c < T'1970-01-01 00:00:01'", Comparison("<", Name("a.b.c", 0), Instant(10**9, 8), 6)),
+        ("a.b.c < T'1970-01-01 00:00:01/tai'", Comparison("<", Name("a.b.c", 0), Instant(10**9, 8), 6)),
         ("not x", Not(Truth(Name("x", 4), 4), 0)),
         ("x IS null", IsNull(Name("x", 0), False, 2)),
         ("x is Not Null", IsNull(Name("x", 0), True, 2)),
@@ -72,7 +72,10 @@ def test_trees(text: str, tree: object) -> None:
         ("a = 99999999999999999999", 5, "64 bits", ""),
         ("a = 1 2", 7, "'2'", ""),
         ("a = 12abc", 5, "has no meaning", ""),
-        ("x AND T'2025-04-15/utc' < y", 7, "TAI", ""),
+        ("x AND T'2025-04-15/gmt' < y", 7, "no time scale", ""),
+        ("(a = 1) + 2 = 3", 4, "a condition stands where a value must", ""),
+        ("a < NULL", 3, "NULL has no order", ""),
+        ("(a, b, c) OVERLAPS d", 6, "','", ""),
     ],
 )
 def test_mistakes_are_shown_where_they_are(text: str, column: int, said: str, hint: str) -> None:
@@ -115,10 +118,21 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("text", "ns"),
     [
-        ("1970-01-01", 0),
-        ("1970-01-02T00:00:00.000000001", 86_400_000_000_001),
-        ("2000-01-01 12:00", 946_728_000_000_000_000),
-        ("1969-12-31T23:59:59", -(10**9)),
+        ("1970-01-01/tai", 0),
+        ("1970-01-02T00:00:00.000000001/TAI", 86_400_000_000_001),
+        ("2000-01-01 12:00/tai", 946_728_000_000_000_000),
+        ("1969-12-31T23:59:59/tai", -(10**9)),
+        # UTC where nothing else is said: 32 and 37 leap seconds.
+        ("2000-01-01 12:00", 946_728_032_000_000_000),
+        ("2025-04-15T00:00:00.5", 1_744_675_237_500_000_000),
+        ("2025-04-15T00:00:00.5+00:00", 1_744_675_237_500_000_000),
+        ("2016-12-31T23:59:60/utc", 1_483_228_836_000_000_000),
+        ("2025:105", 1_744_675_237_000_000_000),
+        ("iso/2025-04-15/tai", 1_744_675_200_000_000_000),
+        ("unix/1744675200", 1_744_675_237_000_000_000),
+        ("jd/2440588.0", 43_200_000_000_000),
+        ("mjd/40587.0/utc", 8_000_082_000),
+        ("2025-04-15T00:00:32.184/tt", 1_744_675_200_000_000_000),
         ("2024-02-29T00:00:00/tai", 1_709_164_800_000_000_000),
         ("mjd/40587.5", 43_200_000_000_000),
         ("40588", 86_400_000_000_000),
@@ -129,10 +143,20 @@ def test_instants(text: str, ns: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2025-02-30", "2025-01-01T24:00:00", "2025-1-1", "yesterday", "2025-01-01T00:00:00Z", "jd/1"]
+    "text",
+    [
+        "",
+        "2025-02-30",
+        "2025-01-01T24:00:00",
+        "2025-13-1",
+        "yesterday",
+        "2025-01-01T00:00:00Z",
+        "xyz/1",
+        "mjd/2025-01-01",
+    ],
 )
 def test_bad_instants(text: str) -> None:
-    with pytest.raises(ValueError, match="time|no such day"):
+    with pytest.raises(ValueError, match="time|no such day|is no format"):
         parse_instant(text)
 
 
@@ -166,7 +190,31 @@ def count(registry: Registry, where: str, **bind: object) -> int:
         ("exposure.day_obs = 20250415 AND exposure.physical_filter = 'r_01'", {}, 12),
         ("instrument.detector_max > detector", {}, 24),
         ("day_obs.timespan.end > exposure.timespan.end", {}, 24),
-        ("exposure.timespan.begin < t", {"t": "1970-01-01T00:00:00.000003"}, 8),
+        ("exposure.timespan.begin < t", {"t": "1970-01-01T00:00:00.000003/tai"}, 8),
+        ("exposure.timespan OVERLAPS (T'1970-01-01T00:00:00.0000011/tai', T'1970-01-01T00:00:00.0000031/tai')", {}, 12),
+        ("timespan OVERLAPS (NULL, T'1970-01-01T00:00:00.000002/tai')", {}, 4),
+        ("(T'1970-01-01T00:00:00.000002/tai', NULL) OVERLAPS timespan", {}, 20),
+        ("timespan OVERLAPS (NULL, NULL)", {}, 24),
+        ("timespan OVERLAPS (T'2000-01-02', T'2000-01-01')", {}, 0),
+        ("timespan OVERLAPS T'1970-01-01T00:00:00.0000015/tai'", {}, 0),
+        ("timespan OVERLAPS T'1970-01-01T00:00:00.0000014/tai'", {}, 4),
+        ("timespan OVERLAPS t", {"t": "1970-01-01T00:00:00.000001/tai"}, 4),
+        ("exposure.timespan OVERLAPS day_obs.timespan", {}, 24),
+        ("timespan < T'1970-01-01T00:00:00.000002/tai'", {}, 4),
+        ("timespan > T'1970-01-01T00:00:00.000002/tai'", {}, 16),
+        ("NOT timespan OVERLAPS (T'1970-01-01/tai', T'1970-01-01T00:00:00.000002/tai')", {}, 20),
+        ("timespan IS NULL", {}, 0),
+        ("timespan != NULL", {}, 24),
+        ("exposure.tracking_ra = NULL", {}, 24),
+        ("exposure.seq_num * 2 + 1 = 5", {}, 4),
+        ("exposure.seq_num - -1 IN (2, 3..3)", {}, 8),
+        ("exposure.seq_num % 2 = 1", {}, 12),
+        ("exposure.seq_num / 2 = 1.5", {}, 4),
+        ("-exposure.seq_num < -5", {}, 4),
+        ("(exposure.exposure_time + 15) / exposure.seq_num < 20", {}, 12),
+        ("exposure.seq_num / detector > 0", {}, 18),
+        ("1 + 2 * 3 = 7", {}, 24),
+        ("(1 + 2) * 3 = +9", {}, 24),
         ("exposure.can_see_sky = FALSE", {}, 8),
         ("exposure.can_see_sky IN (TRUE, FALSE)", {}, 24),
         ("NOT exposure.can_see_sky", {}, 8),
@@ -191,7 +239,14 @@ def test_meanings(raws: Registry, where: str, bind: dict[str, object], matches: 
         ("exposure.exposuretime = 1", {}, 1, "unknown name", "exposure.exposure_time"),
         ("seqnum = 1", {}, 1, "unknown name", "exposure.seq_num"),
         ("band = 'r' AND visit = 1", {}, 16, "not among the dimensions", ""),
-        ("timespan = 1", {}, 1, "unknown name", ""),
+        ("timespan = 1", {}, 10, "no meaning for time spans", "OVERLAPS"),
+        ("timespan OVERLAPS 5", {}, 19, "a time span is", ""),
+        ("timespan OVERLAPS NULL", {}, 19, "NULL is no time span", "IS NULL"),
+        ("timespan.begin OVERLAPS T'2025-04-15'", {}, 16, "two instants do not overlap", ""),
+        ("detector.timespan OVERLAPS T'2025-04-15'", {}, 1, "unknown name", ""),
+        ("band + 1 = 2", {}, 1, "arithmetic is for numbers", ""),
+        ("exposure.exposure_time % 2 = 0", {}, 24, "for integers", ""),
+        ("detector = (1, 2)", {}, 13, "a time span is", ""),
         ("exposure.timespan.middle = 1", {}, 1, "unknown", "exposure.timespan"),
         ("detector = :d", {"e": 1}, 12, "no value is given for :d", "e"),
         ("detector = d", {"d": (1, 2)}, 12, "list of values", "IN"),

@@ -57,7 +57,7 @@ def test_expansion_gives_implied_values(raws: Registry) -> None:
         ({"where": "visible AND detector = :d", "bind": {"visible": True, "d": 0}}, 6),
         ({"where": "can_see_sky AND band = 'g'"}, 8),
         ({"where": "exposure.tracking_ra IS NULL"}, 24),
-        ({"where": "timespan.begin >= T'1970-01-01T00:00:00.000003'"}, 16),
+        ({"where": "timespan.begin >= T'1970-01-01T00:00:00.000003/tai'"}, 16),
         ({"where": "GLOB(physical_filter, 'g.*')"}, 12),
         ({"where": "GLOB(physical_filter, 'g?2') AND NOT GLOB(detector.full_name, 'r*')"}, 12),
         ({"limit": 5}, 5),

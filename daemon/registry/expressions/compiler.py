@@ -95,7 +95,7 @@ class _Compiler:
                 return self._membership(node)
             case nodes.IsNull(operand, negated):
                 span = self._span(operand)
-                column = self._meaning(operand).column if span is None else span.begin
+                column = self._meaning(operand).column if span is None or span.begin is None else span.begin
                 return column.is_not(None) if negated else column.is_(None)
             case nodes.Overlaps(left, right, at):
                 return self._overlaps(left, right, at)

@@ -96,4 +96,5 @@ def _converted(value: str | float, form: str, scale: str) -> int:
         except ValueError:
             raise ValueError(f"{value!r} cannot be read as a time in the format {form!r}, scale {scale!r}") from None
     # jd1 is a whole number of half days.
-    return round((time.jd1 - 2440587.5) * 2) * (_DAY_NS // 2) + round(time.jd2 * _DAY_NS)
+    half_days, rest = round((float(time.jd1) - 2440587.5) * 2), float(time.jd2)
+    return half_days * (_DAY_NS // 2) + round(rest * _DAY_NS)

@@ -235,6 +235,8 @@ class PartialMachine(RuleBasedStateMachine):
         self.origin = Origin()
         self.trio = Trio()
         self.run = 0
+        self.trace: list[str] = []
+        """What was done, for a failure that does not come again."""
         self.open: list[Reader] = []
         self.waiting: list[Demand] = []
         self.ids: list[ObjectId] = []
@@ -338,6 +340,7 @@ class PartialMachine(RuleBasedStateMachine):
         if reader.making is None or reader.run != self.run or reader not in self.open:
             return None
         making, size = reader.making, SIZES[reader.number]
+        self.trace.append(f"read {reader.number} at {where} {length}")
         start = int(size * where)
         demand = Demand(reader, start, min(size, start + length))
 
@@ -388,6 +391,8 @@ class PartialMachine(RuleBasedStateMachine):
 
     @rule(demand=consumes(demands))
     def cancel(self, demand: Demand) -> None:
+        self.trace.append(f"cancel {demand.start} {demand.stop}")
+
         async def step() -> None:
             demand.scope.cancel()
 
@@ -407,12 +412,14 @@ class PartialMachine(RuleBasedStateMachine):
                 self.partials.release(reader.making)
             os.close(reader.fd)
 
+        self.trace.append(f"close {reader.number}")
         self.open.remove(reader)
         self.trio.run(step)
 
     # -- the origin -----------------------------------------------------------------------------------
 
     def order(self, which: int, order: Order) -> None:
+        self.trace.append(f"order {which} {order}")
         under_way = self.origin.under_way
         if under_way:
             transfer = under_way[which % len(under_way)]
@@ -461,6 +468,7 @@ class PartialMachine(RuleBasedStateMachine):
 
     def write_anew(self, key: str) -> None:
         """Other bytes of the same length, or the first ones again: not to be mixed with what is under way."""
+        self.trace.append(f"write {key} anew")
         version = self.origin.versions[key] = self.origin.versions[key] + "+"
         data, first = self.origin.contents[key], self.origin.history[key, "v1"]
         self.origin.contents[key] = first if data != first else bytes(one ^ 0x55 for one in first)
@@ -473,11 +481,13 @@ class PartialMachine(RuleBasedStateMachine):
         async def step() -> None:
             self.cache.evict(QUOTA)
 
+        self.trace.append("evict")
         self.origin.kept.clear()
         self.trio.run(step)
 
     @rule(kill=st.booleans(), spoil=st.booleans())
     def restart(self, kill: bool, spoil: bool) -> None:
+        self.trace.append(f"restart {kill} {spoil}")
         self.trio.run(lambda: self.stop(kill=kill))
         self.waiting.clear()
         if spoil:
@@ -546,7 +556,7 @@ class PartialMachine(RuleBasedStateMachine):
                 and str(demand.reader.number) == transfer.key
                 for demand in self.waiting
                 if not demand.done
-            ), f"nobody waits for {transfer.span}"
+            ), f"nobody waits for {transfer.key}, {transfer.span} from {transfer.at} on; done was {self.trace}"
 
     @invariant()
     def somebody_fetches_what_is_waited_for(self) -> None:

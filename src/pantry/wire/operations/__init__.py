@@ -60,9 +60,11 @@ from pantry.wire.operations.objects import (
 )
 from pantry.wire.operations.registry import (
     Associate,
+    Certify,
     CountDone,
     DataIdBatch,
     DatasetTypeList,
+    Decertify,
     Disassociate,
     FindDataset,
     FoundDataset,
@@ -96,6 +98,7 @@ __all__ = [
     "CacheListing",
     "CacheStatus",
     "CachedObject",
+    "Certify",
     "CloseOpened",
     "CollectionList",
     "CommitPut",
@@ -105,6 +108,7 @@ __all__ = [
     "DamagedObject",
     "DataIdBatch",
     "DatasetTypeList",
+    "Decertify",
     "Disassociate",
     "Done",
     "EvictObjects",

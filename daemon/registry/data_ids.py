@@ -48,10 +48,9 @@ class DataIds:
         self._schema = schema
         self._universe = schema.universe
         self._range = {
-            f"{system}{level}": _pixel_range(system, level)
-            for system, body in self._universe.config.get("skypix", {}).items()
-            if system != "common"
-            for level in range(int(body["max_level"]) + 1)
+            f"{system.name}{level}": _pixel_range(system.scheme, level)
+            for system in self._universe.skypix_systems.values()
+            for level in system.levels
         }
 
     # -- reading what the user wrote ---------------------------------------------------------------
@@ -325,6 +324,6 @@ def _show(values: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{name}: {value!r}" for name, value in values.items()) + "}"
 
 
-def _pixel_range(system: str, level: int) -> range:
+def _pixel_range(scheme: str, level: int) -> range:
     # HTM numbers carry a leading 1 bit; HEALPix in the nested scheme begins at 0.
-    return range(8 << 2 * level, 16 << 2 * level) if system == "htm" else range(12 << 2 * level)
+    return range(8 << 2 * level, 16 << 2 * level) if scheme == "htm" else range(12 << 2 * level)

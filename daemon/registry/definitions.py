@@ -233,7 +233,8 @@ class DefinitionsCache:
                 id=key,
                 definition=DatasetType(
                     name=name,
-                    dimensions=dimensions,
+                    # In the order of now: they may have been registered by another one.
+                    dimensions=tuple(sorted(dimensions, key=list(self._universe.elements).index)),
                     storage_class=storage_class,
                     is_calibration=bool(is_calibration),
                 ),

@@ -105,11 +105,12 @@ class DimensionRecords:
         count = 0
         for name, members in rows.items():
             self._stage(session, name, members)
-            if name == "physical_filter" and "band" in self._universe[name].implies:
-                self._insert_bands(session)
+            for other in self._universe[name].implies:
+                if self._is_union(other, name):
+                    self._insert_union(session, other, name)
             self._refuse_dangling(session, name)
             # A band record says nothing but its name, and may be there through a filter already.
-            if not skip_existing and name != "band":
+            if not skip_existing and not any(self._is_union(name, other) for other in self._universe.elements):
                 self._refuse_existing(session, name, members)
             statement = self._database.prepare(("insert records", name), functools.partial(self._copy, name))
             try:
@@ -142,11 +143,18 @@ class DimensionRecords:
         )
         return self._database.insert_ignoring(table, self._schema.element_key(name), source)
 
-    def _insert_bands(self, session: Session) -> None:
-        staged, band = self._staging("physical_filter"), self._schema.elements["band"]
-        source = sa.select(staged.c.band).where(staged.c.band.is_not(None)).distinct()
+    def _is_union(self, name: str, target: str) -> bool:
+        """Whether a dimension's values are those that another one's records name: bands, by filters."""
+        # Registries of the first Pantry do not say so in their universe.
+        return self._universe[name].implied_union_target == target or (name, target) == ("band", "physical_filter")
+
+    def _insert_union(self, session: Session, name: str, target: str) -> None:
+        staged, table = self._staging(target), self._schema.elements[name]
+        source = sa.select(staged.c[name]).where(staged.c[name].is_not(None)).distinct()
         session.run(
-            self._database.prepare("insert bands", lambda: self._database.insert_ignoring(band, ["band"], source))
+            self._database.prepare(
+                ("insert union", name, target), lambda: self._database.insert_ignoring(table, [name], source)
+            )
         )
 
     def _refuse_dangling(self, session: Session, name: str) -> None:

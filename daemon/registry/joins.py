@@ -65,7 +65,7 @@ class RecordJoin:
             if name not in self._columns:
                 self.element(name)
         for element in universe.elements.values():
-            if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.required):
+            if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.names):
                 self.element(element.name)
 
     def column(self, dimension: str) -> ColumnLike:
@@ -90,6 +90,10 @@ class RecordJoin:
             self._source = table
         else:
             on = [table.c[dimension] == column for dimension, column in fixed.items()]
+            element = self.schema.universe[name]
+            if element.always_join:
+                # Universes before version 2 relate exposures to the visit that this implies.
+                on += [table.c[other] == self._columns[other] for other in element.implies if other in self._columns]
             self._source = self._source.join(
                 table, sa.and_(*on) if on else sa.true(), isouter=optional or not self._must_exist
             )
@@ -109,9 +113,9 @@ class RecordJoin:
 def _refuse_unrelated(join: RecordJoin) -> None:
     """Refuse a product of regions: only a spatial join could relate them."""
     universe = join.schema.universe
-    families = universe.config.get("topology", {}).get("spatial") or {}
+    families = universe.spatial_families
     touched = {family for family, members in families.items() if set(members) & set(join.group.required)}
-    skypix = [name for name in join.group.required if name not in join.schema.elements]
+    skypix = universe.skypix.intersection(join.group.required)
     if len(touched) > 1 or skypix:
         raise InvalidQueryError(
             f"the dimensions {', '.join(join.group.required)} are related only by their regions on the sky, "

@@ -55,10 +55,9 @@ class Schema:
         self._make_definitions()
         self._make_datasets()
         self.fixed = list(self.metadata.sorted_tables)
-        skypix = {f"{system}{level}" for system, level in _skypix_levels(universe)}
         self.elements: dict[str, sa.Table] = {}
         for element in universe.elements.values():
-            if element.name not in skypix:
+            if element.name not in universe.skypix:
                 self.elements[element.name] = self._make_element(element)
         self.fixed += self.elements.values()
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
@@ -165,7 +164,7 @@ class Schema:
         return sa.Column(name, kind, nullable=nullable, primary_key=primary_key, autoincrement=False)
 
     def _make_element(self, element: DimensionElement) -> sa.Table:
-        required = self.universe.element_group(element.name).required
+        required = self.universe.required(element.name)
         parts: list[sa.schema.SchemaItem] = [self.dimension_column(name, primary_key=True) for name in required]
         parts += [sa.Column(key.name, column_type(key), nullable=False) for key in element.keys[1:]]
         parts += [self.dimension_column(name, nullable=True) for name in element.implies]
@@ -185,7 +184,7 @@ class Schema:
 
     def element_key(self, name: str) -> tuple[str, ...]:
         """Names of the dimensions that identify a record of an element."""
-        return self.universe.element_group(name).required
+        return self.universe.required(name)
 
     def _foreign_key(self, name: str) -> sa.ForeignKeyConstraint:
         key = self.element_key(name)
@@ -201,7 +200,12 @@ class Schema:
             # The unique index is in the order of the mount's directories, which it then lists.
             order = self.universe.path_order(group)
             below = {other for name in group.required for other in self.universe[name].requires}
-            leaves = [name for name in group.required if name not in below and name in self.elements]
+            # What another dimension implies is no column here, so that nothing can refer by it.
+            leaves = [
+                name
+                for name in group.required
+                if name not in below and name in self.elements and set(self.element_key(name)) <= set(group.required)
+            ]
             # Shared between threads: a table made twice would be an error of its MetaData.
             found = self._data_ids.setdefault(
                 (group_id, group),
@@ -243,8 +247,3 @@ class Schema:
             )
             found = self._staged.setdefault(key, table)
         return found
-
-
-def _skypix_levels(universe: DimensionUniverse) -> list[tuple[str, int]]:
-    systems = {name: body for name, body in universe.config.get("skypix", {}).items() if name != "common"}
-    return [(system, level) for system, body in systems.items() for level in range(int(body["max_level"]) + 1)]

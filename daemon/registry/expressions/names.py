@@ -47,8 +47,7 @@ class Names:
         self._elements: dict[str, DimensionElement] = {
             name: element
             for name, element in universe.elements.items()
-            if name in members
-            or (not element.is_dimension and set(schema.element_key(name)) <= set(join.group.required))
+            if name in members or (not element.is_dimension and set(schema.element_key(name)) <= members)
         }
 
     def resolve(self, text: str) -> Meaning:

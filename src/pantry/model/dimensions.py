@@ -1,89 +1,23 @@
 """Dimensions: the axes along which datasets are organised.
 
-The configuration has the form of Gen3's ``dimensions.yaml``: ``elements`` with ``keys``, ``requires``,
-``implies`` and ``metadata``, and ``topology``. The universe orders all elements so that each comes
-after those it requires or implies; every group of dimensions uses that order.
+The configuration has the form of Gen3's ``dimensions.yaml`` (`pantry.model.universe_config`). The universe
+orders all elements as Gen3 does: by the length of the longest way down what they require or imply, then by
+name; every group of dimensions uses that order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from pantry.errors import ConfigError, DataIdValueError, DimensionNameError
 from pantry.model.data_id import DataCoordinate, DataIdValue
+from pantry.model.universe_config import Column, ColumnType, DimensionElement, SkyPixSystem, parse_universe
 
-ColumnType = Literal["string", "int", "float", "bool", "hash"]
-
-
-class Column(msgspec.Struct, frozen=True):
-    """A key or metadata column of a dimension element.
-
-    Attributes
-    ----------
-    name : str
-        Unique in its element.
-    type : str
-        ``string``, ``int``, ``float``, ``bool`` or ``hash``.
-    length : int or None
-        Most characters of a string.
-    nbytes : int or None
-        Most bytes of a hash.
-    nullable : bool
-        Whether the value may be absent.
-    doc : str
-        For people, with the unit.
-    """
-
-    name: str
-    type: ColumnType
-    length: int | None = None
-    nbytes: int | None = None
-    nullable: bool = True
-    doc: str = ""
-
-
-class DimensionElement(msgspec.Struct, frozen=True, kw_only=True):
-    """A dimension, or a join of dimensions that has records of its own.
-
-    Attributes
-    ----------
-    name : str
-        Unique in the universe.
-    keys : tuple of Column
-        The first is the primary key, whose values appear in data ids; empty for a join element.
-    requires, implies : tuple of str
-        Direct dependencies as configured.
-    metadata : tuple of Column
-        Further columns of its records.
-    spatial, temporal : bool
-        Whether records have a ``region`` or a ``timespan``.
-    governor : bool
-        Whether the dimension stands above all others of its kind (instrument, skymap).
-    always_join : bool
-        Whether queries over its dimensions always go through it.
-    doc : str
-        For people.
-    """
-
-    name: str
-    keys: tuple[Column, ...] = ()
-    requires: tuple[str, ...] = ()
-    implies: tuple[str, ...] = ()
-    metadata: tuple[Column, ...] = ()
-    spatial: bool = False
-    temporal: bool = False
-    governor: bool = False
-    always_join: bool = False
-    doc: str = ""
-
-    @property
-    def is_dimension(self) -> bool:
-        """Whether the element can be part of a data id."""
-        return bool(self.keys)
+__all__ = ["Column", "ColumnType", "DimensionElement", "DimensionGroup", "DimensionUniverse", "SkyPixSystem"]
 
 
 class DimensionGroup(msgspec.Struct, frozen=True):
@@ -115,42 +49,65 @@ class DimensionUniverse:
         Parsed configuration in the form of Gen3's ``dimensions.yaml``.
     source : str
         Where it came from, for messages.
+
+    Attributes
+    ----------
+    version : int
+        With the ``namespace``, what the universe is known by.
+    elements : dict of str to DimensionElement
+        All, in order.
+    skypix : frozenset of str
+        The dimensions that are pixels of the sky.
+    skypix_systems : dict of str to SkyPixSystem
+        The pixelisations by name.
+    common_skypix : str
+        The dimension by which the others' regions are related.
+    spatial_families, temporal_families : dict of str to tuple of str
+        Elements with regions or time spans that are of one kind, the finest first.
     """
 
     def __init__(self, config: Mapping[str, Any], *, source: str = "dimensions") -> None:
+        parsed = parse_universe(config, source)
         self.config = config
-        self.version = config.get("version", 0)
-        self.namespace = config.get("namespace", "")
-        elements = {name: _element(name, body, source) for name, body in config.get("elements", {}).items()}
-        elements.update(_skypix(config.get("skypix", {}), source))
-        spatial, temporal = _topology(config.get("topology", {}))
-        graph: dict[str, tuple[str, ...]] = {}
-        for element in elements.values():
-            for other in element.requires + element.implies:
-                if other not in elements:
-                    raise ConfigError(f"{source}: element {element.name!r} refers to the unknown element {other!r}")
-            graph[element.name] = element.requires + element.implies
-        try:
-            order = list(TopologicalSorter(graph).static_order())
-        except CycleError as exc:
-            raise ConfigError(f"{source}: dimensions depend on one another in a circle: {exc.args[1]}") from None
-        # Ties are broken by the place in the file, so that the order is that of the configuration.
-        place = {name: number for number, name in enumerate(elements)}
-        depth: dict[str, int] = {}
-        for name in order:
-            depth[name] = 1 + max((depth[other] for other in graph[name]), default=-1)
+        self.version = parsed.version
+        self.namespace = parsed.namespace
+        self.skypix_systems = parsed.skypix
+        self.common_skypix = parsed.common_skypix
+        self.spatial_families = parsed.spatial
+        self.temporal_families = parsed.temporal
+        depth = _depths(parsed.elements, source)
+        spatial = {name for family in parsed.spatial.values() for name in family}
+        temporal = {name for family in parsed.temporal.values() for name in family}
+        places: list[tuple[int, str, int, DimensionElement]] = [
+            (
+                depth[name],
+                name,
+                0,
+                msgspec.structs.replace(element, spatial=name in spatial, temporal=name in temporal),
+            )
+            for name, element in parsed.elements.items()
+        ]
+        for system in parsed.skypix.values():
+            places += [(0, system.name, level, _pixels(system, level)) for level in system.levels]
         self.elements: dict[str, DimensionElement] = {
-            name: msgspec.structs.replace(elements[name], spatial=name in spatial, temporal=name in temporal)
-            for name in sorted(order, key=lambda name: (depth[name], place[name]))
+            element.name: element for *_, element in sorted(places, key=lambda place: place[:3])
         }
+        self.skypix: frozenset[str] = frozenset(
+            f"{system.name}{level}" for system in parsed.skypix.values() for level in system.levels
+        )
         self._order = {name: number for number, name in enumerate(self.elements)}
+        self._required: dict[str, tuple[str, ...]] = {}
+        for name, element in self.elements.items():
+            needed = {other for direct in element.requires for other in self._required[direct]}
+            needed |= {name} if element.is_dimension else set()
+            self._required[name] = tuple(sorted(needed, key=self._order.__getitem__))
         self._groups: dict[frozenset[str], DimensionGroup] = {}
 
     def __getitem__(self, name: str) -> DimensionElement:
         try:
             return self.elements[name]
         except KeyError:
-            known = ", ".join(name for name, element in self.elements.items() if not _is_skypix(name))
+            known = ", ".join(name for name in self.elements if name not in self.skypix)
             raise DimensionNameError(f"unknown dimension {name!r}", hint=f"known: {known}") from None
 
     @property
@@ -174,23 +131,25 @@ class DimensionUniverse:
                 everything.add(element.name)
                 todo += element.requires + element.implies
         everything = {name for name in everything if self.elements[name].is_dimension}
+        # As in Gen3: what any member implies is implied, also where another one requires it.
         implied = {other for name in everything for other in self.elements[name].implies}
-        # A dimension that is implied by one member and required by another one is still implied
-        # unless something that is itself required needs it.
         required = everything - implied
-        grew = True
-        while grew:
-            more = {other for name in required for other in self.elements[name].requires} - required
-            grew = bool(more)
-            required |= more
         in_order = sorted(everything, key=self._order.__getitem__)
         return DimensionGroup(
             tuple(name for name in in_order if name in required),
             tuple(name for name in in_order if name not in required),
         )
 
+    def required(self, name: str) -> tuple[str, ...]:
+        """Return the dimensions that identify one record of an element, in the order of the universe.
+
+        They may be more than the required dimensions of its group: of which one may imply another.
+        """
+        self[name]
+        return self._required[name]
+
     def element_group(self, name: str) -> DimensionGroup:
-        """Return the group of the dimensions that identify one record of an element."""
+        """Return the group of the dimensions of an element."""
         return self.group([name])
 
     def path_order(self, group: DimensionGroup) -> tuple[str, ...]:
@@ -243,49 +202,25 @@ class DimensionUniverse:
 msgspec.json.Decoder(Column)
 
 
-def _column(body: Mapping[str, Any], where: str) -> Column:
+def _depths(elements: Mapping[str, DimensionElement], source: str) -> dict[str, int]:
+    """Length of the longest way from each element down what it requires or implies."""
+    graph = {name: element.requires + element.implies for name, element in elements.items()}
+    for name, others in graph.items():
+        for other in others:
+            if other not in elements:
+                raise ConfigError(f"{source}: element {name!r} refers to the unknown element {other!r}")
+            if not elements[other].is_dimension:
+                raise ConfigError(f"{source}: element {name!r} refers to {other!r}, which has no keys")
     try:
-        return msgspec.convert(dict(body), Column)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{where}: bad column {dict(body)!r}: {exc}") from None
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as exc:
+        raise ConfigError(f"{source}: dimensions depend on one another in a circle: {exc.args[1]}") from None
+    depth: dict[str, int] = {}
+    for name in order:
+        depth[name] = 1 + max((depth[other] for other in graph[name]), default=-1)
+    return depth
 
 
-def _element(name: str, body: Mapping[str, Any], source: str) -> DimensionElement:
-    where = f"{source}: elements.{name}"
-    return DimensionElement(
-        name=name,
-        keys=tuple(_column(key, where) for key in body.get("keys", ())),
-        requires=tuple(body.get("requires", ())),
-        implies=tuple(body.get("implies", ())),
-        metadata=tuple(_column(column, where) for column in body.get("metadata", ())),
-        governor=bool(body.get("governor", False)),
-        always_join=bool(body.get("always_join", False)),
-        doc=" ".join(str(body.get("doc", "")).split()),
-    )
-
-
-def _is_skypix(name: str) -> bool:
-    return name.rstrip("0123456789") in ("htm", "healpix") and name[-1].isdigit()
-
-
-def _skypix(config: Mapping[str, Any], source: str) -> dict[str, DimensionElement]:
-    made = {}
-    for system, body in config.items():
-        if system == "common":
-            continue
-        try:
-            top = int(body["max_level"])
-        except (KeyError, TypeError, ValueError):
-            raise ConfigError(f"{source}: skypix.{system} needs an integer max_level") from None
-        for level in range(top + 1):
-            name = f"{system}{level}"
-            made[name] = DimensionElement(
-                name=name, keys=(Column("id", "int"),), doc=f"A {system} pixel of level {level}."
-            )
-    return made
-
-
-def _topology(config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
-    return tuple(
-        {name for family in (config.get(kind) or {}).values() for name in family} for kind in ("spatial", "temporal")
-    )  # type: ignore[return-value]
+def _pixels(system: SkyPixSystem, level: int) -> DimensionElement:
+    doc = f"A {system.name} pixel of level {level}."
+    return DimensionElement(name=f"{system.name}{level}", keys=(Column("id", "int"),), doc=doc)

@@ -25,7 +25,7 @@ def names(registry: Registry, *patterns: str, **options: object) -> list[str]:
 def test_a_dataset_type_gets_the_dimensions_that_follow(empty: Registry) -> None:
     made, new = empty.register_dataset_type(RAW)
     assert new
-    assert made.dimensions == ("instrument", "band", "physical_filter", "detector", "group", "day_obs", "exposure")
+    assert made.dimensions == ("band", "instrument", "day_obs", "detector", "group", "physical_filter", "exposure")
     again, new = empty.register_dataset_type(
         DatasetType(name="raw", dimensions=("detector", "exposure", "band"), storage_class="FitsHDUList")
     )

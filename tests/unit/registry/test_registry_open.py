@@ -80,19 +80,9 @@ def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:
 def test_the_default_universe_has_the_field_s_dimensions() -> None:
     universe = DimensionUniverse(default_universe())
     assert universe.group(["exposure", "detector"]).names == (
-        "instrument", "detector", "exposure", "band", "physical_filter", "group", "day_obs",
+        "instrument", "detector", "exposure", "band", "day_obs", "group", "physical_filter",
     )  # fmt: skip
     assert universe["visit"].temporal
     assert universe["patch"].spatial
     assert universe["visit_definition"].always_join
     assert {"htm7", "healpix17"} <= set(universe.elements)
-
-
-def test_unknown_sections_of_a_published_universe_are_passed_over(tmp_path: Path) -> None:
-    config = default_universe()
-    config["packers"] = {"visit_detector": {"fixed": ["instrument"], "cls": "some.Class"}}
-    config["elements"]["visit"]["storage"] = {"cls": "some.Class"}
-    config["skypix"]["htm"]["class"] = "some.Class"
-    registry = Registry.create(sqlite_url(tmp_path), config, uuid="u")
-    assert "visit" in registry.universe.elements
-    registry.close()

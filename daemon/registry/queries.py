@@ -14,15 +14,14 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
-from pantry.daemon.registry.engine import Database
-from pantry.daemon.registry.expressions import Names, UnknownNameError, compile_expression
+from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
-from pantry.model.dimensions import DimensionGroup
 from pantry.model.naming import directory_parts
 from pantry.wire.operations.registry import (
     DataIdBatch,
@@ -35,7 +34,6 @@ from pantry.wire.operations.registry import (
 
 BATCH_ROWS = 5_000
 _RECORD_BATCH_ROWS = 1_000
-Query = QueryDatasets | QueryDataIds | QueryDimensionRecords
 T = TypeVar("T")
 
 
@@ -75,38 +73,6 @@ class Queries:
         self._data_ids = data_ids
         self._records = records
 
-    # -- what all have in common -------------------------------------------------------------------
-
-    def _conditions(self, query: Query, join: RecordJoin) -> list[sa.ColumnElement[bool]]:
-        """Conditions from ``data_id`` and ``where``."""
-        strange = [
-            name for name in query.data_id if name in self._schema.universe.elements and name not in join.group.names
-        ]
-        if strange:
-            raise DimensionNameError(
-                f"{', '.join(strange)} cannot constrain what has the dimensions {', '.join(join.group.names)}"
-            )
-        given = self._data_ids.interpret(join.group, query.data_id)
-        tests = [join.column(name) == _literal(join.column(name), value) for name, value in given.dimensions.items()]
-        for (element, name), value in given.fields.items():
-            column = join.element(element).c[name]
-            tests.append(column == _literal(column, value))
-        if query.where.strip():
-            tests.append(compile_expression(self._database, Names(join), query.where, query.bind))
-        return tests
-
-    def _order(self, query: Query, join: RecordJoin) -> list[tuple[sa.ColumnElement[Any], bool]]:
-        """Columns to sort by, and whether from high to low."""
-        names = Names(join)
-        found = []
-        for term in query.order_by:
-            descending = term.startswith("-")
-            try:
-                found.append((names.resolve(term.removeprefix("-")).column, descending))
-            except UnknownNameError as exc:
-                raise InvalidQueryError(f"order_by: {exc}", hint=exc.hint) from None
-        return found
-
     # -- datasets ----------------------------------------------------------------------------------
 
     def datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
@@ -133,17 +99,11 @@ class Queries:
             planned = 0
             for known in definitions.match_types(query.dataset_types):
                 order = definitions.search_order(query.collections, known.id)
-                if not query.find_first or not any(c.type is CollectionType.CALIBRATION for c in order):
-                    pass
-                elif known.definition.name in query.dataset_types:
-                    raise CollectionTypeError(
-                        f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
-                        hint="ask with find_first=False, or find one with a timespan",
-                    )
-                else:
-                    order = [c for c in order if c.type is not CollectionType.CALIBRATION]
                 try:
-                    statement = self._plan_datasets(query, known, order, left, with_files)
+                    plan = self._plan(session, query, known)
+                    if query.find_first and known.definition.name not in query.dataset_types:
+                        order = _without_ambiguous(order, plan)
+                    statement, checked = self._search(plan, query, known, order, left, with_files)
                 except (DimensionNameError, InvalidQueryError) as exc:
                     # A pattern also matches types that have not the dimensions asked for.
                     if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -154,59 +114,97 @@ class Queries:
                 if not order or left == 0:
                     continue
                 for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
+                    if checked and any(row[-1] for row in rows):
+                        raise _ambiguous(known)
                     yield shape(definitions, known, rows, query.expand)
                     left = None if left is None else left - len(rows)
             if refusal is not None and not planned:
                 raise refusal
 
-    def _plan_datasets(
-        self, query: QueryDatasets, known: KnownType, order: Sequence[Collection], limit: int | None, with_files: bool
-    ) -> sa.Select[Any]:
+    def _plan(self, session: Session, query: QueryDatasets, known: KnownType) -> Plan:
+        plan = Plan(session, self._schema, self._data_ids, query, known.group, [known.group])
+        if plan.repeats and known.definition.name not in query.dataset_types:
+            strange = [name for name in plan.whole.required if name not in known.group.names]
+            raise DimensionNameError(f"{known.definition.name} has no {', '.join(strange)}, which the conditions name")
+        return plan
+
+    def _search(
+        self,
+        plan: Plan,
+        query: QueryDatasets,
+        known: KnownType,
+        order: Sequence[Collection],
+        limit: int | None,
+        with_files: bool,
+    ) -> tuple[sa.Select[Any], bool]:
+        """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         group, dataset = known.group, self._schema.dataset
         table = self._schema.data_ids(known.group_id, group)
         members = self._members(known, order)
         source = sa.join(members, table, members.c.data_id_id == table.c.id).join(
             dataset, dataset.c.id == members.c.dataset_id
         )
-        join = RecordJoin(self._schema, group, source, {name: table.c[name] for name in group.required})
-        tests = self._conditions(query, join)
-        sorting = self._order(query, join)
+        join = plan.join(source, {name: table.c[name] for name in group.required})
+        tests = plan.conditions(join)
+        tests += self._valid_then(plan, join, members)
+        sorting = plan.order(join)
         shown = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
         if with_files:
             columns += file_columns(dataset)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
         labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-        if len(order) > 1 and query.find_first:
-            # Members of one partition have one data id, so that what the conditions leave out is whole partitions.
-            rank = sa.case(
-                {collection.id: number for number, collection in enumerate(order)}, value=members.c.collection_id
-            )
-            place = sa.func.row_number().over(partition_by=members.c.data_id_id, order_by=rank).label("place")
-            inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
-            statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
-            keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
-        else:
+        calibrations = any(c.type is CollectionType.CALIBRATION for c in order)
+        if not query.find_first or (len(order) < 2 and not calibrations):
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if len(order) > 1 or any(c.type is CollectionType.CALIBRATION for c in order):
+            if len(order) > 1 or calibrations or plan.repeats:
                 statement = statement.distinct()
-            keys = [sa.column(f"s{number}") for number in range(len(sorting))]
-        return _sorted(statement, keys, sorting).limit(limit)
+            keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
+            return in_order(statement, keys, sorting).limit(limit), False
+        # Members of one partition have one data id, so that what the conditions leave out is whole partitions.
+        partition: list[sa.ColumnElement[Any]] = [members.c.data_id_id]
+        if calibrations and (element := plan.temporal_element()) is not None:
+            partition += [join.column(name) for name in self._schema.element_key(element)]
+        rank = sa.case(
+            {collection.id: number for number, collection in enumerate(order)}, value=members.c.collection_id
+        )
+        place = sa.func.row_number().over(partition_by=partition, order_by=rank).label("place")
+        if calibrations:
+            equal = [*partition, members.c.collection_id]
+            first, last = (kind(members.c.dataset_id).over(partition_by=equal) for kind in (sa.func.min, sa.func.max))
+            labels.append((first != last).label("ambiguous"))
+        inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
+        statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
+        if len(partition) > 1:
+            statement = statement.distinct()
+        keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
+        return in_order(statement, keys, sorting).limit(limit), calibrations
+
+    def _valid_then(self, plan: Plan, join: RecordJoin, members: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+        """Make the condition that calibrations are valid at the time of what is asked about, if that has one."""
+        element = plan.temporal_element()
+        if "begin_ns" not in members.c or element is None:
+            return []
+        table = join.element(element)
+        valid = sa.and_(members.c.begin_ns < table.c.timespan_end, members.c.end_ns > table.c.timespan_begin)
+        return [sa.or_(members.c.begin_ns.is_(None), valid)]
 
     def _members(self, known: KnownType, order: Sequence[Collection]) -> sa.FromClause:
-        """Members of collections, of one type: collection_id, data_id_id, dataset_id."""
+        """Members of collections, of one type: collection_id, data_id_id, dataset_id.
+
+        With ``begin_ns`` and ``end_ns``, absent for all but calibrations, if there is a CALIBRATION collection.
+        """
+        plain = [collection.id for collection in order if collection.type is not CollectionType.CALIBRATION]
+        timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
         parts: list[sa.Select[Any]] = []
-        for link, kinds in (
-            (self._schema.membership, (CollectionType.RUN, CollectionType.TAGGED)),
-            (self._schema.calibration, (CollectionType.CALIBRATION,)),
-        ):
-            ids = [collection.id for collection in order if collection.type in kinds]
-            if ids or (not order and not parts):
-                parts.append(
-                    sa.select(link.c.collection_id, link.c.data_id_id, link.c.dataset_id).where(
-                        link.c.dataset_type_id == known.id, link.c.collection_id.in_(ids)
-                    )
-                )
+        for link, ids in ((self._schema.membership, plain), (self._schema.calibration, timed)):
+            if not ids and (timed or link is not self._schema.membership):
+                continue
+            columns: list[sa.ColumnElement[Any]] = [link.c.collection_id, link.c.data_id_id, link.c.dataset_id]
+            if timed:
+                absent = sa.null().cast(sa.BigInteger)
+                columns += [link.c[name] if name in link.c else absent.label(name) for name in ("begin_ns", "end_ns")]
+            parts.append(sa.select(*columns).where(link.c.dataset_type_id == known.id, link.c.collection_id.in_(ids)))
         return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("members")
 
     def _refs(self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool) -> RefBatch:
@@ -252,43 +250,47 @@ class Queries:
             if query.dataset_types:
                 _need_collections(query.collections)
             kinds = [definitions.dataset_type(name) for name in query.dataset_types]
-            whole = universe.group({*group.names, *(name for known in kinds for name in known.group.names)})
-            join = self._join_datasets(definitions, query, kinds, whole)
-            tests = self._conditions(query, join)
-            sorting = self._order(query, join)
+            plan = Plan(session, self._schema, self._data_ids, query, group, [known.group for known in kinds])
+            join, valid = self._join_datasets(definitions, query, kinds, plan)
+            tests = plan.conditions(join) + valid
+            sorting = plan.order(join)
             labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
             labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if whole.required != group.required:
+            if plan.repeats or valid:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
-            statement = _sorted(statement, keys, sorting).limit(query.limit)
+            statement = in_order(statement, keys, sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
                 yield DataIdBatch(group.required, group.implied, columns)
 
     def _join_datasets(
-        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], whole: DimensionGroup
-    ) -> RecordJoin:
+        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
+    ) -> tuple[RecordJoin, list[sa.ColumnElement[bool]]]:
         source: sa.FromClause | None = None
         columns: dict[str, sa.ColumnElement[Any]] = {}
+        timed: list[sa.Subquery] = []
         for known in kinds:
             order = definitions.search_order(query.collections, known.id)
             table = self._schema.data_ids(known.group_id, known.group)
             members = self._members(known, order)
-            # One row for each data id, in however many collections it is.
-            there = (
-                sa.select(*[table.c[name] for name in known.group.required])
-                .where(table.c.id.in_(sa.select(members.c.data_id_id)))
-                .subquery(f"have_{known.id}")
-            )
+            given = [table.c[name] for name in known.group.required]
+            if "begin_ns" in members.c and plan.temporal_element() is not None:
+                when = [members.c.begin_ns, members.c.end_ns]
+                statement = sa.select(*given, *when).join_from(members, table, members.c.data_id_id == table.c.id)
+                there = statement.distinct().subquery(f"have_{known.id}")
+                timed.append(there)
+            else:
+                # One row for each data id, in however many collections it is.
+                statement = sa.select(*given).where(table.c.id.in_(sa.select(members.c.data_id_id)))
+                there = statement.subquery(f"have_{known.id}")
             shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
             source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
             for name in known.group.required:
                 columns.setdefault(name, there.c[name])
-        join = RecordJoin(self._schema, whole, source, columns)
-        join.join_records()
-        return join
+        join = plan.join(source, columns)
+        return join, [test for there in timed for test in self._valid_then(plan, join, there)]
 
     # -- dimension records -------------------------------------------------------------------------
 
@@ -299,31 +301,32 @@ class Queries:
         if element.name not in self._schema.elements:
             raise DimensionNameError(f"{element.name!r} has no records: its values need none")
         group = self._schema.universe.element_group(element.name)
-        join = RecordJoin(self._schema, group)
-        join.element(element.name)
-        tests = self._conditions(query, join)
-        sorting = self._order(query, join)
-        columns = self._records.columns(element.name)
-        statement = sa.select(*columns).select_from(join.source).where(*tests)
-        statement = _sorted(statement, [column for column, _ in sorting], sorting).limit(query.limit)
         with self._database.reading() as session:
+            plan = Plan(session, self._schema, self._data_ids, query, group)
+            join = plan.join(begin=element.name)
+            tests = plan.conditions(join)
+            sorting = plan.order(join)
+            columns = self._records.columns(element.name)
+            statement = sa.select(*columns).select_from(join.source).where(*tests)
+            if plan.repeats:
+                statement = statement.add_columns(*[column for column, _ in sorting]).distinct()
+            statement = in_order(statement, [column for column, _ in sorting], sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
-                yield RecordBatch(self._records.make(element.name, rows))
+                yield RecordBatch(self._records.make(element.name, [row[: len(columns)] for row in rows]))
 
 
-def _literal(column: sa.ColumnElement[Any], value: object) -> sa.BindParameter[Any]:
-    return sa.literal(value, column.type)
+def _without_ambiguous(order: list[Collection], plan: Plan) -> list[Collection]:
+    """Leave calibrations out where nothing says for which time: a pattern matches them only by the way."""
+    if plan.temporal_element() is not None:
+        return order
+    return [collection for collection in order if collection.type is not CollectionType.CALIBRATION]
 
 
-def _sorted(
-    statement: sa.Select[Any], keys: Sequence[sa.ColumnElement[Any]], sorting: Sequence[tuple[object, bool]]
-) -> sa.Select[Any]:
-    # Absent values last in both directions: SQLite and PostgreSQL differ otherwise.
-    order = [
-        (key.desc() if descending else key.asc()).nulls_last()
-        for key, (_, descending) in zip(keys, sorting, strict=True)
-    ]
-    return statement.order_by(*order)
+def _ambiguous(known: KnownType) -> CollectionTypeError:
+    return CollectionTypeError(
+        f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
+        hint="name the exposure or visit in the expression, or ask with find_first=False",
+    )
 
 
 def _check_limit(limit: int | None) -> None:

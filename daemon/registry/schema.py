@@ -40,6 +40,8 @@ class Schema:
         Tables to make when a registry is created, each after those it refers to.
     elements : dict of str to Table
         Tables of dimension records by element; none for sky pixels, whose values need no record.
+    sky_overlaps : dict of str to Table
+        For each spatial element the sky pixels that the regions of its records touch.
     staged_ids : Table
         Temporary table of dataset ids.
 
@@ -60,7 +62,10 @@ class Schema:
         for element in universe.elements.values():
             if element.name not in skypix:
                 self.elements[element.name] = self._make_element(element)
-        self.fixed += self.elements.values()
+        self.sky_overlaps = {
+            name: self._make_sky_overlap(name) for name in self.elements if universe.elements[name].spatial
+        }
+        self.fixed += [*self.elements.values(), *self.sky_overlaps.values()]
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
         self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
@@ -182,6 +187,18 @@ class Schema:
         for name in element.implies:
             parts.append(sa.Index(f"{element.name}_{name}", *self.element_key(name)))
         return sa.Table(f"dimension_{element.name}", self.metadata, *parts)
+
+    def _make_sky_overlap(self, name: str) -> sa.Table:
+        key = self.element_key(name)
+        return sa.Table(
+            f"sky_overlap_{name}",
+            self.metadata,
+            sa.Column("pixel", sa.BigInteger, primary_key=True, autoincrement=False),
+            *[self.dimension_column(other, primary_key=True) for other in key],
+            self._foreign_key(name),
+            sa.Index(f"sky_overlap_{name}_key", *key),
+            sqlite_with_rowid=False,
+        )
 
     def element_key(self, name: str) -> tuple[str, ...]:
         """Names of the dimensions that identify a record of an element."""

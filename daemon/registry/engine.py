@@ -7,10 +7,12 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 
 from __future__ import annotations
 
+import binascii
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -165,9 +167,11 @@ class Database:
     ----------
     url : str
         SQLAlchemy URL of an SQLite file or a PostgreSQL database.
+    read_only : bool
+        Never write to it: somebody else's.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         try:
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError:
@@ -179,6 +183,8 @@ class Database:
         if self.name not in ("sqlite", "postgresql"):
             raise ConfigError(f"registries live in SQLite or PostgreSQL, not in {self.name!r}", hint=self.shown_url)
         options: dict[str, Any] = {"pool_size": _POOL_SIZE, "max_overflow": _POOL_OVERFLOW}
+        if not self.is_sqlite and "+" not in parsed.drivername:
+            parsed = parsed.set(drivername="postgresql+psycopg")
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ConfigError("an SQLite registry needs a file", hint="sqlite:////path/to/registry.sqlite3")
@@ -190,6 +196,8 @@ class Database:
                 "timeout": _BUSY_TIMEOUT_S,
                 "cached_statements": 512,
             }
+            if read_only:
+                parsed = parsed.set(database=f"file:{quote(parsed.database)}", query={"mode": "ro", "uri": "true"})
         else:
             options |= {"paramstyle": "format", "pool_pre_ping": True}
         try:
@@ -201,7 +209,7 @@ class Database:
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
         if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "connect", _prepare_sqlite_to_read if read_only else _prepare_sqlite)
 
     @property
     def is_sqlite(self) -> bool:
@@ -384,6 +392,20 @@ class ConstraintError(BackendError):
 
 class TransactionLostError(TransientBackendError):
     """The database has ended a transaction on its own; nothing of it is stored."""
+
+
+def _prepare_sqlite_to_read(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA temp_store=MEMORY").close()
+    # What Gen3 stores as text (see `registry.gen3`); SQLite 3.40 cannot decode it itself.
+    connection.create_function("pantry_unhex", 1, _or_none(bytes.fromhex), deterministic=True)
+    connection.create_function("pantry_unbase64", 1, _or_none(binascii.a2b_base64), deterministic=True)
+    connection.create_function(
+        "pantry_base64_to_hex", 1, _or_none(lambda t: binascii.a2b_base64(t).hex()), deterministic=True
+    )
+
+
+def _or_none(function: Callable[[str], Any]) -> Callable[[str | None], Any]:
+    return lambda text: None if text is None else function(text)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

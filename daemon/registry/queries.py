@@ -17,6 +17,7 @@ from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.members import Members
 from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
@@ -139,14 +140,11 @@ class Queries:
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         group, dataset = known.group, self._schema.dataset
-        table = self._schema.data_ids(known.group_id, group)
         members = self._members(known, order)
-        source = sa.join(members, table, members.c.data_id_id == table.c.id).join(
-            dataset, dataset.c.id == members.c.dataset_id
-        )
-        join = plan.join(source, {name: table.c[name] for name in group.required})
+        source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
+        join = plan.join(source, members.values)
         tests = plan.conditions(join)
-        tests += self._valid_then(plan, join, members)
+        tests += self._valid_then(plan, join, members.span)
         sorting = plan.order(join)
         shown = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
@@ -162,50 +160,42 @@ class Queries:
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             return in_order(statement, keys, sorting).limit(limit), False
         # Members of one partition have one data id, so that what the conditions leave out is whole partitions.
-        partition: list[sa.ColumnElement[Any]] = [members.c.data_id_id]
+        partition = list(members.identity)
+        fewest = len(partition)
         if calibrations and (element := plan.temporal_element()) is not None:
             partition += [join.column(name) for name in self._schema.element_key(element)]
-        rank = sa.case(
-            {collection.id: number for number, collection in enumerate(order)}, value=members.c.collection_id
-        )
+        rank = sa.case({collection.id: number for number, collection in enumerate(order)}, value=members.collection)
         place = sa.func.row_number().over(partition_by=partition, order_by=rank).label("place")
         if calibrations:
-            equal = [*partition, members.c.collection_id]
-            first, last = (kind(members.c.dataset_id).over(partition_by=equal) for kind in (sa.func.min, sa.func.max))
+            equal = [*partition, members.collection]
+            first, last = (
+                kind(sa.cast(members.dataset, sa.String)).over(partition_by=equal)
+                for kind in (sa.func.min, sa.func.max)
+            )
             labels.append((first != last).label("ambiguous"))
         inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
         statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
-        if len(partition) > 1:
+        if len(partition) > fewest:
             statement = statement.distinct()
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
         return in_order(statement, keys, sorting).limit(limit), calibrations
 
-    def _valid_then(self, plan: Plan, join: RecordJoin, members: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+    def _valid_then(
+        self, plan: Plan, join: RecordJoin, span: tuple[sa.ColumnElement[Any], ...] | None
+    ) -> list[sa.ColumnElement[bool]]:
         """Make the condition that calibrations are valid at the time of what is asked about, if that has one."""
         element = plan.temporal_element()
-        if "begin_ns" not in members.c or element is None:
+        if span is None or element is None:
             return []
+        begin, end = span
         table = join.element(element)
-        valid = sa.and_(members.c.begin_ns < table.c.timespan_end, members.c.end_ns > table.c.timespan_begin)
-        return [sa.or_(members.c.begin_ns.is_(None), valid)]
+        valid = sa.and_(begin < table.c.timespan_end, end > table.c.timespan_begin)
+        return [sa.or_(begin.is_(None), valid)]
 
-    def _members(self, known: KnownType, order: Sequence[Collection]) -> sa.FromClause:
-        """Members of collections, of one type: collection_id, data_id_id, dataset_id.
-
-        With ``begin_ns`` and ``end_ns``, absent for all but calibrations, if there is a CALIBRATION collection.
-        """
+    def _members(self, known: KnownType, order: Sequence[Collection]) -> Members:
         plain = [collection.id for collection in order if collection.type is not CollectionType.CALIBRATION]
         timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
-        parts: list[sa.Select[Any]] = []
-        for link, ids in ((self._schema.membership, plain), (self._schema.calibration, timed)):
-            if not ids and (timed or link is not self._schema.membership):
-                continue
-            columns: list[sa.ColumnElement[Any]] = [link.c.collection_id, link.c.data_id_id, link.c.dataset_id]
-            if timed:
-                absent = sa.null().cast(sa.BigInteger)
-                columns += [link.c[name] if name in link.c else absent.label(name) for name in ("begin_ns", "end_ns")]
-            parts.append(sa.select(*columns).where(link.c.dataset_type_id == known.id, link.c.collection_id.in_(ids)))
-        return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("members")
+        return self._schema.members(known.id, known.group_id, known.group, plain, timed)
 
     def _refs(self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool) -> RefBatch:
         group = known.group
@@ -273,24 +263,23 @@ class Queries:
         timed: list[sa.Subquery] = []
         for known in kinds:
             order = definitions.search_order(query.collections, known.id)
-            table = self._schema.data_ids(known.group_id, known.group)
             members = self._members(known, order)
-            given = [table.c[name] for name in known.group.required]
-            if "begin_ns" in members.c and plan.temporal_element() is not None:
-                when = [members.c.begin_ns, members.c.end_ns]
-                statement = sa.select(*given, *when).join_from(members, table, members.c.data_id_id == table.c.id)
-                there = statement.distinct().subquery(f"have_{known.id}")
+            given = [column.label(name) for name, column in members.values.items()]
+            spans: list[sa.ColumnElement[Any]] = []
+            if members.span is not None and plan.temporal_element() is not None:
+                spans = [column.label(name) for name, column in zip(("begin_ns", "end_ns"), members.span, strict=True)]
+            # One row for each data id (and each validity), in however many collections it is.
+            there = sa.select(*given, *spans).select_from(members.source).distinct().subquery(f"have_{known.id}")
+            if spans:
                 timed.append(there)
-            else:
-                # One row for each data id, in however many collections it is.
-                statement = sa.select(*given).where(table.c.id.in_(sa.select(members.c.data_id_id)))
-                there = statement.subquery(f"have_{known.id}")
             shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
             source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
             for name in known.group.required:
                 columns.setdefault(name, there.c[name])
         join = plan.join(source, columns)
-        return join, [test for there in timed for test in self._valid_then(plan, join, there)]
+        return join, [
+            test for there in timed for test in self._valid_then(plan, join, (there.c.begin_ns, there.c.end_ns))
+        ]
 
     # -- dimension records -------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ group. Columns of dimensions are called as the dimension, in every table, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from pantry.daemon.registry.members import Members
 from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, DimensionUniverse
 
 # An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
@@ -238,6 +239,40 @@ class Schema:
     def _foreign_key_to(self, name: str) -> sa.ForeignKeyConstraint:
         key = self.element_key(name)
         return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
+
+    # -- members of collections --------------------------------------------------------------------
+
+    def members(
+        self, type_id: int, group_id: int, group: DimensionGroup, plain: Sequence[int], timed: Sequence[int]
+    ) -> Members:
+        """Members of collections, of one dataset type.
+
+        Parameters
+        ----------
+        type_id, group_id, group : int, int, DimensionGroup
+            Of the dataset type.
+        plain, timed : sequence of int
+            Collections: RUN and TAGGED ones, and CALIBRATION ones.
+        """
+        parts: list[sa.Select[Any]] = []
+        for link, ids in ((self.membership, plain), (self.calibration, timed)):
+            if not ids and (timed or link is not self.membership):
+                continue
+            columns: list[sa.ColumnElement[Any]] = [link.c.collection_id, link.c.data_id_id, link.c.dataset_id]
+            if timed:
+                absent = sa.null().cast(sa.BigInteger)
+                columns += [link.c[name] if name in link.c else absent.label(name) for name in ("begin_ns", "end_ns")]
+            parts.append(sa.select(*columns).where(link.c.dataset_type_id == type_id, link.c.collection_id.in_(ids)))
+        members = (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("members")
+        table = self.data_ids(group_id, group)
+        return Members(
+            source=sa.join(members, table, members.c.data_id_id == table.c.id),
+            collection=members.c.collection_id,
+            dataset=members.c.dataset_id,
+            values={name: table.c[name] for name in group.required},
+            identity=[members.c.data_id_id],
+            span=(members.c.begin_ns, members.c.end_ns) if timed else None,
+        )
 
     # -- temporary tables --------------------------------------------------------------------------
 

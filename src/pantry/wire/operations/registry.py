@@ -12,7 +12,8 @@ from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation, StreamOperation
 
-BindValue = DataIdValue | float | bool | tuple[DataIdValue, ...]
+BindValue = DataIdValue | float | bool | bytes | tuple[DataIdValue, ...]
+"""What a name in an expression can stand for; bytes are an encoded region (``lsst.sphgeom.Region.encode``)."""
 
 
 class RegisteredDatasetType(msgspec.Struct, frozen=True):

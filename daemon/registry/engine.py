@@ -8,6 +8,7 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 from __future__ import annotations
 
 import binascii
+import re
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -169,9 +170,11 @@ class Database:
         SQLAlchemy URL of an SQLite file or a PostgreSQL database.
     read_only : bool
         Never write to it: somebody else's.
+    namespace : str
+        Schema of a PostgreSQL database to look for tables in, if not the connection's own.
     """
 
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, read_only: bool = False, namespace: str = "") -> None:
         try:
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError:
@@ -200,6 +203,8 @@ class Database:
                 parsed = parsed.set(database=f"file:{quote(parsed.database)}", query={"mode": "ro", "uri": "true"})
         else:
             options |= {"paramstyle": "format", "pool_pre_ping": True}
+            if namespace:
+                options["connect_args"] = {"options": f"-csearch_path={_libpq_word(namespace)}"}
         try:
             self.engine = sa.create_engine(parsed, **options)
         except (ImportError, sa.exc.ArgumentError) as exc:
@@ -392,6 +397,12 @@ class ConstraintError(BackendError):
 
 class TransactionLostError(TransientBackendError):
     """The database has ended a transaction on its own; nothing of it is stored."""
+
+
+def _libpq_word(text: str) -> str:
+    # In the `options` of a connection, blanks and backslashes are quoted by backslashes.
+    quoted = '"' + text.replace('"', '""') + '"'
+    return re.sub(r"([\\\s])", r"\\\1", quoted)
 
 
 def _prepare_sqlite_to_read(connection: sqlite3.Connection, _record: object) -> None:

@@ -51,7 +51,7 @@ def read_gen3_attributes(database: Database) -> Gen3Attributes:
         if not database.has_table(session, "butler_attributes"):
             raise RepositoryNotFoundError("there is no Gen3 registry here", hint=database.shown_url)
         table = sa.table("butler_attributes", sa.column("name"), sa.column("value"))
-        found = dict(session.rows(database.compile(sa.select(table.c.name, table.c.value))))
+        found: dict[str, str] = dict(session.rows(database.compile(sa.select(table.c.name, table.c.value))))
     for name, (kinds, versions) in _KNOWN.items():
         manager = found.get(f"config:registry.managers.{name}")
         if manager is None:

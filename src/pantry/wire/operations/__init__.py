@@ -78,6 +78,7 @@ from pantry.wire.operations.registry import (
     RegisteredDatasetType,
 )
 from pantry.wire.operations.repositories import (
+    AttachRepository,
     CollectionList,
     CreateRepository,
     Done,
@@ -92,6 +93,7 @@ from pantry.wire.operations.repositories import (
 __all__ = [
     "AbortPut",
     "Associate",
+    "AttachRepository",
     "BeginPut",
     "CacheListing",
     "CacheStatus",

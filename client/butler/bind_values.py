@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pantry.errors import InvalidRequestError
-from pantry.wire.operations.registry import BindValue
+from pantry.wire.operations.registry import BindValue, EncodedRegion
 
 
 def bind_values(values: Mapping[str, Any] | None) -> dict[str, BindValue]:
@@ -52,7 +52,7 @@ def _plain(name: str, value: Any) -> BindValue:
     )
 
 
-def _region(name: str, value: Any) -> bytes:
+def _region(name: str, value: Any) -> EncodedRegion:
     from lsst.sphgeom import Circle, LonLat, Region, UnitVector3d
 
     if isinstance(value, LonLat):
@@ -61,4 +61,4 @@ def _region(name: str, value: Any) -> bytes:
         value = Circle(value)
     if not isinstance(value, Region):
         raise InvalidRequestError(f"bind: {name!r} is a {type(value).__name__}, which is no region")
-    return bytes(value.encode())
+    return EncodedRegion(bytes(value.encode()))

@@ -12,6 +12,7 @@ from pantry.daemon.registry.expressions.names import Names, UnknownNameError
 from pantry.daemon.registry.expressions.parser import invalid
 from pantry.daemon.registry.sky import regions
 from pantry.errors import InvalidQueryError
+from pantry.wire.operations.registry import EncodedRegion
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
@@ -33,7 +34,7 @@ class Places:
     text : str
         The expression, for messages.
     bind : Mapping
-        Values beside it; a region as bytes, encoded by ``lsst.sphgeom.Region.encode``.
+        Values beside it; a region as `EncodedRegion`.
     sky : SkyMatches
         Answers which regions overlap.
     """
@@ -51,9 +52,9 @@ class Places:
         if not isinstance(operand, nodes.Name | nodes.Bind):
             return None
         given = self._bind.get(operand.text)
-        if isinstance(given, bytes):
+        if isinstance(given, EncodedRegion):
             try:
-                return regions.decode_region(given)
+                return regions.decode_region(given.encoded)
             except ValueError as exc:
                 raise self._invalid(operand.at, f"{operand.text}: {exc}") from None
         if isinstance(operand, nodes.Bind) or operand.text in self._bind:

@@ -13,6 +13,7 @@ from lsst.sphgeom import Angle, Circle, LonLat, Region, UnitVector3d
 from pantry.client.butler.bind_values import bind_values
 from pantry.daemon.registry.expressions.instants import parse_instant
 from pantry.errors import InvalidRequestError
+from pantry.wire.operations.registry import EncodedRegion
 
 CENTRE = UnitVector3d(LonLat.fromDegrees(62, -37))
 
@@ -60,10 +61,10 @@ def test_datetimes_are_utc() -> None:
 def test_regions_and_points() -> None:
     circle = Circle(CENTRE, Angle.fromDegrees(1))
     sent = bind_values({"c": circle, "p": LonLat.fromDegrees(62, -37), "v": CENTRE})
-    assert sent["c"] == circle.encode()
-    assert isinstance(sent["p"], bytes)
+    assert sent["c"] == EncodedRegion(circle.encode())
+    assert isinstance(sent["p"], EncodedRegion)
     assert sent["p"] == sent["v"]
-    assert Region.decode(sent["p"]).contains(CENTRE)
+    assert Region.decode(sent["p"].encoded).contains(CENTRE)
 
 
 def test_anything_else_is_refused() -> None:

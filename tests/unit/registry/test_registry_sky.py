@@ -14,7 +14,7 @@ from pantry.daemon.registry.sky.regions import overlap
 from pantry.errors import DataIdValueError, InvalidQueryError
 from pantry.model.datasets import DatasetType
 from pantry.model.timespan import Timespan
-from pantry.wire.operations.registry import QueryDataIds, QueryDatasets, QueryDimensionRecords
+from pantry.wire.operations.registry import EncodedRegion, QueryDataIds, QueryDatasets, QueryDimensionRecords
 
 DETECTORS = (0, 1, 2)
 VISITS = tuple(range(1, 31))
@@ -184,7 +184,10 @@ def test_a_bind_value_is_an_encoded_region(sky: Sky) -> None:
     region = square(0.5, 0.5, 1.2)
     expected = {(visit,) for visit, seen in sky.visits.items() if overlap(seen, region)}
     for name in ("here", ":here"):
-        assert sky.data_ids("visit", where=f"visit.region OVERLAPS {name}", bind={"here": region.encode()}) == expected
+        assert (
+            sky.data_ids("visit", where=f"visit.region OVERLAPS {name}", bind={"here": EncodedRegion(region.encode())})
+            == expected
+        )
     numbers = {"ra": 0.5, "size": 0.4}
     assert sky.data_ids("visit", where="visit.region OVERLAPS CIRCLE(ra, -0.5, :size)", bind=numbers) == {
         (visit,)
@@ -267,7 +270,7 @@ def test_what_is_no_region_is_refused(sky: Sky, region: bytes) -> None:
     with pytest.raises(DataIdValueError, match="region of a record of tract"):
         sky.registry.insert_dimension_records([record("tract", skymap="map", id=50, region=region)])
     with pytest.raises(InvalidQueryError, match="column 23"):
-        sky.data_ids("visit", where="visit.region OVERLAPS bad", bind={"bad": region})
+        sky.data_ids("visit", where="visit.region OVERLAPS bad", bind={"bad": EncodedRegion(region)})
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,15 @@ from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation, StreamOperation
 
-BindValue = DataIdValue | float | bool | bytes | tuple[DataIdValue, ...]
-"""What a name in an expression can stand for; bytes are an encoded region (``lsst.sphgeom.Region.encode``)."""
+
+class EncodedRegion(msgspec.Struct, frozen=True):
+    """A region on the sky as a value; ``encoded`` is of ``lsst.sphgeom.Region.encode``."""
+
+    encoded: bytes
+
+
+BindValue = DataIdValue | float | bool | EncodedRegion | tuple[DataIdValue, ...]
+"""What a name in an expression can stand for."""
 
 
 class RegisteredDatasetType(msgspec.Struct, frozen=True):

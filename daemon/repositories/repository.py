@@ -68,7 +68,7 @@ class Repository:
             root=self.backend.location,
             registry=self._registry_url,
             version=self.description.version,
-            writable=self.access.may_write(who),
+            writable=self.access.may_write(who) and not self.is_attached,
         )
 
     def object_id(self, file: StoredFile) -> ObjectId:

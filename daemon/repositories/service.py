@@ -20,6 +20,7 @@ from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
+from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import (
@@ -122,6 +123,8 @@ class Repositories:
         """Return a repository that ``who`` may write to, or raise."""
         repository = await self.get(name)
         repository.access.require_write(who, name)
+        if repository.is_attached:
+            refuse_to_write()
         return repository
 
     async def all_readable(self, who: Identity) -> list[Repository]:

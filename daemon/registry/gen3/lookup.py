@@ -16,6 +16,7 @@ from pantry.daemon.registry.gen3.names import formatter_of
 from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.lookup import NOTHING, Lookup, padded
+from pantry.daemon.registry.members import Members
 from pantry.model.datasets import StoredFile
 from pantry.wire.operations.registry import FindDataset, FoundDataset
 
@@ -52,15 +53,13 @@ class Gen3Lookup(Lookup):
             return NOTHING
 
         def build() -> sa.Select[Any]:
-            statement, dataset = self._select(known, [parameter("run", sa.BigInteger)], [])
-            return statement.where(dataset == sa.bindparam("id", None))
+            statement, _ = self._select(known, [parameter("run", sa.BigInteger)], [])
+            return statement.where(self._schema.dataset.c.id == sa.bindparam("id", None))
 
         row = session.row(self._database.prepare(("get", known.id, known.group), build), {"id": raw, "run": place[1]})
         return NOTHING if row is None else _ours(self.found(definitions, known, row))
 
-    def _select(
-        self, known: KnownType, plain: list[Any], timed: list[Any]
-    ) -> tuple[sa.Select[Any], sa.ColumnElement[Any]]:
+    def _select(self, known: KnownType, plain: list[Any], timed: list[Any]) -> tuple[sa.Select[Any], Members]:
         dataset = self._schema.dataset
         members = self._schema.members(known.id, known.group_id, known.group, plain, timed)
         source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
@@ -80,26 +79,24 @@ class Gen3Lookup(Lookup):
             statement = statement.where(
                 begin < parameter("end", sa.BigInteger), end > parameter("begin", sa.BigInteger)
             )
-        return statement, dataset.c.id
+        return statement, members
 
-    def _about(self, known: KnownType, statement: sa.Select[Any]) -> sa.Select[Any]:
-        columns = {column.name: column for column in statement.selected_columns}
+    def _of_data_id(self, known: KnownType, plain: list[Any], timed: list[Any]) -> sa.Select[Any]:
+        statement, members = self._select(known, plain, timed)
         return statement.where(
-            *[columns[name] == self._data_ids.dimension_parameter(name) for name in known.group.required]
+            *[column == self._data_ids.dimension_parameter(name) for name, column in members.values.items()]
         )
 
     def _member_statement(self, known: KnownType, count: int) -> Prepared:
         width = padded(count)
         holders = [parameter(f"c_{number}", sa.BigInteger) for number in range(width)]
         return self._database.prepare(
-            ("find", known.id, known.group, width), lambda: self._about(known, self._select(known, holders, [])[0])
+            ("find", known.id, known.group, width), lambda: self._of_data_id(known, holders, [])
         )
 
     def _calibration_statement(self, known: KnownType) -> Prepared:
         holder = [parameter("holder", sa.BigInteger)]
-        return self._database.prepare(
-            ("valid", known.id, known.group), lambda: self._about(known, self._select(known, [], holder)[0])
-        )
+        return self._database.prepare(("valid", known.id, known.group), lambda: self._of_data_id(known, [], holder))
 
 
 def our_file(file: StoredFile) -> StoredFile:

@@ -26,6 +26,14 @@ from pantry.wire.operations.registry import QueryDatasets
 T = TypeVar("T")
 
 
+def refuse_to_write() -> NoReturn:
+    """Raise what writing to an attached repository means."""
+    raise PermissionDeniedError(
+        "this is an attached Gen3 repository, which Pantry only reads",
+        hint="write to it with the Gen3 Butler, or put into a repository of Pantry's own",
+    )
+
+
 class Gen3Registry(Registry):
     """The registry of an attached Gen3 repository; see `Registry`. Made by `attach`.
 
@@ -90,27 +98,21 @@ class Gen3Registry(Registry):
             yield [NamedFile(our_file(one.file), one.name) for one in batch if one.file.path]
 
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise PermissionDeniedError(
-            "this is an attached Gen3 repository, which Pantry only reads",
-            hint="write to it with the Gen3 Butler, or put into a repository of Pantry's own",
-        )
+        refuse_to_write()
 
     def register_dataset_type(self, dataset_type: DatasetType) -> tuple[DatasetType, bool]:
         """Refuse."""
-        self._refuse()
+        refuse_to_write()
 
     def insert_dimension_records(self, records: Iterable[DimensionRecord], *, skip_existing: bool = False) -> int:
         """Refuse."""
-        self._refuse()
+        refuse_to_write()
 
     def prepare_put(
         self, dataset_type: str, run: str, data_id: Mapping[str, object], extension: str | None = None
     ) -> PreparedPut:
         """Refuse."""
-        self._refuse()
+        refuse_to_write()
 
     def prepare_ingest(
         self,
@@ -121,4 +123,4 @@ class Gen3Registry(Registry):
         extensions: Sequence[str | None] | None = None,
     ) -> PreparedIngest:
         """Refuse."""
-        self._refuse()
+        refuse_to_write()

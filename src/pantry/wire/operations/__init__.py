@@ -58,6 +58,13 @@ from pantry.wire.operations.objects import (
     PrefixList,
     StatObject,
 )
+from pantry.wire.operations.provenance import (
+    MAX_QUANTA,
+    GetProvenance,
+    QueryRelatives,
+    RecordQuanta,
+    RelativeBatch,
+)
 from pantry.wire.operations.registry import (
     Associate,
     Certify,
@@ -92,6 +99,7 @@ from pantry.wire.operations.repositories import (
 )
 
 __all__ = [
+    "MAX_QUANTA",
     "AbortPut",
     "Associate",
     "BeginPut",
@@ -119,6 +127,7 @@ __all__ = [
     "GetCacheStatus",
     "GetDataset",
     "GetMetrics",
+    "GetProvenance",
     "GetRepository",
     "GetStatus",
     "IngestFiles",
@@ -154,12 +163,15 @@ __all__ = [
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryRelatives",
     "RecordBatch",
+    "RecordQuanta",
     "RedefineChain",
     "RefBatch",
     "RegisterCollection",
     "RegisterDatasetType",
     "RegisteredDatasetType",
+    "RelativeBatch",
     "RepositoryList",
     "SetOffline",
     "StatObject",

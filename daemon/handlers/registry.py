@@ -10,8 +10,10 @@ from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.streaming import stream
 from pantry.wire.operations import (
     Associate,
+    Certify,
     CountDone,
     DatasetTypeList,
+    Decertify,
     Disassociate,
     FindDataset,
     FoundDataset,
@@ -52,6 +54,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         found = await repositories.writable(asked.repository, context.caller)
         return CountDone(await call(partial(found.registry.disassociate, asked.collection, asked.ids)))
 
+    async def certify(context: RequestContext, asked: Certify) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        return CountDone(await call(partial(found.registry.certify, asked.collection, asked.ids, asked.timespan)))
+
+    async def decertify(context: RequestContext, asked: Decertify) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        clear = partial(found.registry.decertify, asked.collection, asked.dataset_type, asked.timespan, asked.data_ids)
+        return CountDone(await call(clear))
+
     async def find(context: RequestContext, asked: FindDataset) -> FoundDataset:
         found = await repositories.readable(asked.repository, context.caller)
         return await call(partial(found.registry.find_dataset, asked))
@@ -79,6 +90,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(InsertDimensionRecords, insert_records)
     dispatcher.register(Associate, associate)
     dispatcher.register(Disassociate, disassociate)
+    dispatcher.register(Certify, certify)
+    dispatcher.register(Decertify, decertify)
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
     dispatcher.register(QueryDatasets, query_datasets)

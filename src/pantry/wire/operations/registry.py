@@ -99,6 +99,37 @@ class Disassociate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset
     ids: tuple[UUID, ...]
 
 
+class Certify(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.certify"):
+    """Make datasets valid for a time in a CALIBRATION collection, all or none."""
+
+    result_type = CountDone
+    repository: str
+    collection: str
+    ids: tuple[UUID, ...]
+    timespan: Timespan
+
+
+class Decertify(Operation[CountDone], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.decertify"):
+    """Make a type's datasets invalid for a time; validity before and after it stays.
+
+    Attributes
+    ----------
+    repository, collection, dataset_type : str
+        Where and what.
+    timespan : Timespan
+        The time to clear.
+    data_ids : tuple of dict or None
+        Only these data ids.
+    """
+
+    result_type = CountDone
+    repository: str
+    collection: str
+    dataset_type: str
+    timespan: Timespan
+    data_ids: tuple[dict[str, DataIdValue], ...] | None = None
+
+
 class FoundDataset(msgspec.Struct, frozen=True):
     """A dataset and what is recorded of its file, or None.
 
@@ -125,6 +156,9 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
         To search, in this order; empty for the repository's default.
     timespan : Timespan or None
         For CALIBRATION collections.
+    time_of_data_id : bool
+        Without a timespan, take that of the exposure, visit or day that the data id names beside the type's
+        own dimensions, or all times if it names none. Otherwise CALIBRATION collections are not searched.
     """
 
     result_type = FoundDataset
@@ -133,6 +167,7 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
     data_id: dict[str, DataIdValue]
     collections: tuple[str, ...]
     timespan: Timespan | None = None
+    time_of_data_id: bool = False
 
 
 class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, tag="dataset.get"):

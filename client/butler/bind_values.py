@@ -16,8 +16,8 @@ def bind_values(values: Mapping[str, Any] | None) -> dict[str, BindValue]:
     Parameters
     ----------
     values : Mapping, optional
-        Numbers, text, truth values, numpy's arrays and scalars, lists of these, `astropy.time.Time`, `datetime.datetime`
-        (UTC if it has no zone), regions and points of `lsst.sphgeom`.
+        Numbers, text, truth values, numpy's arrays and scalars, lists of these, `astropy.time.Time`,
+        `datetime.datetime` (UTC if it has no zone), regions and points of `lsst.sphgeom`.
 
     Raises
     ------

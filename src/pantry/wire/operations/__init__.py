@@ -35,6 +35,8 @@ from pantry.wire.operations.data import (
     Opened,
     PutTicket,
 )
+from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
+from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
 from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
@@ -99,21 +101,27 @@ __all__ = [
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CountDatasets",
     "CountDone",
     "CreateRepository",
     "DamageObject",
     "DamagedObject",
     "DataIdBatch",
+    "DatasetCounts",
     "DatasetTypeList",
+    "Dimensions",
     "Disassociate",
     "Done",
     "EvictObjects",
     "Evicted",
+    "ExcludedDataIds",
+    "ExcludedDatasets",
     "FetchRanges",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",
     "GetDataset",
+    "GetDimensions",
     "GetMetrics",
     "GetRepository",
     "GetStatus",

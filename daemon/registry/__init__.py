@@ -402,6 +402,10 @@ class Registry:
         """
         return self._queries.datasets(query)
 
+    def count_datasets(self, query: QueryDatasets) -> dict[str, int]:
+        """Count, by dataset type, what `query_datasets` would find; types that have nothing may be missing."""
+        return self._queries.counts(query)
+
     def query_files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
         """Find the files of the datasets that `query_datasets` finds; as it in everything else."""
         return self._queries.files(query)

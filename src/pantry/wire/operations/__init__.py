@@ -35,6 +35,8 @@ from pantry.wire.operations.data import (
     Opened,
     PutTicket,
 )
+from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
+from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
 from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
@@ -110,22 +112,28 @@ __all__ = [
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CountDatasets",
     "CountDone",
     "CreateRepository",
     "DamageObject",
     "DamagedObject",
     "DataIdBatch",
+    "DatasetCounts",
     "DatasetTypeList",
     "Decertify",
+    "Dimensions",
     "Disassociate",
     "Done",
     "EvictObjects",
     "Evicted",
+    "ExcludedDataIds",
+    "ExcludedDatasets",
     "FetchRanges",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",
     "GetDataset",
+    "GetDimensions",
     "GetMetrics",
     "GetProvenance",
     "GetRepository",

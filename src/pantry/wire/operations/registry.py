@@ -11,6 +11,7 @@ from pantry.model.datasets import DatasetRef, DatasetType, StoredFile
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation, StreamOperation
+from pantry.wire.operations.exclusions import ExcludedDatasets
 
 
 class EncodedRegion(msgspec.Struct, frozen=True):
@@ -231,6 +232,8 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         At most so many.
     expand : bool
         Give the values of implied dimensions too.
+    exclude : ExcludedDatasets or None
+        Datasets that are as if they were not there.
     """
 
     result_type = RefBatch
@@ -244,6 +247,7 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
     order_by: tuple[str, ...] = ()
     limit: int | None = None
     expand: bool = False
+    exclude: ExcludedDatasets | None = None
 
 
 class DataIdBatch(msgspec.Struct, frozen=True, array_like=True):

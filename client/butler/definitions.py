@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from pantry.client.butler.access import RepositoryAccess, names
+from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, names, type_name
+from pantry.client.butler.times import TimespanLike, as_timespan
 from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionInfo, CollectionType
-from pantry.model.datasets import DatasetType
+from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.records import DimensionRecord
 from pantry.model.storage import StorageClass
 from pantry.model.timespan import Timespan
 from pantry.wire.operations import (
+    Certify,
+    Decertify,
     InsertDimensionRecords,
     ListDatasetTypes,
     QueryCollections,
@@ -120,6 +123,80 @@ class Definitions(RepositoryAccess):
             operation = InsertDimensionRecords(repository=self.repository, records=batch, skip_existing=skip_existing)
             count += self.connection.call(operation).count
         return count
+
+    def certify(self, collection: str, refs: Iterable[DatasetRef], timespan: TimespanLike) -> int:
+        """Say that calibrations are valid for a time.
+
+        Parameters
+        ----------
+        collection : str
+            A CALIBRATION collection.
+        refs : iterable of DatasetRef
+            Of dataset types that were registered with ``is_calibration``.
+        timespan : Timespan or pair
+            Begin and end; each may be None for an open end, ISO 8601 text (TAI), an ``astropy.time.Time``, or TAI
+            nanoseconds since 1970.
+
+        Returns
+        -------
+        int
+            How many.
+
+        Raises
+        ------
+        ConflictError
+            Another dataset of the same type and data id is valid in a part of this time. Nothing was changed.
+        DatasetTypeError
+            A dataset is not of a calibration type.
+
+        Examples
+        --------
+        >>> butler.certify("calib", butler.query_datasets("bias", "u/ann/bias"), ("2025-04-15", None))
+        """
+        self._writing()
+        operation = Certify(
+            repository=self.repository,
+            collection=collection,
+            ids=tuple(ref.id for ref in refs),
+            timespan=as_timespan(timespan),
+        )
+        return self.connection.call(operation).count
+
+    def decertify(
+        self,
+        collection: str,
+        dataset_type: str | DatasetType,
+        timespan: TimespanLike,
+        *,
+        data_ids: Iterable[DataId] | None = None,
+    ) -> int:
+        """Say that calibrations of a type are not valid for a time; validity before and after it stays.
+
+        Parameters
+        ----------
+        collection : str
+            A CALIBRATION collection.
+        dataset_type : str or DatasetType
+            Of which kind.
+        timespan : Timespan or pair
+            As of `certify`.
+        data_ids : iterable of Mapping, optional
+            Only for these.
+
+        Returns
+        -------
+        int
+            How many times of validity were cut or ended.
+        """
+        self._writing()
+        operation = Decertify(
+            repository=self.repository,
+            collection=collection,
+            dataset_type=type_name(dataset_type),
+            timespan=as_timespan(timespan),
+            data_ids=None if data_ids is None else tuple(data_id_values(data_id, {}) for data_id in data_ids),
+        )
+        return self.connection.call(operation).count
 
 
 class ButlerCollections:

@@ -16,11 +16,11 @@ from pantry.client.butler.access import (
 )
 from pantry.client.butler.batches import data_ids, refs
 from pantry.client.butler.bind_values import bind_values
+from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.records import DimensionRecord
-from pantry.model.timespan import Timespan
 from pantry.wire.operations import (
     FindDataset,
     GetDataset,
@@ -200,24 +200,15 @@ class Queries(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         collections: str | Iterable[str] | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         **kwargs: Any,
     ) -> DatasetRef | None:
         """Find the first dataset of this type and data id in the collections, or None.
 
-        Arguments as of `Butler.get`.
+        Arguments as of `Butler.get`; but as in Gen3, CALIBRATION collections are searched only with a
+        ``timespan``.
         """
-        operation = FindDataset(
-            repository=self.repository,
-            dataset_type=split_component(dataset_type)[0],
-            data_id=data_id_values(data_id, kwargs),
-            collections=self._search(collections),
-            timespan=timespan,
-        )
-        try:
-            return self.connection.call(operation).ref
-        except DatasetNotFoundError:
-            return None
+        return self._find(dataset_type, data_id, kwargs, collections, timespan)
 
     def get_dataset(self, id: UUID | str) -> DatasetRef | None:  # noqa: A002 - Gen3's name
         """Look a dataset up by its id; None if there is none."""
@@ -238,14 +229,37 @@ class Queries(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         collections: str | Iterable[str] | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         **kwargs: Any,
     ) -> bool:
         """Tell whether the registry has a dataset; arguments as of `Butler.get`."""
         if isinstance(dataset_ref_or_type, DatasetRef):
             return self.get_dataset(dataset_ref_or_type.id) is not None
-        found = self.find_dataset(dataset_ref_or_type, data_id, collections=collections, timespan=timespan, **kwargs)
+        found = self._find(dataset_ref_or_type, data_id, kwargs, collections, timespan, time_of_data_id=True)
         return found is not None
+
+    def _find(
+        self,
+        dataset_type: DatasetType | str,
+        data_id: DataId | None,
+        more: Mapping[str, Any],
+        collections: str | Iterable[str] | None,
+        timespan: TimespanLike | None,
+        *,
+        time_of_data_id: bool = False,
+    ) -> DatasetRef | None:
+        operation = FindDataset(
+            repository=self.repository,
+            dataset_type=split_component(dataset_type)[0],
+            data_id=data_id_values(data_id, more),
+            collections=self._search(collections),
+            timespan=optional_timespan(timespan),
+            time_of_data_id=time_of_data_id,
+        )
+        try:
+            return self.connection.call(operation).ref
+        except DatasetNotFoundError:
+            return None
 
     def _found(
         self,
@@ -253,9 +267,9 @@ class Queries(RepositoryAccess):
         data_id: DataId | None,
         more: Mapping[str, Any],
         collections: str | Iterable[str] | None,
-        timespan: Timespan | None,
+        timespan: TimespanLike | None,
     ) -> DatasetRef:
-        ref = self.find_dataset(dataset_type, data_id, collections=collections, timespan=timespan, **more)
+        ref = self._find(dataset_type, data_id, more, collections, timespan, time_of_data_id=True)
         if ref is None:
             asked = data_id_values(data_id, more)
             raise DatasetNotFoundError(

@@ -11,11 +11,11 @@ import msgspec
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, split_component
 from pantry.client.butler.opened import OpenedFile
+from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
 from pantry.errors import FormatterError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.storage import STORAGE_CLASSES, StorageClass, storage_class
-from pantry.model.timespan import Timespan
 from pantry.wire.operations import OpenDataset
 
 
@@ -31,7 +31,7 @@ class Reading(RepositoryAccess):
         parameters: Mapping[str, Any] | None = None,
         collections: str | Iterable[str] | None = None,
         storage_class: str | StorageClass | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         **kwargs: Any,
     ) -> Any:
         """Read a dataset, or a part of it, as a Python object (DMS-MWBT-REQ-0075).
@@ -49,8 +49,10 @@ class Reading(RepositoryAccess):
             Where to search, in this order; by default the Butler's own.
         storage_class : str or StorageClass, optional
             As which type to return it, if not that of the dataset type.
-        timespan : Timespan, optional
-            For which time, in CALIBRATION collections.
+        timespan : Timespan or pair, optional
+            For which time, in CALIBRATION collections: begin and end, as of `Butler.certify`. By default that
+            of the exposure, visit or day that the data id names; if it names none, one dataset must have been
+            valid at all times.
         **kwargs : int or str
             More of the data id.
 
@@ -87,7 +89,7 @@ class Reading(RepositoryAccess):
         parameters: Mapping[str, Any] | None = None,
         collections: str | Iterable[str] | None = None,
         storage_class: str | StorageClass | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         **kwargs: Any,
     ) -> DeferredDatasetHandle:
         """Find a dataset now and read it later; arguments as of `get`."""
@@ -105,7 +107,7 @@ class Reading(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         collections: str | Iterable[str] | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         partial: bool = False,
         **kwargs: Any,
     ) -> BinaryIO:
@@ -138,7 +140,7 @@ class Reading(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         collections: str | Iterable[str] | None = None,
-        timespan: Timespan | None = None,
+        timespan: TimespanLike | None = None,
         **kwargs: Any,
     ) -> Iterator[str]:
         """Give a path of the dataset's complete file, for libraries that insist on one.
@@ -156,7 +158,7 @@ class Reading(RepositoryAccess):
         data_id: DataId | None,
         more: Mapping[str, Any],
         collections: str | Iterable[str] | None,
-        timespan: Timespan | None,
+        timespan: TimespanLike | None,
     ) -> DatasetRef:
         raise NotImplementedError  # `Queries` has it
 
@@ -166,7 +168,7 @@ class Reading(RepositoryAccess):
         data_id: DataId | None,
         more: Mapping[str, Any],
         collections: str | Iterable[str] | None,
-        timespan: Timespan | None,
+        timespan: TimespanLike | None,
         *,
         partial: bool,
     ) -> OpenDataset:
@@ -179,7 +181,7 @@ class Reading(RepositoryAccess):
             dataset_type=split_component(given)[0],
             data_id=data_id_values(data_id, more),
             collections=self._search(collections),
-            timespan=timespan,
+            timespan=optional_timespan(timespan),
             partial=partial,
         )
 

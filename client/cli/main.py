@@ -18,6 +18,7 @@ EXIT_BROKEN_PIPE = 141
 
 _COMMANDS = {
     "cache": ("cache:cache", "Look at the node's cache, and make room in it."),
+    "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
     "collections": ("collections:collections", "List, make and chain collections."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),

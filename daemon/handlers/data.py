@@ -62,6 +62,7 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Res
             data_id=asked.data_id,
             collections=asked.collections,
             timespan=asked.timespan,
+            time_of_data_id=True,
         )
         found = await node.repositories.queries.call(partial(repository.registry.find_dataset, query))
         what = f"of type {asked.dataset_type!r} with data id {asked.data_id} in {', '.join(asked.collections)}"

@@ -10,12 +10,18 @@ from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.streaming import stream
 from pantry.wire.operations import (
     Associate,
+    Certify,
+    CountDatasets,
     CountDone,
+    DatasetCounts,
     DatasetTypeList,
+    Decertify,
+    Dimensions,
     Disassociate,
     FindDataset,
     FoundDataset,
     GetDataset,
+    GetDimensions,
     InsertDimensionRecords,
     ListDatasetTypes,
     QueryDataIds,
@@ -52,6 +58,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         found = await repositories.writable(asked.repository, context.caller)
         return CountDone(await call(partial(found.registry.disassociate, asked.collection, asked.ids)))
 
+    async def certify(context: RequestContext, asked: Certify) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        return CountDone(await call(partial(found.registry.certify, asked.collection, asked.ids, asked.timespan)))
+
+    async def decertify(context: RequestContext, asked: Decertify) -> CountDone:
+        found = await repositories.writable(asked.repository, context.caller)
+        clear = partial(found.registry.decertify, asked.collection, asked.dataset_type, asked.timespan, asked.data_ids)
+        return CountDone(await call(clear))
+
     async def find(context: RequestContext, asked: FindDataset) -> FoundDataset:
         found = await repositories.readable(asked.repository, context.caller)
         return await call(partial(found.registry.find_dataset, asked))
@@ -63,6 +78,14 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
+
+    async def count_datasets(context: RequestContext, asked: CountDatasets) -> DatasetCounts:
+        found = await repositories.readable(asked.query.repository, context.caller)
+        return DatasetCounts(await call(partial(found.registry.count_datasets, asked.query)))
+
+    async def get_dimensions(context: RequestContext, asked: GetDimensions) -> Dimensions:
+        found = await repositories.readable(asked.repository, context.caller)
+        return Dimensions(dict(found.registry.universe.config))
 
     async def query_data_ids(context: RequestContext, asked: QueryDataIds) -> None:
         found = await repositories.readable(asked.repository, context.caller)
@@ -79,8 +102,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(InsertDimensionRecords, insert_records)
     dispatcher.register(Associate, associate)
     dispatcher.register(Disassociate, disassociate)
+    dispatcher.register(Certify, certify)
+    dispatcher.register(Decertify, decertify)
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
     dispatcher.register(QueryDatasets, query_datasets)
+    dispatcher.register(CountDatasets, count_datasets)
+    dispatcher.register(GetDimensions, get_dimensions)
     dispatcher.register(QueryDataIds, query_data_ids)
     dispatcher.register(QueryDimensionRecords, query_records)

@@ -124,11 +124,11 @@ class Session:
         except Exception as exc:
             self.database.raise_translated(exc)
 
-    def batches(self, statement: Prepared, size: int) -> Iterator[Rows]:
+    def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
         """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
         cursor = self.connection.cursor()
         try:
-            cursor.execute(statement.sql, statement.bind({}))
+            cursor.execute(statement.sql, statement.bind(values))
             while rows := cursor.fetchmany(size):
                 yield rows
         except GeneratorExit:
@@ -273,6 +273,14 @@ class Database:
         return insert.on_conflict_do_update(
             index_elements=[table.c[name] for name in key],
             set_={name: insert.excluded[name] for name in changed},
+        )
+
+    def insert_joining(self, table: sa.Table, key: Sequence[str], flags: Sequence[str], source: sa.Select[Any]) -> Any:
+        """Build an INSERT that sets the ``flags`` of rows with an equal ``key`` where they are set in either."""
+        insert = self._insert(table).from_select([column.name for column in source.selected_columns], source)
+        return insert.on_conflict_do_update(
+            index_elements=[table.c[name] for name in key],
+            set_={name: sa.or_(table.c[name], insert.excluded[name]) for name in flags},
         )
 
     def _insert(self, table: sa.Table) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from pantry.daemon.registry.definitions import Collection, Definitions, KnownTyp
 from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
 from pantry.daemon.registry.files import file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.observing import ObservingTimes
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictError, InvalidRequestError
 from pantry.model.collections import CollectionType
@@ -40,6 +42,7 @@ class Lookup:
         self._database = database
         self._schema = schema
         self._data_ids = data_ids
+        self._times = ObservingTimes(database, schema, data_ids)
 
     def find(self, session: Session, definitions: Definitions, query: FindDataset) -> FoundDataset:
         """Find the first dataset in the order of collections; see `Registry.find_dataset`."""
@@ -47,13 +50,18 @@ class Lookup:
         if not query.collections:
             raise InvalidRequestError("no collections to search", hint="name them, or give the repository a default")
         group = known.group
-        given = self._data_ids.search_values(session, group, query.data_id)
         order = definitions.search_order(query.collections, known.id)
+        data_id: Mapping[str, object] = query.data_id
+        timespan = query.timespan
+        timed = query.time_of_data_id and timespan is None
+        if timed and any(collection.type is CollectionType.CALIBRATION for collection in order):
+            data_id, timespan = self._times.of(session, group, data_id)
+        given = self._data_ids.search_values(session, group, data_id)
         if not order:
             return NOTHING
         values: dict[str, Any] = {f"d_{name}": given.dimensions[name] for name in group.required}
         values["kind"] = known.id
-        row = self._first(session, known, order, values, query.timespan)
+        row = self._first(session, known, order, values, timespan)
         if row is None:
             return NOTHING
         count = len(group.required)

@@ -15,6 +15,7 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.members import Members
@@ -91,36 +92,62 @@ class Queries:
         *,
         with_files: bool,
     ) -> Iterator[T]:
-        _check_limit(query.limit)
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            _need_collections(query.collections)
             left = query.limit
-            refusal: Exception | None = None
-            planned = 0
-            for known in definitions.match_types(query.dataset_types):
-                order = definitions.search_order(query.collections, known.id)
-                try:
-                    plan = self._plan(session, query, known)
-                    if query.find_first and known.definition.name not in query.dataset_types:
-                        order = _without_ambiguous(order, plan)
-                    statement, checked = self._search(plan, query, known, order, left, with_files)
-                except (DimensionNameError, InvalidQueryError) as exc:
-                    # A pattern also matches types that have not the dimensions asked for.
-                    if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
-                        raise
-                    refusal = exc
+            for known, statement, checked in self._planned(session, definitions, query, with_files):
+                if left == 0:
                     continue
-                planned += 1
-                if not order or left == 0:
-                    continue
-                for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
+                for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
                     yield shape(definitions, known, rows, query.expand)
                     left = None if left is None else left - len(rows)
-            if refusal is not None and not planned:
-                raise refusal
+
+    def counts(self, query: QueryDatasets) -> dict[str, int]:
+        """Count datasets by type; see `Registry.count_datasets`."""
+        found: dict[str, int] = {}
+        with self._database.reading() as session:
+            left = query.limit
+            definitions = self._definitions.current(session)
+            for known, statement, checked in self._planned(session, definitions, query, with_files=False):
+                rows = statement.order_by(None).limit(left).subquery("found")
+                wrong = sa.func.count(sa.case((rows.c.ambiguous, 1))) if checked else sa.literal(0)
+                count = self._database.compile(sa.select(sa.func.count(), wrong).select_from(rows))
+                ((number, ambiguous),) = session.rows(count)
+                if ambiguous:
+                    raise _ambiguous(known)
+                found[known.definition.name] = number
+                left = None if left is None else left - number
+        return found
+
+    def _planned(
+        self, session: Session, definitions: Definitions, query: QueryDatasets, with_files: bool
+    ) -> Iterator[tuple[KnownType, sa.Select[Any], bool]]:
+        """Make the statement for each dataset type that can have what is asked for; see `_search`."""
+        _check_limit(query.limit)
+        _need_collections(query.collections)
+        exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
+        refusal: Exception | None = None
+        planned = 0
+        for known in definitions.match_types(query.dataset_types):
+            order = definitions.search_order(query.collections, known.id)
+            try:
+                plan = self._plan(session, query, known)
+                if query.find_first and known.definition.name not in query.dataset_types:
+                    order = _without_ambiguous(order, plan)
+                statement, checked = self._search(plan, query, known, order, exclusions, with_files)
+            except (DimensionNameError, InvalidQueryError) as exc:
+                # A pattern also matches types that have not the dimensions asked for.
+                if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
+                    raise
+                refusal = exc
+                continue
+            planned += 1
+            if order:
+                yield known, statement, checked
+        if refusal is not None and not planned:
+            raise refusal
 
     def _plan(self, session: Session, query: QueryDatasets, known: KnownType) -> Plan:
         plan = Plan(session, self._schema, self._data_ids, query, known.group, [known.group])
@@ -135,7 +162,7 @@ class Queries:
         query: QueryDatasets,
         known: KnownType,
         order: Sequence[Collection],
-        limit: int | None,
+        exclusions: Exclusions,
         with_files: bool,
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
@@ -145,6 +172,7 @@ class Queries:
         join = plan.join(source, members.values)
         tests = plan.conditions(join)
         tests += self._valid_then(plan, join, members.span)
+        tests += exclusions.tests(known, join)
         sorting = plan.order(join)
         shown = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
@@ -158,8 +186,8 @@ class Queries:
             if len(order) > 1 or calibrations or plan.repeats:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
-            return in_order(statement, keys, sorting).limit(limit), False
-        # Members of one partition have one data id, so that what the conditions leave out is whole partitions.
+            return in_order(statement, keys, sorting), False
+        # Members of one partition have one data id: conditions leave out whole partitions, exclusions single datasets.
         partition = list(members.identity)
         fewest = len(partition)
         if calibrations and (element := plan.temporal_element()) is not None:
@@ -178,7 +206,7 @@ class Queries:
         if len(partition) > fewest:
             statement = statement.distinct()
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
-        return in_order(statement, keys, sorting).limit(limit), calibrations
+        return in_order(statement, keys, sorting), calibrations
 
     def _valid_then(
         self, plan: Plan, join: RecordJoin, span: tuple[sa.ColumnElement[Any], ...] | None

@@ -171,7 +171,11 @@ class Tagging:
         )
         if data_ids is not None:
             table = self._schema.data_ids(known.group_id, known.group)
-            wanted = [self._data_ids.expand(session, known.group, data_id).required_values for data_id in data_ids]
+            # A query only for a data id that leaves a required dimension to be found.
+            wanted = []
+            for data_id in data_ids:
+                given = self._data_ids.search_values(session, known.group, data_id).dimensions
+                wanted.append([given[name] for name in known.group.required])
             staged = self._data_ids.stage(session, known, wanted)
             same = sa.and_(sa.true(), *[staged.c[part] == table.c[part] for part in known.group.required])
             keys = session.rows(

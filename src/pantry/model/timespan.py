@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+BEGIN_NS = 0
+"""What stands for an open begin, as in the Gen3 registry: 1970-01-01T00:00:00 TAI."""
+
+END_NS = 4_102_444_800_000_000_000
+"""What stands for an open end, as in the Gen3 registry: 2100-01-01T00:00:00 TAI."""
+
 
 class Timespan(msgspec.Struct, frozen=True, order=True, array_like=True):
     """A half-open interval ``begin_ns <= t < end_ns``.
@@ -21,6 +27,11 @@ class Timespan(msgspec.Struct, frozen=True, order=True, array_like=True):
         if self.begin_ns > self.end_ns:
             raise ValueError(f"timespan ends ({self.end_ns}) before it begins ({self.begin_ns})")
 
+    @classmethod
+    def between(cls, begin_ns: int | None, end_ns: int | None) -> Timespan:
+        """Make a timespan whose ends may be open (None)."""
+        return cls(BEGIN_NS if begin_ns is None else begin_ns, END_NS if end_ns is None else end_ns)
+
     def overlaps(self, other: Timespan) -> bool:
         """Whether the two intervals have an instant in common."""
         return self.begin_ns < other.end_ns and other.begin_ns < self.end_ns
@@ -28,3 +39,7 @@ class Timespan(msgspec.Struct, frozen=True, order=True, array_like=True):
     def contains(self, instant_ns: int) -> bool:
         """Whether ``instant_ns`` lies inside."""
         return self.begin_ns <= instant_ns < self.end_ns
+
+
+ALL_TIMES = Timespan(BEGIN_NS, END_NS)
+"""Open at both ends."""

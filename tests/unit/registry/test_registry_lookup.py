@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.registry.world import CAMERA, DAY, EXPOSURES, find_raw, put, put_raw
+from tests.unit.registry.world import CAMERA, DAY, EXPOSURES, exposure_record, filter_of, find_raw, put, put_raw
 
 from pantry.daemon.registry import Registry
 from pantry.errors import (
@@ -152,3 +152,71 @@ def test_the_order_counts_with_calibrations_too(certified: Registry) -> None:
 def test_two_valid_ones_are_no_answer(certified: Registry) -> None:
     with pytest.raises(ConflictError, match="2 datasets bias"):
         bias(certified, 99, 101)
+
+
+# -- the time that a data id is about -------------------------------------------------------------
+
+
+def bias_for(registry: Registry, *, collections: tuple[str, ...] = ("calib",), **data_id: DataIdValue) -> str | None:
+    query = FindDataset(
+        repository="r",
+        dataset_type="bias",
+        data_id={"instrument": CAMERA, "detector": 94, **data_id},
+        collections=collections,
+        time_of_data_id=True,
+    )
+    found = registry.find_dataset(query).ref
+    if found is not None:
+        assert found.data_id.required == {"instrument": CAMERA, "detector": 94}
+    return found.run if found else None
+
+
+@pytest.fixture
+def nightly(registry: Registry) -> Registry:
+    """Biases valid during the first and the third exposure (see `exposure_record`)."""
+    registry.register_collection("calib", CollectionType.CALIBRATION)
+    for run, times in (("early", Timespan(0, 1001)), ("late", Timespan(3499, 4000))):
+        registry.certify("calib", [put(registry, "bias", run, instrument=CAMERA, detector=94)], times)
+    return registry
+
+
+def test_the_exposure_of_a_data_id_gives_the_time(nightly: Registry) -> None:
+    assert [bias_for(nightly, exposure=exposure) for exposure in EXPOSURES[:4]] == ["early", None, "late", None]
+
+
+def test_the_exposure_may_be_named_in_other_ways(nightly: Registry) -> None:
+    assert bias_for(nightly, **{"exposure.obs_id": f"T_{DAY}_000003"}) == "late"
+    assert bias_for(nightly, day_obs=DAY, seq_num=3) == "late"
+    assert (
+        bias_for(nightly, exposure=EXPOSURES[2], skymap="elsewhere", physical_filter=filter_of(EXPOSURES[2])) == "late"
+    )
+
+
+def test_a_day_is_a_longer_time(nightly: Registry) -> None:
+    with pytest.raises(ConflictError, match="2 datasets bias"):
+        bias_for(nightly, day_obs=DAY)
+    nightly.decertify("calib", "bias", Timespan(3499, 4000))
+    assert bias_for(nightly, day_obs=DAY) == "early"
+
+
+def test_no_time_at_all_is_all_times(nightly: Registry) -> None:
+    with pytest.raises(ConflictError, match="2 datasets bias"):
+        bias_for(nightly)
+    nightly.decertify("calib", "bias", Timespan(0, 1001))
+    assert bias_for(nightly) == "late"
+
+
+def test_unknown_times_are_said_where_they_matter(nightly: Registry) -> None:
+    nightly.insert_dimension_records([exposure_record(EXPOSURES[-1] + 1, timespan=None)])
+    with pytest.raises(DataIdValueError, match="no timespan"):
+        bias_for(nightly, exposure=EXPOSURES[-1] + 1)
+    with pytest.raises(DataIdValueError, match="no exposure record"):
+        bias_for(nightly, exposure=1)
+    with pytest.raises(DataIdValueError, match="no timespan"):
+        bias_for(nightly, visit=EXPOSURES[0])
+    assert bias_for(nightly, exposure=1, collections=("late", "early")) == "late"
+
+
+def test_an_exposure_of_no_length_is_at_a_time(nightly: Registry) -> None:
+    nightly.insert_dimension_records([exposure_record(EXPOSURES[-1] + 1, timespan=Timespan(3499, 3499))])
+    assert bias_for(nightly, exposure=EXPOSURES[-1] + 1) == "late"

@@ -35,6 +35,8 @@ from pantry.wire.operations.data import (
     Opened,
     PutTicket,
 )
+from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
+from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
 from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
@@ -58,11 +60,20 @@ from pantry.wire.operations.objects import (
     PrefixList,
     StatObject,
 )
+from pantry.wire.operations.provenance import (
+    MAX_QUANTA,
+    GetProvenance,
+    QueryRelatives,
+    RecordQuanta,
+    RelativeBatch,
+)
 from pantry.wire.operations.registry import (
     Associate,
+    Certify,
     CountDone,
     DataIdBatch,
     DatasetTypeList,
+    Decertify,
     Disassociate,
     FindDataset,
     FoundDataset,
@@ -91,6 +102,7 @@ from pantry.wire.operations.repositories import (
 )
 
 __all__ = [
+    "MAX_QUANTA",
     "AbortPut",
     "Associate",
     "AttachRepository",
@@ -98,25 +110,34 @@ __all__ = [
     "CacheListing",
     "CacheStatus",
     "CachedObject",
+    "Certify",
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CountDatasets",
     "CountDone",
     "CreateRepository",
     "DamageObject",
     "DamagedObject",
     "DataIdBatch",
+    "DatasetCounts",
     "DatasetTypeList",
+    "Decertify",
+    "Dimensions",
     "Disassociate",
     "Done",
     "EvictObjects",
     "Evicted",
+    "ExcludedDataIds",
+    "ExcludedDatasets",
     "FetchRanges",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",
     "GetDataset",
+    "GetDimensions",
     "GetMetrics",
+    "GetProvenance",
     "GetRepository",
     "GetStatus",
     "IngestFiles",
@@ -152,12 +173,15 @@ __all__ = [
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryRelatives",
     "RecordBatch",
+    "RecordQuanta",
     "RedefineChain",
     "RefBatch",
     "RegisterCollection",
     "RegisterDatasetType",
     "RegisteredDatasetType",
+    "RelativeBatch",
     "RepositoryList",
     "SetOffline",
     "StatObject",

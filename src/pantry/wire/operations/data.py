@@ -64,7 +64,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     id : uuid.UUID or None
         The dataset, if known.
     dataset_type, data_id, collections, timespan
-        Otherwise, as in `FindDataset`.
+        Otherwise, as in `FindDataset` with ``time_of_data_id``.
     partial : bool
         Answer at once, also when the file is not complete in the cache.
     cached_only : bool

@@ -11,6 +11,7 @@ from pantry.model.datasets import DatasetRef, DatasetType, StoredFile
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation, StreamOperation
+from pantry.wire.operations.exclusions import ExcludedDatasets
 
 
 class EncodedRegion(msgspec.Struct, frozen=True):
@@ -99,6 +100,37 @@ class Disassociate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset
     ids: tuple[UUID, ...]
 
 
+class Certify(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.certify"):
+    """Make datasets valid for a time in a CALIBRATION collection, all or none."""
+
+    result_type = CountDone
+    repository: str
+    collection: str
+    ids: tuple[UUID, ...]
+    timespan: Timespan
+
+
+class Decertify(Operation[CountDone], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.decertify"):
+    """Make a type's datasets invalid for a time; validity before and after it stays.
+
+    Attributes
+    ----------
+    repository, collection, dataset_type : str
+        Where and what.
+    timespan : Timespan
+        The time to clear.
+    data_ids : tuple of dict or None
+        Only these data ids.
+    """
+
+    result_type = CountDone
+    repository: str
+    collection: str
+    dataset_type: str
+    timespan: Timespan
+    data_ids: tuple[dict[str, DataIdValue], ...] | None = None
+
+
 class FoundDataset(msgspec.Struct, frozen=True):
     """A dataset and what is recorded of its file, or None.
 
@@ -125,6 +157,9 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
         To search, in this order; empty for the repository's default.
     timespan : Timespan or None
         For CALIBRATION collections.
+    time_of_data_id : bool
+        Without a timespan, take that of the exposure, visit or day that the data id names beside the type's
+        own dimensions, or all times if it names none. Otherwise CALIBRATION collections are not searched.
     """
 
     result_type = FoundDataset
@@ -133,6 +168,7 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
     data_id: dict[str, DataIdValue]
     collections: tuple[str, ...]
     timespan: Timespan | None = None
+    time_of_data_id: bool = False
 
 
 class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, tag="dataset.get"):
@@ -196,6 +232,8 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         At most so many.
     expand : bool
         Give the values of implied dimensions too.
+    exclude : ExcludedDatasets or None
+        Datasets that are as if they were not there.
     """
 
     result_type = RefBatch
@@ -209,6 +247,7 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
     order_by: tuple[str, ...] = ()
     limit: int | None = None
     expand: bool = False
+    exclude: ExcludedDatasets | None = None
 
 
 class DataIdBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 from pantry.daemon.registry import Registry
@@ -14,12 +14,9 @@ from pantry.daemon.registry.gen3.lookup import Gen3Lookup, our_file
 from pantry.daemon.registry.gen3.managers import read_gen3_attributes
 from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.daemon.registry.gen3.tree import Gen3Tree
-from pantry.daemon.registry.preparation import PreparedIngest, PreparedPut
 from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.errors import PermissionDeniedError
-from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionUniverse
-from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
 from pantry.wire.operations.registry import QueryDatasets
 
@@ -32,6 +29,13 @@ def refuse_to_write() -> NoReturn:
         "this is an attached Gen3 repository, which Pantry only reads",
         hint="write to it with the Gen3 Butler, or put into a repository of Pantry's own",
     )
+
+
+class _ReadOnly:
+    """Stands for every part that writes."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        refuse_to_write()
 
 
 class Gen3Registry(Registry):
@@ -48,6 +52,8 @@ class Gen3Registry(Registry):
         self.writes = 0
         self._database = database
         self._definitions = Gen3Definitions(database, schema)
+        for part in ("_collections", "_dataset_types", "_datasets", "_preparation", "_tagging", "_provenance"):
+            setattr(self, part, _ReadOnly())
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
         self._lookup = Gen3Lookup(database, schema, self._data_ids)
@@ -98,29 +104,4 @@ class Gen3Registry(Registry):
             yield [NamedFile(our_file(one.file), one.name) for one in batch if one.file.path]
 
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
-        refuse_to_write()
-
-    def register_dataset_type(self, dataset_type: DatasetType) -> tuple[DatasetType, bool]:
-        """Refuse."""
-        refuse_to_write()
-
-    def insert_dimension_records(self, records: Iterable[DimensionRecord], *, skip_existing: bool = False) -> int:
-        """Refuse."""
-        refuse_to_write()
-
-    def prepare_put(
-        self, dataset_type: str, run: str, data_id: Mapping[str, object], extension: str | None = None
-    ) -> PreparedPut:
-        """Refuse."""
-        refuse_to_write()
-
-    def prepare_ingest(
-        self,
-        dataset_type: str,
-        run: str,
-        dimensions: Sequence[str],
-        rows: Sequence[Sequence[int | str]],
-        extensions: Sequence[str | None] | None = None,
-    ) -> PreparedIngest:
-        """Refuse."""
         refuse_to_write()

@@ -27,7 +27,7 @@ MAX_EDGES = 5_000_000
 
 # Up to so many steps the query itself counts them; a quantum is then expanded once for each step at which
 # it is met, which for long ways would be more than all edges.
-_COUNTED_DEPTH = 32
+_COUNTED_DEPTH = 8
 
 
 class Descent:

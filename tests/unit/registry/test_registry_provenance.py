@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.registry.graphs import Edges, dataset, distances, found, quanta_of, quantum
-from tests.unit.registry.world import CAMERA, EXPOSURES, put, put_all_raws, put_raw
+from tests.unit.registry.world import CAMERA, EXPOSURES, create, put, put_all_raws, put_raw
 
 from pantry.daemon.registry import Registry, descent
+from pantry.daemon.registry.engine import Prepared, Session
 from pantry.errors import (
     ConflictError,
     DataIdValueError,
@@ -231,7 +233,7 @@ def test_descendants_and_ancestors_over_all_steps(small: Registry) -> None:
     assert found(small, dataset(8)) == {}
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 32, 33])
+@pytest.mark.parametrize("depth", [1, 2, 3, 8, 9])
 def test_the_depth_is_bounded(small: Registry, depth: int) -> None:
     for direction in ("ancestors", "descendants"):
         everything = {number: found(small, dataset(number), direction) for number in range(1, 9)}
@@ -326,8 +328,8 @@ def graphs(draw: st.DrawFn, n_datasets: int = 12) -> Edges:
 _BASES = itertools.count(1)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graph=graphs(), depth=st.none() | st.integers(1, 40), order=st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(graph=graphs(), depth=st.none() | st.integers(1, 12), order=st.randoms(use_true_random=False))
 def test_walks_agree_with_a_model(empty: Registry, graph: Edges, depth: int | None, order: random.Random) -> None:
     base = next(_BASES) * 1_000
     quanta = quanta_of(graph, base=base)
@@ -343,3 +345,100 @@ def test_walks_agree_with_a_model(empty: Registry, graph: Edges, depth: int | No
                 if depth is None or distance <= depth
             }
             assert found(empty, dataset(base + number), direction, max_depth=depth) == expected
+
+
+# -- many -----------------------------------------------------------------------------------------
+
+
+def layers(n_levels: int, width: int) -> list[Quantum]:
+    """Each dataset is made of three of the level before and one of any; all come from dataset 0 in the end."""
+    choose = random.Random(1)
+    made = []
+    for number in range(n_levels * width):
+        level = number // width
+        inputs = {choose.randrange(level * width) + 1} if level else {0}
+        inputs |= {(level - 1) * width + choose.randrange(width) + 1 for _ in range(3)} if level else set()
+        made.append(quantum(number, map(dataset, inputs), [dataset(number + 1)]))
+    return made
+
+
+def test_a_hundred_thousand_are_one_query(empty: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    statements: list[str] = []
+    for name in ("rows", "run", "run_many", "batches"):
+        method = getattr(Session, name)
+
+        def counted(self: Session, statement: Prepared, *args: object, method: Any = method) -> Any:
+            statements.append(statement.sql)
+            return method(self, statement, *args)
+
+        monkeypatch.setattr(Session, name, counted)
+
+    def record(quanta: list[Quantum]) -> int:
+        statements.clear()
+        empty.provenance.record(quanta)
+        return len(statements)
+
+    def walk() -> tuple[dict[UUID, int], int]:
+        statements.clear()
+        relatives = found(empty, dataset(0))
+        assert sum("RECURSIVE" in sql for sql in statements) == 1
+        return relatives, len(statements)
+
+    quanta = layers(200, 500)
+    few = record(quanta[:1_000])
+    assert record(quanta[1_000:1_010]) == few
+    walk()  # the first one also loads the definitions
+    few_relatives, n_few = walk()
+    assert len(few_relatives) == 1_010
+    for first in range(1_010, len(quanta), 10_000):
+        assert record(quanta[first : first + 10_000]) == few
+    relatives, n_many = walk()
+    assert n_many == n_few
+    assert len(relatives) == 100_000
+    assert relatives.items() >= few_relatives.items()
+    assert found(empty, dataset(100_000), "ancestors")[dataset(0)] == relatives[dataset(100_000)]
+
+
+def test_one_that_everything_needs(empty: Registry) -> None:
+    """A calibration with many inputs and very many consumers: the walk is not their product."""
+    inputs = [dataset(number) for number in range(1, 301)]
+    step = 9_000
+    empty.provenance.record([quantum(1, [dataset(5_000)], inputs), quantum(2, inputs, [dataset(1_000)])])
+    empty.provenance.record(
+        [quantum(10 + number, [dataset(1_000)], [dataset(10_000 + number)]) for number in range(step)]
+    )
+    relatives = found(empty, dataset(5_000))
+    assert len(relatives) == step + 301
+    assert relatives[dataset(10_000 + step - 1)] == 3
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+
+def test_a_registry_has_the_tables_when_they_are_needed(registry_url: str) -> None:
+    first = create(registry_url)
+    other = Registry.open(registry_url)
+    with first._database.reading() as session:
+        assert not first.provenance._tables.exist(session)
+    with pytest.raises(InvalidRequestError):
+        first.provenance.record([quantum(1, [dataset(1)], [dataset(1)])])
+    assert other.provenance.record(quanta_of(SMALL)) == 4
+    assert first.provenance.record(quanta_of({9: ((8,), (9,))})) == 1
+    assert found(other, dataset(7)) == {dataset(8): 1, dataset(9): 2}
+    assert other.version == 1
+    first.close()
+    other.close()
+
+
+def test_a_record_that_fails_leaves_no_tables(empty: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(empty.provenance._recording, "_write_edges", _fail)
+    with pytest.raises(ConflictError, match="on purpose"):
+        empty.provenance.record(quanta_of(SMALL))
+    with empty._database.reading() as session:
+        assert not empty.provenance._tables.exist(session)
+    monkeypatch.undo()
+    assert empty.provenance.record(quanta_of(SMALL)) == 4
+
+
+def _fail(_: Session) -> None:
+    raise ConflictError("on purpose")

@@ -8,6 +8,7 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 from __future__ import annotations
 
 import binascii
+import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ _MAX_PREPARED = 4096
 _ADVISORY_LOCK = 0x70616E747279  # "pantry"
 
 Rows = list[tuple[Any, ...]]
+_cursor_numbers = itertools.count()
 
 
 class Prepared:
@@ -126,7 +128,7 @@ class Session:
 
     def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
         """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
-        cursor = self.connection.cursor()
+        cursor = self.database.streaming_cursor(self.connection)
         try:
             cursor.execute(statement.sql, statement.bind(values))
             while rows := cursor.fetchmany(size):
@@ -213,8 +215,8 @@ class Database:
         self._generation = 0
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
-        if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _prepare_sqlite_to_read if read_only else _prepare_sqlite)
+        prepare = _prepare_sqlite_to_read if read_only else _prepare_sqlite
+        sa.event.listen(self.engine, "connect", prepare if self.is_sqlite else _prepare_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -303,6 +305,11 @@ class Database:
         else:
             statement = sa.select(sa.func.to_regclass(name)).where(sa.func.to_regclass(name).is_not(None))
         return session.row(self.compile(statement)) is not None
+
+    def streaming_cursor(self, connection: Any) -> Any:
+        """Open a cursor that never holds more rows than were asked for."""
+        # psycopg's ordinary cursor fetches a whole result into memory before the first row is given.
+        return connection.cursor() if self.is_sqlite else connection.cursor(f"stream_{next(_cursor_numbers)}")
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -430,3 +437,10 @@ def _or_none(function: Callable[[str], Any]) -> Callable[[str | None], Any]:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(pragma).close()
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # A stream is read to its end: plan a cursor for all of its rows, not for the first tenth. Not by
+    # `connect_args`, which would take the place of options in the URL, as a search path.
+    connection.execute("SET cursor_tuple_fraction = 1.0")
+    connection.commit()

@@ -230,9 +230,15 @@ def in_order(
     statement: sa.Select[Any], keys: Sequence[sa.ColumnElement[Any]], sorting: Sequence[tuple[object, bool]]
 ) -> sa.Select[Any]:
     """Sort a statement by columns of its own."""
-    # Absent values last in both directions: SQLite and PostgreSQL differ otherwise.
-    order = [
-        (key.desc() if descending else key.asc()).nulls_last()
-        for key, (_, descending) in zip(keys, sorting, strict=True)
-    ]
+    order = []
+    for key, (column, descending) in zip(keys, sorting, strict=True):
+        term = key.desc() if descending else key.asc()
+        # Absent values last in both directions: SQLite and PostgreSQL differ otherwise. Where there are
+        # none it is not said, since an index does not give that order.
+        order.append(term.nulls_last() if _may_be_absent(column) else term)
     return statement.order_by(*order)
+
+
+def _may_be_absent(column: object) -> bool:
+    # Not by `nullable` alone: records may be joined that do not exist.
+    return not (isinstance(column, sa.Column) and column.table.name.startswith("data_id_") and not column.nullable)

@@ -141,6 +141,8 @@ class Schema:
             sa.Column("dataset_type_id", _Id, primary_key=True, autoincrement=False),
             sa.Column("data_id_id", _Id, primary_key=True, autoincrement=False),
             sa.Column("dataset_id", _Id, sa.ForeignKey("dataset.id"), nullable=False, index=True),
+            # Which collections of a long chain have a data id: one step, not one for each collection.
+            sa.Index("membership_data_id", "dataset_type_id", "data_id_id", "collection_id", "dataset_id"),
             sqlite_with_rowid=False,
         )
         self.calibration = sa.Table(

@@ -15,6 +15,7 @@ from pantry.client.butler.access import (
     type_name,
 )
 from pantry.client.butler.batches import data_ids, refs
+from pantry.client.butler.bind_values import bind_values
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.data_id import DataCoordinate
@@ -27,7 +28,6 @@ from pantry.wire.operations import (
     QueryDatasets,
     QueryDimensionRecords,
 )
-from pantry.wire.operations.registry import BindValue
 
 
 class Queries(RepositoryAccess):
@@ -58,11 +58,11 @@ class Queries(RepositoryAccess):
         find_first : bool
             Of datasets with one type and data id, only that of the first collection.
         data_id : Mapping, optional
-            Dimension values that all have.
+            Dimension values that all have, or that overlap all on the sky.
         where : str
             An expression such as ``"visit.exposure_time > 30 AND band IN ('g', 'r')"``.
         bind : Mapping, optional
-            Values for names in ``where``.
+            Values for names in ``where``: numbers, text, lists of these, astropy times, lsst.sphgeom regions.
         with_dimension_records : bool
             Also give the values of implied dimensions, as ``band`` of a visit.
         order_by : str or iterable of str, optional
@@ -159,7 +159,7 @@ class Queries(RepositoryAccess):
             collections=self._search(collections) if wanted else (),
             data_id=data_id_values(data_id, kwargs),
             where=where,
-            bind=_bind(bind),
+            bind=bind_values(bind),
             order_by=names(order_by or ()),
             limit=limit,
         )
@@ -185,7 +185,7 @@ class Queries(RepositoryAccess):
             element=element,
             data_id=data_id_values(data_id, kwargs),
             where=where,
-            bind=_bind(bind),
+            bind=bind_values(bind),
             order_by=names(order_by or ()),
             limit=limit,
         )
@@ -301,25 +301,8 @@ class Queries(RepositoryAccess):
             find_first=find_first,
             data_id=data_id,
             where=where,
-            bind=_bind(bind),
+            bind=bind_values(bind),
             order_by=names(order_by or ()),
             limit=limit,
             expand=expand,
         )
-
-
-def _bind(values: Mapping[str, Any] | None) -> dict[str, BindValue]:
-    return {name: _bind_value(name, value) for name, value in (values or {}).items()}
-
-
-def _bind_value(name: str, value: Any) -> BindValue:
-    kind = type(value)
-    if kind in (int, str, float, bool):
-        return value  # type: ignore[no-any-return]
-    if hasattr(value, "tolist"):  # numpy's arrays and scalars
-        value = value.tolist()
-    if isinstance(value, list | tuple | set | frozenset | range):
-        return tuple(_bind_value(name, one) for one in value)  # type: ignore[misc]
-    if isinstance(value, int | str | float):
-        return value
-    raise InvalidRequestError(f"bind: {name!r} is a {kind.__name__}", hint="give numbers, text, or lists of these")

@@ -1,4 +1,4 @@
-"""``pantry repo``: create, list, info."""
+"""``pantry repo``: create, attach, list, info."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.session import daemon
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
+from pantry.wire.operations import AttachRepository, CreateRepository, GetRepository, ListRepositories
 
 
 @click.group(cls=CommandGroup)
 def repo() -> None:
-    """Create, list and describe repositories.
+    """Create, attach, list and describe repositories.
 
     For example:
       pantry repo list
@@ -52,20 +52,13 @@ def create(
     For example:
       pantry repo create demo ~/demo --reader '*'
     """
-    options: dict[str, str | int | float | bool] = {}
-    for pair in storage_option:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"--storage-option {pair!r}: write it as name=value")
-        options[key] = _option_value(value)
     made = daemon(ctx).call(
         CreateRepository(
             name=name,
-            # The daemon has a working directory of its own.
-            root=root if "://" in root else os.path.abspath(os.path.expanduser(root)),
+            root=_absolute(root),
             registry=registry,
             dimensions=dimensions.read() if dimensions else "",
-            storage_options=options,
+            storage_options=_options(storage_option),
             readers=reader,
             writers=writer,
         )
@@ -77,6 +70,57 @@ def _option_value(text: str) -> str | int | bool:
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.lstrip("-").isdecimal() else text
+
+
+@repo.command()
+@click.argument("name")
+@click.argument("configuration", metavar="PATH-TO-BUTLER.YAML")
+@click.option("--registry", default="", metavar="URL", help="Its database, if not the one that the file names.")
+@click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
+@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@json_option
+@click.pass_context
+def attach(
+    ctx: click.Context,
+    name: str,
+    configuration: str,
+    registry: str,
+    storage_option: tuple[str, ...],
+    reader: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Attach a repository of the Gen3 Butler, to read it where it is.
+
+    Nothing is converted or written. PATH-TO-BUTLER.YAML may be the directory that holds the file.
+
+    For example:
+      pantry repo attach dp1 /repo/dp1/butler.yaml --reader '*'
+    """
+    made = daemon(ctx).call(
+        AttachRepository(
+            name=name,
+            configuration=_absolute(configuration),
+            registry=registry,
+            storage_options=_options(storage_option),
+            readers=reader,
+        )
+    )
+    _show(made, as_json)
+
+
+def _absolute(where: str) -> str:
+    # The daemon has a working directory of its own.
+    return where if "://" in where else os.path.abspath(os.path.expanduser(where))
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, str | int | float | bool]:
+    options: dict[str, str | int | float | bool] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--storage-option {pair!r}: write it as name=value")
+        options[key] = _option_value(value)
+    return options
 
 
 @repo.command("list")

@@ -6,7 +6,7 @@ from functools import partial
 
 import trio
 
-from pantry.daemon.datasets.opening import OpenedPartial
+from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.node import Node
@@ -14,7 +14,7 @@ from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
-from pantry.model.datasets import DatasetRef
+from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.naming import directory_parts
 from pantry.wire.operations import (
     AbortPut,
@@ -76,6 +76,31 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Res
     return resolved
 
 
+async def open_file(node: Node, repository: Repository, file: StoredFile, name: str, asked: OpenDataset) -> OpenedFile:
+    """Open a resolved dataset's file."""
+    if not file.hash:
+        _, _, opened = await node.prefixes.of_repository(repository).open(
+            file.path,
+            partial=asked.partial,
+            uncached=asked.uncached,
+            cached_only=asked.cached_only,
+            ahead=asked.ahead,
+            name=name,
+            size_bytes=file.size_bytes,
+        )
+        return opened
+    # No await from here to the look into the cache.
+    return await node.opener.open(
+        repository,
+        file,
+        name=name,
+        partial=asked.partial,
+        cached_only=asked.cached_only,
+        uncached=asked.uncached,
+        ahead=asked.ahead,
+    )
+
+
 def register(dispatcher: Dispatcher, node: Node) -> None:
     """Register the handlers."""
     repositories = node.repositories
@@ -83,16 +108,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         repository = await repositories.readable(asked.repository, context.caller)
         ref, file, name = await resolve(node, repository, asked)
-        # No await from here to the look into the cache.
-        opened = await node.opener.open(
-            repository,
-            file,
-            name=name,
-            partial=asked.partial,
-            cached_only=asked.cached_only,
-            uncached=asked.uncached,
-            ahead=asked.ahead,
-        )
+        opened = await open_file(node, repository, file, name, asked)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
         return Opened(

@@ -11,13 +11,17 @@ from pantry.daemon.server.streaming import stream
 from pantry.wire.operations import (
     Associate,
     Certify,
+    CountDatasets,
     CountDone,
+    DatasetCounts,
     DatasetTypeList,
     Decertify,
+    Dimensions,
     Disassociate,
     FindDataset,
     FoundDataset,
     GetDataset,
+    GetDimensions,
     InsertDimensionRecords,
     ListDatasetTypes,
     QueryDataIds,
@@ -75,6 +79,14 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         found = await repositories.readable(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
 
+    async def count_datasets(context: RequestContext, asked: CountDatasets) -> DatasetCounts:
+        found = await repositories.readable(asked.query.repository, context.caller)
+        return DatasetCounts(await call(partial(found.registry.count_datasets, asked.query)))
+
+    async def get_dimensions(context: RequestContext, asked: GetDimensions) -> Dimensions:
+        found = await repositories.readable(asked.repository, context.caller)
+        return Dimensions(dict(found.registry.universe.config))
+
     async def query_data_ids(context: RequestContext, asked: QueryDataIds) -> None:
         found = await repositories.readable(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_data_ids, asked))
@@ -95,5 +107,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
     dispatcher.register(QueryDatasets, query_datasets)
+    dispatcher.register(CountDatasets, count_datasets)
+    dispatcher.register(GetDimensions, get_dimensions)
     dispatcher.register(QueryDataIds, query_data_ids)
     dispatcher.register(QueryDimensionRecords, query_records)

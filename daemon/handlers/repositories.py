@@ -10,6 +10,7 @@ from pantry.daemon.server.dispatch import Dispatcher
 from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import (
+    AttachRepository,
     CollectionList,
     CreateRepository,
     Done,
@@ -28,6 +29,10 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def create(context: RequestContext, asked: CreateRepository) -> RepositoryInfo:
         made = await repositories.create(asked, context.caller)
+        return made.info(context.caller)
+
+    async def attach(context: RequestContext, asked: AttachRepository) -> RepositoryInfo:
+        made = await repositories.attach(asked, context.caller)
         return made.info(context.caller)
 
     async def list_all(context: RequestContext, asked: ListRepositories) -> RepositoryList:
@@ -57,6 +62,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return CollectionList(tuple(collections))
 
     dispatcher.register(CreateRepository, create)
+    dispatcher.register(AttachRepository, attach)
     dispatcher.register(ListRepositories, list_all)
     dispatcher.register(GetRepository, get)
     dispatcher.register(RegisterCollection, register_collection)

@@ -100,7 +100,16 @@ class PlainPrefix:
             return known, True
 
     async def open(
-        self, key: str, *, partial: bool, uncached: bool = False, version: str = ""
+        self,
+        key: str,
+        *,
+        partial: bool,
+        uncached: bool = False,
+        cached_only: bool = False,
+        ahead: bool = True,
+        version: str = "",
+        name: str = "",
+        size_bytes: int | None = None,
     ) -> tuple[Current, bool, OpenedFile]:
         """Open an object in its current version; see `current`.
 
@@ -108,10 +117,14 @@ class PlainPrefix:
         ----------
         key : str
             Of the object.
-        partial, uncached : bool
+        partial, uncached, cached_only, ahead : bool
             As of `Opener.open`.
         version : str
             Only this one.
+        name : str
+            For people; by default the prefix's and the key.
+        size_bytes : int, optional
+            That it must have.
 
         Raises
         ------
@@ -119,31 +132,38 @@ class PlainPrefix:
             It is not in ``version``, or it is written faster than it can be read.
         """
         current, stale = await self.current(key)
+        how = {"partial": partial, "uncached": uncached, "cached_only": cached_only, "ahead": ahead}
         try:
-            return current, stale, await self._open(current, version, partial=partial, uncached=uncached)
+            wanted = self._wanted(current, version, name, size_bytes)
+            return current, stale, await self._opener.open_wanted(wanted, **how)
         except ObjectChangedError:
             if version:
                 raise
         # The origin had it changed since it was last asked.
         current, stale = await self.current(key, anew=True)
-        return current, stale, await self._open(current, version, partial=partial, uncached=uncached)
+        wanted = self._wanted(current, version, name, size_bytes)
+        return current, stale, await self._opener.open_wanted(wanted, **how)
 
-    async def _open(self, current: Current, version: str, *, partial: bool, uncached: bool) -> OpenedFile:
+    def _wanted(self, current: Current, version: str, name: str, size_bytes: int | None) -> Wanted:
         stat = current.stat
         if version and stat.version != version:
             raise ObjectChangedError(
                 f"{self.name}: {stat.key} was changed at the origin", hint="open it anew to read the present version"
             )
-        wanted = Wanted(
+        if size_bytes is not None and stat.size_bytes != size_bytes:
+            raise ObjectChangedError(
+                f"{name or stat.key} has {stat.size_bytes} bytes at the origin, and {size_bytes} in its registry",
+                hint="its repository was damaged, or changed by something else than the Butler",
+            )
+        return Wanted(
             object_id=self.object_id(stat),
             size_bytes=stat.size_bytes,
             source=Source(self.origin, stat.key),
-            name=f"{self.name}/{stat.key}",
+            name=name or f"{self.name}/{stat.key}",
             repository=self.name,
             version=stat.version,
             checked_ns=current.checked_ns,
         )
-        return await self._opener.open_wanted(wanted, partial=partial, uncached=uncached)
 
     def object_id(self, stat: ObjectStat) -> ObjectId:
         """Return by which name the cache knows a version of an object."""

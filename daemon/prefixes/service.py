@@ -9,9 +9,13 @@ from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import PrefixConfig
 from pantry.daemon.datasets.opening import Opener
 from pantry.daemon.prefixes.prefix import PlainPrefix
+from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import NotFoundError, PermissionDeniedError
+
+# The Gen3 Butler never changes a dataset's file, but a deleted one's path may be used again.
+_ATTACHED = PrefixConfig(root="", ttl_s=300.0, stale_if_error_s=10 * 365 * 86_400.0)
 
 
 class Prefixes:
@@ -42,6 +46,7 @@ class Prefixes:
         self._opener = opener
         self._offline = offline
         self._open: dict[str, PlainPrefix] = {}
+        self._attached: dict[str, PlainPrefix] = {}
 
     async def aclose(self) -> None:
         """Close all origins."""
@@ -85,6 +90,15 @@ class Prefixes:
             )
         return found
 
+    def of_repository(self, repository: Repository) -> PlainPrefix:
+        """Return the files of an attached repository, of whose content only the version at the origin is known."""
+        if (found := self._attached.get(repository.uuid)) is None:
+            found = self._attached[repository.uuid] = PlainPrefix(
+                repository.uuid, _ATTACHED, repository.origin, self._cache, self._opener, self._offline
+            )
+        return found
+
     def of_realm(self, realm: str) -> PlainPrefix | None:
         """Return the prefix whose objects are in a realm."""
-        return next((self.get(one) for one in self._configured if plain_realm(one) == realm), None)
+        attached = (one for one in self._attached.values() if one.realm == realm)
+        return next((self.get(one) for one in self._configured if plain_realm(one) == realm), next(attached, None))

@@ -23,6 +23,7 @@ from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
+from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
@@ -68,9 +69,8 @@ class Registry:
         The repository's, made at its creation.
     version : int
         Version of its data model.
-
-    Attributes
-    ----------
+    provenance : Provenance
+        What was made of what.
     writes : int
         Another number after each write through this object; safe to read in any thread.
     """
@@ -95,6 +95,7 @@ class Registry:
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Tree(database, schema, self._definitions, self._data_ids)
         self._writer = Writer(database)
+        self.provenance = Provenance(database, schema, self._definitions, self._lookup, self._write)
         self._numbers = itertools.count(1)
         self.writes = 0
 
@@ -400,6 +401,10 @@ class Registry:
             For a mistake in ``where`` or ``order_by``, with its place.
         """
         return self._queries.datasets(query)
+
+    def count_datasets(self, query: QueryDatasets) -> dict[str, int]:
+        """Count, by dataset type, what `query_datasets` would find; types that have nothing may be missing."""
+        return self._queries.counts(query)
 
     def query_files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
         """Find the files of the datasets that `query_datasets` finds; as it in everything else."""

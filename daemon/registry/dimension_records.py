@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import check_column
 from pantry.daemon.registry.engine import ConstraintError, Database, Session
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.sky import Pixels, decode_region
 from pantry.errors import ConflictError, DataIdValueError, DimensionNameError
 from pantry.model.dimensions import DimensionElement
 from pantry.model.records import DimensionRecord
@@ -34,6 +35,7 @@ class DimensionRecords:
         self._database = database
         self._schema = schema
         self._universe = schema.universe
+        self._pixels = Pixels(schema.universe)
 
     # -- checking ----------------------------------------------------------------------------------
 
@@ -95,6 +97,14 @@ class DimensionRecords:
         if element.temporal:
             row += [record.timespan.begin_ns, record.timespan.end_ns] if record.timespan else [None, None]
         if element.spatial:
+            if record.region is not None:
+                try:
+                    decode_region(record.region)
+                except ValueError as exc:
+                    raise DataIdValueError(
+                        f"the region of a record of {element.name}: {exc}",
+                        hint="give lsst.sphgeom.Region.encode()",
+                    ) from None
             row.append(record.region)
         return row
 
@@ -112,6 +122,7 @@ class DimensionRecords:
             # A band record says nothing but its name, and may be there through a filter already.
             if not skip_existing and not any(self._is_union(name, other) for other in self._universe.elements):
                 self._refuse_existing(session, name, members)
+            pixels = self._pixel_rows(session, name, members) if self._universe[name].spatial else []
             statement = self._database.prepare(("insert records", name), functools.partial(self._copy, name))
             try:
                 count += session.run(statement)
@@ -119,7 +130,29 @@ class DimensionRecords:
                 raise ConflictError(
                     f"a {name} record has the same {self._alternate_keys(name)} as another one", element=name
                 ) from exc
+            if pixels:
+                session.run_many(self._database.prepare_insert(self._schema.sky_overlaps[name]), pixels)
         return count
+
+    def _pixel_rows(self, session: Session, name: str, members: Sequence[Row]) -> list[Row]:
+        """Give the rows of the sky index for staged records that are new."""
+        statement = self._database.prepare(("new", name), lambda: self._build_new(name))
+        length = len(self._schema.element_key(name))
+        new = [members[position] for (position,) in session.rows(statement)]
+        found = []
+        for key, encoded in {row[:length]: row[-1] for row in reversed(new) if row[-1] is not None}.items():
+            region = decode_region(encoded)
+            try:
+                ranges = self._pixels.covering(region)
+            except ValueError as exc:
+                raise DataIdValueError(f"a record of {name}: {exc}") from None
+            found += [(pixel, *key) for begin, end in ranges for pixel in range(begin, end)]
+        return found
+
+    def _build_new(self, name: str) -> sa.Select[Any]:
+        staged, table = self._staging(name), self._schema.elements[name]
+        there = sa.exists().where(*[staged.c[part] == table.c[part] for part in self._schema.element_key(name)])
+        return sa.select(staged.c.position).where(~there).order_by(staged.c.position)
 
     def _alternate_keys(self, name: str) -> str:
         return " or ".join(key.name for key in self._universe[name].keys[1:]) or "key"

@@ -7,10 +7,14 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 
 from __future__ import annotations
 
+import binascii
+import itertools
+import re
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -37,6 +41,7 @@ _MAX_PREPARED = 4096
 _ADVISORY_LOCK = 0x70616E747279  # "pantry"
 
 Rows = list[tuple[Any, ...]]
+_cursor_numbers = itertools.count()
 
 
 class Prepared:
@@ -121,11 +126,11 @@ class Session:
         except Exception as exc:
             self.database.raise_translated(exc)
 
-    def batches(self, statement: Prepared, size: int) -> Iterator[Rows]:
+    def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
         """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
-        cursor = self.connection.cursor()
+        cursor = self.database.streaming_cursor(self.connection)
         try:
-            cursor.execute(statement.sql, statement.bind({}))
+            cursor.execute(statement.sql, statement.bind(values))
             while rows := cursor.fetchmany(size):
                 yield rows
         except GeneratorExit:
@@ -165,9 +170,13 @@ class Database:
     ----------
     url : str
         SQLAlchemy URL of an SQLite file or a PostgreSQL database.
+    read_only : bool
+        Never write to it: somebody else's.
+    namespace : str
+        Schema of a PostgreSQL database to look for tables in, if not the connection's own.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False, namespace: str = "") -> None:
         try:
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError:
@@ -179,6 +188,8 @@ class Database:
         if self.name not in ("sqlite", "postgresql"):
             raise ConfigError(f"registries live in SQLite or PostgreSQL, not in {self.name!r}", hint=self.shown_url)
         options: dict[str, Any] = {"pool_size": _POOL_SIZE, "max_overflow": _POOL_OVERFLOW}
+        if not self.is_sqlite and "+" not in parsed.drivername:
+            parsed = parsed.set(drivername="postgresql+psycopg")
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ConfigError("an SQLite registry needs a file", hint="sqlite:////path/to/registry.sqlite3")
@@ -190,8 +201,12 @@ class Database:
                 "timeout": _BUSY_TIMEOUT_S,
                 "cached_statements": 512,
             }
+            if read_only:
+                parsed = parsed.set(database=f"file:{quote(parsed.database)}", query={"mode": "ro", "uri": "true"})
         else:
             options |= {"paramstyle": "format", "pool_pre_ping": True}
+            if namespace:
+                options["connect_args"] = {"options": f"-csearch_path={_libpq_word(namespace)}"}
         try:
             self.engine = sa.create_engine(parsed, **options)
         except (ImportError, sa.exc.ArgumentError) as exc:
@@ -200,8 +215,8 @@ class Database:
         self._generation = 0
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
-        if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+        prepare = _prepare_sqlite_to_read if read_only else _prepare_sqlite
+        sa.event.listen(self.engine, "connect", prepare if self.is_sqlite else _prepare_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -262,6 +277,14 @@ class Database:
             set_={name: insert.excluded[name] for name in changed},
         )
 
+    def insert_joining(self, table: sa.Table, key: Sequence[str], flags: Sequence[str], source: sa.Select[Any]) -> Any:
+        """Build an INSERT that sets the ``flags`` of rows with an equal ``key`` where they are set in either."""
+        insert = self._insert(table).from_select([column.name for column in source.selected_columns], source)
+        return insert.on_conflict_do_update(
+            index_elements=[table.c[name] for name in key],
+            set_={name: sa.or_(table.c[name], insert.excluded[name]) for name in flags},
+        )
+
     def _insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
@@ -282,6 +305,11 @@ class Database:
         else:
             statement = sa.select(sa.func.to_regclass(name)).where(sa.func.to_regclass(name).is_not(None))
         return session.row(self.compile(statement)) is not None
+
+    def streaming_cursor(self, connection: Any) -> Any:
+        """Open a cursor that never holds more rows than were asked for."""
+        # psycopg's ordinary cursor fetches a whole result into memory before the first row is given.
+        return connection.cursor() if self.is_sqlite else connection.cursor(f"stream_{next(_cursor_numbers)}")
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -386,6 +414,33 @@ class TransactionLostError(TransientBackendError):
     """The database has ended a transaction on its own; nothing of it is stored."""
 
 
+def _libpq_word(text: str) -> str:
+    # In the `options` of a connection, blanks and backslashes are quoted by backslashes.
+    quoted = '"' + text.replace('"', '""') + '"'
+    return re.sub(r"([\\\s])", r"\\\1", quoted)
+
+
+def _prepare_sqlite_to_read(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA temp_store=MEMORY").close()
+    # What Gen3 stores as text (see `registry.gen3`); SQLite 3.40 cannot decode it itself.
+    connection.create_function("pantry_unhex", 1, _or_none(bytes.fromhex), deterministic=True)
+    connection.create_function("pantry_unbase64", 1, _or_none(binascii.a2b_base64), deterministic=True)
+    connection.create_function(
+        "pantry_base64_to_hex", 1, _or_none(lambda t: binascii.a2b_base64(t).hex()), deterministic=True
+    )
+
+
+def _or_none(function: Callable[[str], Any]) -> Callable[[str | None], Any]:
+    return lambda text: None if text is None else function(text)
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(pragma).close()
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # A stream is read to its end: plan a cursor for all of its rows, not for the first tenth. Not by
+    # `connect_args`, which would take the place of options in the URL, as a search path.
+    connection.execute("SET cursor_tuple_fraction = 1.0")
+    connection.commit()

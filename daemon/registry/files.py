@@ -26,7 +26,9 @@ def file_columns(table: sa.Table) -> list[sa.Column[Any]]:
 def make_file(row: Sequence[Any]) -> StoredFile:
     """Make a description from the values of `FILE_COLUMNS`."""
     size_bytes, digest, formatter, path, ingest_ns = row
-    return StoredFile(path=path, size_bytes=size_bytes, hash=digest.hex(), formatter=formatter, ingest_ns=ingest_ns)
+    return StoredFile(
+        path=path, size_bytes=size_bytes, hash=digest.hex() if digest else "", formatter=formatter, ingest_ns=ingest_ns
+    )
 
 
 def file_values(file: StoredFile) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,17 +56,47 @@ class RecordJoin:
         assert self._source is not None  # noqa: S101 - join_records comes before any use
         return self._source
 
-    def join_records(self) -> None:
-        """Join the records of all required dimensions, and the elements that relate them."""
+    def join(self, table: sa.FromClause, on: sa.ColumnElement[bool]) -> None:
+        """Join any table."""
+        self._source = self.source.join(table, on)
+
+    def give(self, dimension: str, column: ColumnLike) -> None:
+        """Say what gives the values of a dimension that nothing gives yet."""
+        self._columns.setdefault(dimension, column)
+
+    def join_pairs(self, table: sa.Table, dimensions: Sequence[str]) -> None:
+        """Join a table whose columns are dimensions, and which may be the first to give some of them."""
+        if self._source is None:
+            self._source = table
+        else:
+            known = [name for name in dimensions if self._can_give(name)]
+            on = [table.c[name] == self.column(name) for name in known]
+            self._source = self._source.join(table, sa.and_(sa.true(), *on))
+        for name in dimensions:
+            self._columns.setdefault(name, table.c[name])
+
+    def join_records(self, *, related: bool = False) -> None:
+        """Join the records of all required dimensions, and the elements that relate them.
+
+        Parameters
+        ----------
+        related : bool
+            Whether regions on the sky are related already; otherwise a product of them is refused.
+        """
         universe = self.schema.universe
-        _refuse_unrelated(self)
+        if not related:
+            _refuse_unrelated(self)
         # From the most dependent on: its record proves that those it requires exist.
         for name in reversed(self.group.required):
-            if name not in self._columns:
+            if name not in self._columns and name in self.schema.elements:
                 self.element(name)
         for element in universe.elements.values():
             if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.names):
                 self.element(element.name)
+
+    def lacking(self) -> list[str]:
+        """Give the required dimensions whose values nothing gives: sky pixels, which have no records."""
+        return [name for name in self.group.required if name not in self._columns]
 
     def column(self, dimension: str) -> ColumnLike:
         """Column with the values of a dimension of the group; joins what gives them."""
@@ -119,6 +149,6 @@ def _refuse_unrelated(join: RecordJoin) -> None:
     if len(touched) > 1 or skypix:
         raise InvalidQueryError(
             f"the dimensions {', '.join(join.group.required)} are related only by their regions on the sky, "
-            "and spatial joins are not available",
-            hint="ask for one family of regions, or name a dataset type that has them all",
+            "which do not identify one data id",
+            hint="give the values of all dimensions",
         )

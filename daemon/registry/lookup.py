@@ -43,16 +43,6 @@ class Lookup:
         self._schema = schema
         self._data_ids = data_ids
         self._times = ObservingTimes(database, schema, data_ids)
-        dataset = schema.dataset
-        self._get = database.compile(
-            sa.select(
-                dataset.c.dataset_type_id,
-                dataset.c.data_id_id,
-                dataset.c.run_id,
-                dataset.c.uuid,
-                *file_columns(dataset),
-            ).where(dataset.c.uuid == parameter("id", sa.LargeBinary))
-        )
 
     def find(self, session: Session, definitions: Definitions, query: FindDataset) -> FoundDataset:
         """Find the first dataset in the order of collections; see `Registry.find_dataset`."""
@@ -81,7 +71,7 @@ class Lookup:
             refuse_contradiction(
                 group, row[4 + _FILE : 4 + _FILE + count], dict(zip(group.implied, implied, strict=True)), said
             )
-        return _found(definitions, known, row)
+        return self.found(definitions, known, row)
 
     def _first(
         self,
@@ -97,7 +87,7 @@ class Lookup:
         if plain:
             statement = self._member_statement(known, len(plain))
             # Unused places are filled by a collection that does not exist.
-            width = _padded(len(plain))
+            width = padded(len(plain))
             values.update({f"c_{number}": plain[number] if number < len(plain) else -1 for number in range(width)})
             rows = session.rows(statement, values)
             if rows:
@@ -150,7 +140,7 @@ class Lookup:
         return statement, link
 
     def _member_statement(self, known: KnownType, count: int) -> Prepared:
-        width = _padded(count)
+        width = padded(count)
         table = self._schema.data_ids(known.group_id, known.group)
 
         def build() -> sa.Select[Any]:
@@ -176,7 +166,13 @@ class Lookup:
 
     def get(self, session: Session, definitions: Definitions, id_: UUID) -> FoundDataset:
         """Find a dataset by its id; see `Registry.get_dataset`."""
-        row = session.row(self._get, {"id": id_.bytes})
+        dataset = self._schema.dataset
+        place = (dataset.c.dataset_type_id, dataset.c.data_id_id, dataset.c.run_id, dataset.c.uuid)
+        statement = self._database.prepare(
+            "get dataset",
+            lambda: sa.select(*place, *file_columns(dataset)).where(dataset.c.uuid == parameter("id", sa.LargeBinary)),
+        )
+        row = session.row(statement, {"id": id_.bytes})
         if row is None:
             return NOTHING
         known = definitions.types_by_id[row[0]]
@@ -189,23 +185,24 @@ class Lookup:
             return sa.select(*shown).select_from(join.source).where(table.c.id == parameter("data_id", sa.BigInteger))
 
         values = session.row(self._database.prepare(("expand", table), build), {"data_id": row[1]}) or ()
-        return _found(definitions, known, row + values[: len(known.group.names)])
+        return self.found(definitions, known, row + values[: len(known.group.names)])
+
+    @staticmethod
+    def found(definitions: Definitions, known: KnownType, row: tuple[Any, ...]) -> FoundDataset:
+        """Make the answer of a row."""
+        group = known.group
+        first = 4 + _FILE
+        required = row[first : first + len(group.required)]
+        file = make_file(row[4:first])
+        ref = DatasetRef(
+            id=UUID(bytes=bytes(row[3])),
+            dataset_type=known.definition,
+            data_id=DataCoordinate(group.required, required, group.implied, row[first + len(group.required) :]),
+            run=definitions.collections_by_id[row[2]].name,
+        )
+        return FoundDataset(ref, file, shown_name(known, in_path_order(known, required), file.path))
 
 
-def _found(definitions: Definitions, known: KnownType, row: tuple[Any, ...]) -> FoundDataset:
-    group = known.group
-    first = 4 + _FILE
-    required = row[first : first + len(group.required)]
-    file = make_file(row[4:first])
-    ref = DatasetRef(
-        id=UUID(bytes=bytes(row[3])),
-        dataset_type=known.definition,
-        data_id=DataCoordinate(group.required, required, group.implied, row[first + len(group.required) :]),
-        run=definitions.collections_by_id[row[2]].name,
-    )
-    return FoundDataset(ref, file, shown_name(known, in_path_order(known, required), file.path))
-
-
-def _padded(count: int) -> int:
+def padded(count: int) -> int:
     """Round up to a power of two, so that few different statements are compiled."""
     return 1 << (count - 1).bit_length()

@@ -14,15 +14,16 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
-from pantry.daemon.registry.engine import Database
-from pantry.daemon.registry.expressions import Names, UnknownNameError, compile_expression
+from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.members import Members
+from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
-from pantry.model.dimensions import DimensionGroup
 from pantry.model.naming import directory_parts
 from pantry.wire.operations.registry import (
     DataIdBatch,
@@ -35,7 +36,6 @@ from pantry.wire.operations.registry import (
 
 BATCH_ROWS = 5_000
 _RECORD_BATCH_ROWS = 1_000
-Query = QueryDatasets | QueryDataIds | QueryDimensionRecords
 T = TypeVar("T")
 
 
@@ -75,38 +75,6 @@ class Queries:
         self._data_ids = data_ids
         self._records = records
 
-    # -- what all have in common -------------------------------------------------------------------
-
-    def _conditions(self, query: Query, join: RecordJoin) -> list[sa.ColumnElement[bool]]:
-        """Conditions from ``data_id`` and ``where``."""
-        strange = [
-            name for name in query.data_id if name in self._schema.universe.elements and name not in join.group.names
-        ]
-        if strange:
-            raise DimensionNameError(
-                f"{', '.join(strange)} cannot constrain what has the dimensions {', '.join(join.group.names)}"
-            )
-        given = self._data_ids.interpret(join.group, query.data_id)
-        tests = [join.column(name) == _literal(join.column(name), value) for name, value in given.dimensions.items()]
-        for (element, name), value in given.fields.items():
-            column = join.element(element).c[name]
-            tests.append(column == _literal(column, value))
-        if query.where.strip():
-            tests.append(compile_expression(self._database, Names(join), query.where, query.bind))
-        return tests
-
-    def _order(self, query: Query, join: RecordJoin) -> list[tuple[sa.ColumnElement[Any], bool]]:
-        """Columns to sort by, and whether from high to low."""
-        names = Names(join)
-        found = []
-        for term in query.order_by:
-            descending = term.startswith("-")
-            try:
-                found.append((names.resolve(term.removeprefix("-")).column, descending))
-            except UnknownNameError as exc:
-                raise InvalidQueryError(f"order_by: {exc}", hint=exc.hint) from None
-        return found
-
     # -- datasets ----------------------------------------------------------------------------------
 
     def datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
@@ -124,90 +92,138 @@ class Queries:
         *,
         with_files: bool,
     ) -> Iterator[T]:
-        _check_limit(query.limit)
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            _need_collections(query.collections)
             left = query.limit
-            refusal: Exception | None = None
-            planned = 0
-            for known in definitions.match_types(query.dataset_types):
-                order = definitions.search_order(query.collections, known.id)
-                if not query.find_first or not any(c.type is CollectionType.CALIBRATION for c in order):
-                    pass
-                elif known.definition.name in query.dataset_types:
-                    raise CollectionTypeError(
-                        f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
-                        hint="ask with find_first=False, or find one with a timespan",
-                    )
-                else:
-                    order = [c for c in order if c.type is not CollectionType.CALIBRATION]
-                try:
-                    statement = self._plan_datasets(query, known, order, left, with_files)
-                except (DimensionNameError, InvalidQueryError) as exc:
-                    # A pattern also matches types that have not the dimensions asked for.
-                    if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
-                        raise
-                    refusal = exc
+            for known, statement, checked in self._planned(session, definitions, query, with_files):
+                if left == 0:
                     continue
-                planned += 1
-                if not order or left == 0:
-                    continue
-                for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
+                for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
+                    if checked and any(row[-1] for row in rows):
+                        raise _ambiguous(known)
                     yield shape(definitions, known, rows, query.expand)
                     left = None if left is None else left - len(rows)
-            if refusal is not None and not planned:
-                raise refusal
 
-    def _plan_datasets(
-        self, query: QueryDatasets, known: KnownType, order: Sequence[Collection], limit: int | None, with_files: bool
-    ) -> sa.Select[Any]:
+    def counts(self, query: QueryDatasets) -> dict[str, int]:
+        """Count datasets by type; see `Registry.count_datasets`."""
+        found: dict[str, int] = {}
+        with self._database.reading() as session:
+            left = query.limit
+            definitions = self._definitions.current(session)
+            for known, statement, checked in self._planned(session, definitions, query, with_files=False):
+                rows = statement.order_by(None).limit(left).subquery("found")
+                wrong = sa.func.count(sa.case((rows.c.ambiguous, 1))) if checked else sa.literal(0)
+                count = self._database.compile(sa.select(sa.func.count(), wrong).select_from(rows))
+                ((number, ambiguous),) = session.rows(count)
+                if ambiguous:
+                    raise _ambiguous(known)
+                found[known.definition.name] = number
+                left = None if left is None else left - number
+        return found
+
+    def _planned(
+        self, session: Session, definitions: Definitions, query: QueryDatasets, with_files: bool
+    ) -> Iterator[tuple[KnownType, sa.Select[Any], bool]]:
+        """Make the statement for each dataset type that can have what is asked for; see `_search`."""
+        _check_limit(query.limit)
+        _need_collections(query.collections)
+        exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
+        refusal: Exception | None = None
+        planned = 0
+        for known in definitions.match_types(query.dataset_types):
+            order = definitions.search_order(query.collections, known.id)
+            try:
+                plan = self._plan(session, query, known)
+                if query.find_first and known.definition.name not in query.dataset_types:
+                    order = _without_ambiguous(order, plan)
+                statement, checked = self._search(plan, query, known, order, exclusions, with_files)
+            except (DimensionNameError, InvalidQueryError) as exc:
+                # A pattern also matches types that have not the dimensions asked for.
+                if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
+                    raise
+                refusal = exc
+                continue
+            planned += 1
+            if order:
+                yield known, statement, checked
+        if refusal is not None and not planned:
+            raise refusal
+
+    def _plan(self, session: Session, query: QueryDatasets, known: KnownType) -> Plan:
+        plan = Plan(session, self._schema, self._data_ids, query, known.group, [known.group])
+        if plan.repeats and known.definition.name not in query.dataset_types:
+            strange = [name for name in plan.whole.required if name not in known.group.names]
+            raise DimensionNameError(f"{known.definition.name} has no {', '.join(strange)}, which the conditions name")
+        return plan
+
+    def _search(
+        self,
+        plan: Plan,
+        query: QueryDatasets,
+        known: KnownType,
+        order: Sequence[Collection],
+        exclusions: Exclusions,
+        with_files: bool,
+    ) -> tuple[sa.Select[Any], bool]:
+        """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         group, dataset = known.group, self._schema.dataset
-        table = self._schema.data_ids(known.group_id, group)
         members = self._members(known, order)
-        source = sa.join(members, table, members.c.data_id_id == table.c.id).join(
-            dataset, dataset.c.id == members.c.dataset_id
-        )
-        join = RecordJoin(self._schema, group, source, {name: table.c[name] for name in group.required})
-        tests = self._conditions(query, join)
-        sorting = self._order(query, join)
+        source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
+        join = plan.join(source, members.values)
+        tests = plan.conditions(join)
+        tests += self._valid_then(plan, join, members.span)
+        tests += exclusions.tests(known, join)
+        sorting = plan.order(join)
         shown = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
         if with_files:
             columns += file_columns(dataset)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
         labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-        if len(order) > 1 and query.find_first:
-            # Members of one partition have one data id, so that what the conditions leave out is whole partitions.
-            rank = sa.case(
-                {collection.id: number for number, collection in enumerate(order)}, value=members.c.collection_id
-            )
-            place = sa.func.row_number().over(partition_by=members.c.data_id_id, order_by=rank).label("place")
-            inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
-            statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
-            keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
-        else:
+        calibrations = any(c.type is CollectionType.CALIBRATION for c in order)
+        if not query.find_first or (len(order) < 2 and not calibrations):
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if len(order) > 1 or any(c.type is CollectionType.CALIBRATION for c in order):
+            if len(order) > 1 or calibrations or plan.repeats:
                 statement = statement.distinct()
-            keys = [sa.column(f"s{number}") for number in range(len(sorting))]
-        return _sorted(statement, keys, sorting).limit(limit)
+            keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
+            return in_order(statement, keys, sorting), False
+        # Members of one partition have one data id: conditions leave out whole partitions, exclusions single datasets.
+        partition = list(members.identity)
+        fewest = len(partition)
+        if calibrations and (element := plan.temporal_element()) is not None:
+            partition += [join.column(name) for name in self._schema.element_key(element)]
+        rank = sa.case({collection.id: number for number, collection in enumerate(order)}, value=members.collection)
+        place = sa.func.row_number().over(partition_by=partition, order_by=rank).label("place")
+        if calibrations:
+            equal = [*partition, members.collection]
+            first, last = (
+                kind(sa.cast(members.dataset, sa.String)).over(partition_by=equal)
+                for kind in (sa.func.min, sa.func.max)
+            )
+            labels.append((first != last).label("ambiguous"))
+        inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
+        statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
+        if len(partition) > fewest:
+            statement = statement.distinct()
+        keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
+        return in_order(statement, keys, sorting), calibrations
 
-    def _members(self, known: KnownType, order: Sequence[Collection]) -> sa.FromClause:
-        """Members of collections, of one type: collection_id, data_id_id, dataset_id."""
-        parts: list[sa.Select[Any]] = []
-        for link, kinds in (
-            (self._schema.membership, (CollectionType.RUN, CollectionType.TAGGED)),
-            (self._schema.calibration, (CollectionType.CALIBRATION,)),
-        ):
-            ids = [collection.id for collection in order if collection.type in kinds]
-            if ids or (not order and not parts):
-                parts.append(
-                    sa.select(link.c.collection_id, link.c.data_id_id, link.c.dataset_id).where(
-                        link.c.dataset_type_id == known.id, link.c.collection_id.in_(ids)
-                    )
-                )
-        return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("members")
+    def _valid_then(
+        self, plan: Plan, join: RecordJoin, span: tuple[sa.ColumnElement[Any], ...] | None
+    ) -> list[sa.ColumnElement[bool]]:
+        """Make the condition that calibrations are valid at the time of what is asked about, if that has one."""
+        element = plan.temporal_element()
+        if span is None or element is None:
+            return []
+        begin, end = span
+        table = join.element(element)
+        valid = sa.and_(begin < table.c.timespan_end, end > table.c.timespan_begin)
+        return [sa.or_(begin.is_(None), valid)]
+
+    def _members(self, known: KnownType, order: Sequence[Collection]) -> Members:
+        plain = [collection.id for collection in order if collection.type is not CollectionType.CALIBRATION]
+        timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
+        return self._schema.members(known.id, known.group_id, known.group, plain, timed)
 
     def _refs(self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool) -> RefBatch:
         group = known.group
@@ -252,43 +268,46 @@ class Queries:
             if query.dataset_types:
                 _need_collections(query.collections)
             kinds = [definitions.dataset_type(name) for name in query.dataset_types]
-            whole = universe.group({*group.names, *(name for known in kinds for name in known.group.names)})
-            join = self._join_datasets(definitions, query, kinds, whole)
-            tests = self._conditions(query, join)
-            sorting = self._order(query, join)
+            plan = Plan(session, self._schema, self._data_ids, query, group, [known.group for known in kinds])
+            join, valid = self._join_datasets(definitions, query, kinds, plan)
+            tests = plan.conditions(join) + valid
+            sorting = plan.order(join)
             labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
             labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if whole.required != group.required:
+            if plan.repeats or valid:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
-            statement = _sorted(statement, keys, sorting).limit(query.limit)
+            statement = in_order(statement, keys, sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
                 yield DataIdBatch(group.required, group.implied, columns)
 
     def _join_datasets(
-        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], whole: DimensionGroup
-    ) -> RecordJoin:
+        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
+    ) -> tuple[RecordJoin, list[sa.ColumnElement[bool]]]:
         source: sa.FromClause | None = None
         columns: dict[str, sa.ColumnElement[Any]] = {}
+        timed: list[sa.Subquery] = []
         for known in kinds:
             order = definitions.search_order(query.collections, known.id)
-            table = self._schema.data_ids(known.group_id, known.group)
             members = self._members(known, order)
-            # One row for each data id, in however many collections it is.
-            there = (
-                sa.select(*[table.c[name] for name in known.group.required])
-                .where(table.c.id.in_(sa.select(members.c.data_id_id)))
-                .subquery(f"have_{known.id}")
-            )
+            given = [column.label(name) for name, column in members.values.items()]
+            spans: list[sa.ColumnElement[Any]] = []
+            if members.span is not None and plan.temporal_element() is not None:
+                spans = [column.label(name) for name, column in zip(("begin_ns", "end_ns"), members.span, strict=True)]
+            # One row for each data id (and each validity), in however many collections it is.
+            there = sa.select(*given, *spans).select_from(members.source).distinct().subquery(f"have_{known.id}")
+            if spans:
+                timed.append(there)
             shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
             source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
             for name in known.group.required:
                 columns.setdefault(name, there.c[name])
-        join = RecordJoin(self._schema, whole, source, columns)
-        join.join_records()
-        return join
+        join = plan.join(source, columns)
+        return join, [
+            test for there in timed for test in self._valid_then(plan, join, (there.c.begin_ns, there.c.end_ns))
+        ]
 
     # -- dimension records -------------------------------------------------------------------------
 
@@ -299,31 +318,32 @@ class Queries:
         if element.name not in self._schema.elements:
             raise DimensionNameError(f"{element.name!r} has no records: its values need none")
         group = self._schema.universe.element_group(element.name)
-        join = RecordJoin(self._schema, group)
-        join.element(element.name)
-        tests = self._conditions(query, join)
-        sorting = self._order(query, join)
-        columns = self._records.columns(element.name)
-        statement = sa.select(*columns).select_from(join.source).where(*tests)
-        statement = _sorted(statement, [column for column, _ in sorting], sorting).limit(query.limit)
         with self._database.reading() as session:
+            plan = Plan(session, self._schema, self._data_ids, query, group)
+            join = plan.join(begin=element.name)
+            tests = plan.conditions(join)
+            sorting = plan.order(join)
+            columns = self._records.columns(element.name)
+            statement = sa.select(*columns).select_from(join.source).where(*tests)
+            if plan.repeats:
+                statement = statement.add_columns(*[column for column, _ in sorting]).distinct()
+            statement = in_order(statement, [column for column, _ in sorting], sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
-                yield RecordBatch(self._records.make(element.name, rows))
+                yield RecordBatch(self._records.make(element.name, [row[: len(columns)] for row in rows]))
 
 
-def _literal(column: sa.ColumnElement[Any], value: object) -> sa.BindParameter[Any]:
-    return sa.literal(value, column.type)
+def _without_ambiguous(order: list[Collection], plan: Plan) -> list[Collection]:
+    """Leave calibrations out where nothing says for which time: a pattern matches them only by the way."""
+    if plan.temporal_element() is not None:
+        return order
+    return [collection for collection in order if collection.type is not CollectionType.CALIBRATION]
 
 
-def _sorted(
-    statement: sa.Select[Any], keys: Sequence[sa.ColumnElement[Any]], sorting: Sequence[tuple[object, bool]]
-) -> sa.Select[Any]:
-    # Absent values last in both directions: SQLite and PostgreSQL differ otherwise.
-    order = [
-        (key.desc() if descending else key.asc()).nulls_last()
-        for key, (_, descending) in zip(keys, sorting, strict=True)
-    ]
-    return statement.order_by(*order)
+def _ambiguous(known: KnownType) -> CollectionTypeError:
+    return CollectionTypeError(
+        f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
+        hint="name the exposure or visit in the expression, or ask with find_first=False",
+    )
 
 
 def _check_limit(limit: int | None) -> None:

@@ -6,11 +6,12 @@ group. Columns of dimensions are called as the dimension, in every table, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from pantry.daemon.registry.members import Members
 from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, DimensionUniverse
 
 # An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
@@ -40,6 +41,8 @@ class Schema:
         Tables to make when a registry is created, each after those it refers to.
     elements : dict of str to Table
         Tables of dimension records by element; none for sky pixels, whose values need no record.
+    sky_overlaps : dict of str to Table
+        For each spatial element the sky pixels that the regions of its records touch.
     staged_ids : Table
         Temporary table of dataset ids.
 
@@ -59,7 +62,10 @@ class Schema:
         for element in universe.elements.values():
             if element.name not in universe.skypix:
                 self.elements[element.name] = self._make_element(element)
-        self.fixed += self.elements.values()
+        self.sky_overlaps = {
+            name: self._make_sky_overlap(name) for name in self.elements if universe.elements[name].spatial
+        }
+        self.fixed += [*self.elements.values(), *self.sky_overlaps.values()]
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
         self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
@@ -134,6 +140,8 @@ class Schema:
             sa.Column("dataset_type_id", _Id, primary_key=True, autoincrement=False),
             sa.Column("data_id_id", _Id, primary_key=True, autoincrement=False),
             sa.Column("dataset_id", _Id, sa.ForeignKey("dataset.id"), nullable=False, index=True),
+            # Which collections of a long chain have a data id: one step, not one for each collection.
+            sa.Index("membership_data_id", "dataset_type_id", "data_id_id", "collection_id", "dataset_id"),
             sqlite_with_rowid=False,
         )
         self.calibration = sa.Table(
@@ -182,6 +190,18 @@ class Schema:
             parts.append(sa.Index(f"{element.name}_{name}", *self.element_key(name)))
         return sa.Table(f"dimension_{element.name}", self.metadata, *parts)
 
+    def _make_sky_overlap(self, name: str) -> sa.Table:
+        key = self.element_key(name)
+        return sa.Table(
+            f"sky_overlap_{name}",
+            self.metadata,
+            sa.Column("pixel", sa.BigInteger, primary_key=True, autoincrement=False),
+            *[self.dimension_column(other, primary_key=True) for other in key],
+            self._foreign_key(name),
+            sa.Index(f"sky_overlap_{name}_key", *key),
+            sqlite_with_rowid=False,
+        )
+
     def element_key(self, name: str) -> tuple[str, ...]:
         """Names of the dimensions that identify a record of an element."""
         return self.universe.required(name)
@@ -225,6 +245,40 @@ class Schema:
     def _foreign_key_to(self, name: str) -> sa.ForeignKeyConstraint:
         key = self.element_key(name)
         return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
+
+    # -- members of collections --------------------------------------------------------------------
+
+    def members(
+        self, type_id: int, group_id: int, group: DimensionGroup, plain: Sequence[int], timed: Sequence[int]
+    ) -> Members:
+        """Members of collections, of one dataset type.
+
+        Parameters
+        ----------
+        type_id, group_id, group : int, int, DimensionGroup
+            Of the dataset type.
+        plain, timed : sequence of int
+            Collections: RUN and TAGGED ones, and CALIBRATION ones.
+        """
+        parts: list[sa.Select[Any]] = []
+        for link, ids in ((self.membership, plain), (self.calibration, timed)):
+            if not ids and (timed or link is not self.membership):
+                continue
+            columns: list[sa.ColumnElement[Any]] = [link.c.collection_id, link.c.data_id_id, link.c.dataset_id]
+            if timed:
+                absent = sa.null().cast(sa.BigInteger)
+                columns += [link.c[name] if name in link.c else absent.label(name) for name in ("begin_ns", "end_ns")]
+            parts.append(sa.select(*columns).where(link.c.dataset_type_id == type_id, link.c.collection_id.in_(ids)))
+        members = (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("members")
+        table = self.data_ids(group_id, group)
+        return Members(
+            source=sa.join(members, table, members.c.data_id_id == table.c.id),
+            collection=members.c.collection_id,
+            dataset=members.c.dataset_id,
+            values={name: table.c[name] for name in group.required},
+            identity=[members.c.data_id_id],
+            span=(members.c.begin_ns, members.c.end_ns) if timed else None,
+        )
 
     # -- temporary tables --------------------------------------------------------------------------
 

@@ -172,7 +172,11 @@ class Tree:
                 before = data_id
                 name = shown_name(known, [*values, *value], path)
                 if not only or name == only:
-                    entries.append(TreeEntry(name, None, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, digest.hex()))
+                    entries.append(
+                        TreeEntry(
+                            name, None, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, digest.hex() if digest else ""
+                        )
+                    )
             if entries:
                 yield TreeBatch("", entries)
 

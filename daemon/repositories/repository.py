@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pantry.backends.contract import ObjectBackend
-from pantry.daemon.cache.object_id import ObjectId
+from pantry.daemon.cache.object_id import ObjectId, plain_realm
 from pantry.daemon.cache.partial import Source
 from pantry.daemon.registry import Registry
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.origin import Origin
+from pantry.errors import InvalidRequestError
 from pantry.model.datasets import StoredFile
 from pantry.model.repository import RepositoryInfo
 
@@ -29,6 +30,8 @@ class Repository:
         Its registry.
     registry_url : str
         For people, without secrets.
+    attached : bool
+        Whether it is one of the Gen3 Butler, read where it is.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Repository:
         registry: Registry,
         *,
         registry_url: str,
+        attached: bool = False,
     ) -> None:
         self.name = name
         self.uuid = description.uuid
@@ -46,7 +50,9 @@ class Repository:
         self.origin = origin
         self.backend: ObjectBackend = origin.primary
         self.registry = registry
-        self.realm = description.realm or description.uuid
+        # Of files whose content nobody has registered, only the version at the origin is known.
+        self.realm = plain_realm(description.uuid) if attached else description.realm or description.uuid
+        self.is_attached = attached
         self._registry_url = registry_url
 
     @property
@@ -62,11 +68,22 @@ class Repository:
             root=self.backend.location,
             registry=self._registry_url,
             version=self.description.version,
-            writable=self.access.may_write(who),
+            writable=self.access.may_write(who) and not self.is_attached,
         )
 
     def object_id(self, file: StoredFile) -> ObjectId:
-        """Return by which name the cache knows a file's content."""
+        """Return by which name the cache knows a file's content.
+
+        Raises
+        ------
+        InvalidRequestError
+            If nobody has registered what the content is.
+        """
+        if not file.hash:
+            raise InvalidRequestError(
+                f"the content of {file.path} is not registered, as in every attached repository",
+                hint="such files are cached as they are read, but cannot be prefetched, pinned or verified",
+            )
         return ObjectId(self.realm, file.hash)
 
     def source(self, file: StoredFile) -> Source:

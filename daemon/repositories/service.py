@@ -20,6 +20,8 @@ from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
+from pantry.daemon.registry.gen3 import refuse_to_write
+from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import (
     DESCRIPTION_KEY,
@@ -30,7 +32,7 @@ from pantry.daemon.repositories.description import (
 )
 from pantry.daemon.repositories.remembered import RememberedDescriptions
 from pantry.daemon.repositories.repository import Repository
-from pantry.daemon.repositories.site_index import Registration, SiteIndex
+from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
@@ -47,7 +49,7 @@ from pantry.errors import (
     TransientBackendError,
 )
 from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
-from pantry.wire.operations import CreateRepository
+from pantry.wire.operations import AttachRepository, CreateRepository
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,8 @@ class Repositories:
         """Return a repository that ``who`` may write to, or raise."""
         repository = await self.get(name)
         repository.access.require_write(who, name)
+        if repository.is_attached:
+            refuse_to_write()
         return repository
 
     async def all_readable(self, who: Identity) -> list[Repository]:
@@ -157,9 +161,18 @@ class Repositories:
         )
 
     async def _open_registered(self, name: str, registration: Registration) -> Repository:
+        if registration.attachment is not None:
+            return await self._assemble_attached(name, registration, registration.attachment)
         origin = self.origin_for(registration.root, registration.options)
         description = await self._describe(registration.root, origin)
         return await self._assemble(name, registration, description, origin, Registry.open)
+
+    async def _assemble_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
+        description = attaching.describe(attachment, registration)
+        registry = await self.queries.call(partial(attaching.open_gen3_registry, attachment, description.registry))
+        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
+        shown = make_url(description.registry).render_as_string(hide_password=True)
+        return Repository(name, description, origin, registry, registry_url=shown, attached=True)
 
     async def _describe(self, root: str, origin: Origin) -> RepositoryDescription:
         """Read the description from the root or a copy; if none can be asked, as it was when one last could."""
@@ -213,6 +226,58 @@ class Repositories:
             return "sqlite:///" + os.path.join(_local_directory(registration.root), relative)
         return url
 
+    async def attach(self, request: AttachRepository, who: Identity) -> Repository:
+        """Register a repository of the Gen3 Butler, to be read where it is.
+
+        Raises
+        ------
+        PermissionDeniedError
+            ``who`` is no administrator of this daemon.
+        ConflictError
+            The name is taken.
+        RepositoryNotFoundError, ConfigError
+            There is none, or one that cannot be read.
+        """
+        name = self._may_register(request.name, who)
+        directory, key = attaching.split_configuration(request.configuration)
+        root = _absolute_root(directory)
+        origin = self.origin_for(root, request.storage_options)
+        try:
+            configuration = await attaching.read_gen3_configuration(origin.primary, key)
+        finally:
+            await origin.aclose()
+        attachment = Attachment(
+            uuid=attaching.new_uuid(),
+            configuration=configuration,
+            access=AccessRules(owner=who.user_name, readers=request.readers),
+        )
+        registration = Registration(
+            root=root, registry=request.registry, options=request.storage_options, attachment=attachment
+        )
+        lock = self._opening.setdefault(name, trio.Lock())
+        async with lock:
+            repository = await self._assemble_attached(name, registration, attachment)
+            try:
+                self.index.add(name, registration)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(repository.registry.close)
+                    await repository.origin.aclose()
+                raise
+            self._open[name] = repository
+            return repository
+
+    def _may_register(self, name: str, who: Identity) -> str:
+        if who.uid not in (0, os.geteuid()) and not who.matches(self._config.administrators):
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not create or attach repositories with this daemon",
+                hint="its administrator can list you under 'administrators' in its configuration",
+            )
+        name = check_repository_name(name)
+        if self.index.get(name) is not None:
+            raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
+        return name
+
     async def create(self, request: CreateRepository, who: Identity) -> Repository:
         """Make a repository and register it.
 
@@ -226,14 +291,7 @@ class Repositories:
         ConflictError
             The name is taken, or the root holds a repository already.
         """
-        if who.uid not in (0, os.geteuid()) and not who.matches(self._config.administrators):
-            raise PermissionDeniedError(
-                f"user {who.user_name} may not create repositories with this daemon",
-                hint="its administrator can list you under 'administrators' in its configuration",
-            )
-        name = check_repository_name(request.name)
-        if self.index.get(name) is not None:
-            raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
+        name = self._may_register(request.name, who)
         universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
         root = _absolute_root(request.root)
         local = _is_local(root)

@@ -6,9 +6,29 @@ import os
 
 import msgspec
 
+from pantry.daemon.registry.gen3 import Gen3Configuration
+from pantry.daemon.repositories.access import AccessRules
 from pantry.errors import ConfigError, ConflictError
 
 _FILE = "repositories.json"
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repository of Pantry's own says in its ``pantry.yaml``, for one of the Gen3 Butler.
+
+    Attributes
+    ----------
+    uuid : str
+        By which it is known here.
+    configuration : Gen3Configuration
+        Its ``butler.yaml``.
+    access : AccessRules
+        Who may read; nobody writes.
+    """
+
+    uuid: str
+    configuration: Gen3Configuration
+    access: AccessRules
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,11 +42,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         SQLAlchemy URL of its registry if the root does not say it; may hold a password.
     options : dict
         Options of the storage backend needed to read its ``pantry.yaml``; no secrets.
+    attachment : Attachment or None
+        For a repository of the Gen3 Butler, which has no ``pantry.yaml``.
     """
 
     root: str
     registry: str = ""
     options: dict[str, str | int | float | bool] = {}
+    attachment: Attachment | None = None
 
 
 class SiteIndex:

@@ -1,11 +1,24 @@
 """Query expressions: parsed to a tree of frozen values, compiled to SQL.
 
 The language is that of the Gen3 Butler's ``where``: AND, OR, NOT, comparisons, ``IN`` with values and
-ranges, bind names, ``IS NULL``, ``GLOB``, dimensions, ``element.column`` and ``timespan.begin``.
+ranges, bind names, ``IS NULL``, ``GLOB``, dimensions, ``element.column``, time spans and regions of the sky.
 """
 
 from pantry.daemon.registry.expressions.compiler import compile_expression
 from pantry.daemon.registry.expressions.names import Names, UnknownNameError
-from pantry.daemon.registry.expressions.parser import parse
+from pantry.daemon.registry.expressions.nodes import Node
+from pantry.daemon.registry.expressions.parser import invalid, parse
+from pantry.daemon.registry.expressions.references import conjuncts, elements_in, names_in, sky_joins
 
-__all__ = ["Names", "UnknownNameError", "compile_expression", "parse"]
+__all__ = [
+    "Names",
+    "Node",
+    "UnknownNameError",
+    "compile_expression",
+    "conjuncts",
+    "elements_in",
+    "invalid",
+    "names_in",
+    "parse",
+    "sky_joins",
+]

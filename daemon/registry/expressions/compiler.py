@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,12 +13,15 @@ from pantry.daemon.registry.expressions import nodes
 from pantry.daemon.registry.expressions.instants import parse_instant
 from pantry.daemon.registry.expressions.names import Kind, Meaning, Names, UnknownNameError
 from pantry.daemon.registry.expressions.parser import invalid, parse
+from pantry.daemon.registry.expressions.places import BindValues, Places
 from pantry.errors import InvalidQueryError
+
+if TYPE_CHECKING:
+    from pantry.daemon.registry.sky import SkyMatches
 
 MAX_ITEMS = 10_000
 """Values in one IN; SQLite takes 32,766 parameters."""
 
-BindValues = Mapping[str, Any]
 Condition = sa.ColumnElement[bool]
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -48,7 +51,9 @@ _SHOWN: dict[Kind, str] = {
 _ALIKE = ({"int", "float"}, {"string", "hash"}, {"bool"}, {"instant"})
 
 
-def compile_expression(database: Database, names: Names, text: str, bind: BindValues) -> Condition:
+def compile_expression(
+    database: Database, names: Names, text: str, bind: BindValues, *, tree: nodes.Node | None = None, sky: SkyMatches
+) -> Condition:
     """Parse an expression and make it a condition over the columns of a query.
 
     Parameters
@@ -61,18 +66,23 @@ def compile_expression(database: Database, names: Names, text: str, bind: BindVa
         The expression.
     bind : Mapping
         Values for ``:name`` and for names that mean nothing else.
+    tree : Node, optional
+        A part of the parsed expression to compile alone.
+    sky : SkyMatches
+        Answers questions about regions.
 
     Raises
     ------
     InvalidQueryError
         With the place in the text.
     """
-    return _Compiler(database, names, text, bind).condition(parse(text))
+    return _Compiler(database, names, text, bind, sky).condition(tree or parse(text))
 
 
 class _Compiler:
-    def __init__(self, database: Database, names: Names, text: str, bind: BindValues) -> None:
+    def __init__(self, database: Database, names: Names, text: str, bind: BindValues, sky: SkyMatches) -> None:
         self._database = database
+        self._places = Places(names, text, bind, sky)
         self._names = names
         self._text = text
         self._bind = bind
@@ -94,8 +104,9 @@ class _Compiler:
             case nodes.Membership():
                 return self._membership(node)
             case nodes.IsNull(operand, negated):
-                span = self._span(operand)
-                column = self._meaning(operand).column if span is None or span.begin is None else span.begin
+                span, column = self._span(operand), self._places.stored(operand)
+                if column is None:
+                    column = self._meaning(operand).column if span is None or span.begin is None else span.begin
                 return column.is_not(None) if negated else column.is_(None)
             case nodes.Overlaps(left, right, at):
                 return self._overlaps(left, right, at)
@@ -173,6 +184,9 @@ class _Compiler:
         return _TimeSpan(instant, instant), True
 
     def _overlaps(self, left: nodes.Operand, right: nodes.Operand, at: int) -> Condition:
+        places = self._places.of(left), self._places.of(right)
+        if any(place is not None for place in places):
+            return self._places.overlap((left, right), places, at)
         one, one_is_instant = self._span_or_instant(left)
         other, other_is_instant = self._span_or_instant(right)
         if one_is_instant and other_is_instant:
@@ -264,6 +278,10 @@ class _Compiler:
                 return _literal(ns, "instant")
             case nodes.Absent(at):
                 raise self._invalid(at, "NULL is no value here", "write IS NULL or IS NOT NULL")
+            case nodes.Shape(kind, _, at):
+                raise self._invalid(
+                    at, f"a {kind} has no place here", "write visit.region OVERLAPS CIRCLE(ra, dec, radius)"
+                )
             case nodes.Span(_, _, at):
                 raise self._invalid(at, "a time span has no place here", "write timespan OVERLAPS (T'...', T'...')")
             case nodes.Negative(operand, at):

@@ -80,6 +80,30 @@ class Names:
         table = self._join.element(element.name)
         return table.c[_ENDS["begin"]], table.c[_ENDS["end"]]
 
+    def region(self, text: str) -> str | None:
+        """Return the element whose region a name means; None if it does not end in ``region``."""
+        *first, last = text.split(".")
+        if last != "region" or len(first) > 1:
+            return None
+        universe = self._join.schema.universe
+        having = [e for e in self._elements.values() if e.spatial or universe.is_skypix(e.name)]
+        if first:
+            having = [element for element in having if element.name == first[0]]
+        if not having:
+            raise self._unknown(text)
+        if len(having) > 1:
+            choices = ", ".join(f"{element.name}.region" for element in having)
+            raise UnknownNameError(f"{text!r} is ambiguous", f"write one of {choices}")
+        return having[0].name
+
+    def region_column(self, element: str) -> sa.ColumnElement[Any] | None:
+        """Column with the encoded regions of an element; None for sky pixels."""
+        return self._join.element(element).c.region if element in self._join.schema.elements else None
+
+    def key(self, element: str) -> dict[str, sa.ColumnElement[Any]]:
+        """Columns with the dimensions that identify a record of an element."""
+        return {name: self._join.column(name) for name in self._join.schema.element_key(element)}
+
     def _bare(self, text: str) -> Meaning:
         if text in self._join.group.names:
             return Meaning(self._join.column(text), self._join.schema.universe[text].keys[0].type)
@@ -123,6 +147,8 @@ class Names:
                 names += [f"{element.name}.{column.name}" for column in (*element.keys, *element.metadata)]
             if element.temporal:
                 names += [f"{element.name}.timespan{end}" for end in ("", ".begin", ".end")]
+            if element.spatial:
+                names.append(f"{element.name}.region")
         return names
 
     def _unknown(self, text: str) -> UnknownNameError:

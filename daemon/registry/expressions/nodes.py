@@ -76,7 +76,15 @@ class Span(msgspec.Struct, frozen=True):
     at: int
 
 
-Operand = Name | Bind | Constant | Instant | Absent | Negative | Arithmetic | Span
+class Shape(msgspec.Struct, frozen=True):
+    """A region of the sky: what kind, and its numbers in degrees or its text."""
+
+    kind: Choice["POINT", "CIRCLE", "BOX", "POLYGON", "REGION"]
+    values: tuple[Operand, ...]
+    at: int
+
+
+Operand = Name | Bind | Constant | Instant | Absent | Negative | Arithmetic | Span | Shape
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -114,7 +122,7 @@ class Glob(msgspec.Struct, frozen=True):
 
 
 class Overlaps(msgspec.Struct, frozen=True):
-    """Whether two time spans, or a span and an instant, have a time in common."""
+    """Whether two time spans, a span and an instant, or two regions have anything in common."""
 
     left: Operand
     right: Operand

@@ -35,6 +35,11 @@ _SHOWN = {
     "STAR": "*",
     "SLASH": "/",
     "PERCENT": "%",
+    "POINT": "POINT(ra, dec)",
+    "CIRCLE": "CIRCLE(ra, dec, radius)",
+    "BOX": "BOX(ra, dec, width, height)",
+    "POLYGON": "POLYGON((ra, dec), ...)",
+    "REGION": "REGION('...')",
     "$END": "the end",
 }
 _OPERATORS = {"==": "=", "<>": "!="}
@@ -122,6 +127,9 @@ class _Builder(Transformer[Token, nodes.Node]):
 
     def span(self, parts: list[Any]) -> nodes.Operand:
         return nodes.Span(_value(parts[0]), _value(parts[1]), parts[0].at)
+
+    def shape(self, parts: list[Any]) -> nodes.Operand:
+        return nodes.Shape(parts[0].upper(), tuple(_value(part) for part in parts[1:]), _at(parts[0]))
 
     # -- conditions --------------------------------------------------------------------------------
 
@@ -271,4 +279,6 @@ def _parts(node: nodes.Node | nodes.Operand) -> tuple[nodes.Node | nodes.Operand
             return (operand,)
         case nodes.Glob(operand) | nodes.Span(operand):
             return (operand,)
+        case nodes.Shape(_, values):
+            return values
     return ()

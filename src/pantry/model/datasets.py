@@ -93,7 +93,8 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes : int
         Length of the file.
     hash : str
-        xxh3-128 of the content, 32 lower-case hex digits, as ``xxh128sum`` prints it.
+        xxh3-128 of the content, 32 lower-case hex digits, as ``xxh128sum`` prints it; empty if nobody has
+        computed it, as for the files of an attached repository.
     formatter : str
         Name of the formatter that reads the file.
     ingest_ns : int

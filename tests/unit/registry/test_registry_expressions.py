@@ -238,7 +238,7 @@ def test_meanings(raws: Registry, where: str, bind: dict[str, object], matches: 
         ("exposur = 1", {}, 1, "unknown name 'exposur'", "exposure"),
         ("exposure.exposuretime = 1", {}, 1, "unknown name", "exposure.exposure_time"),
         ("seqnum = 1", {}, 1, "unknown name", "exposure.seq_num"),
-        ("band = 'r' AND visit = 1", {}, 16, "not among the dimensions", ""),
+        ("band = 'r' AND tract = 1", {}, 16, "skymap, tract cannot constrain", ""),
         ("timespan = 1", {}, 10, "no meaning for time spans", "OVERLAPS"),
         ("timespan OVERLAPS 5", {}, 19, "a time span is", ""),
         ("timespan OVERLAPS NULL", {}, 19, "NULL is no time span", "IS NULL"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.registry.world import CAMERA, DAY, EXPOSURES, exposure_record, record, records
+from tests.unit.registry.world import CAMERA, DAY, EXPOSURES, REGION, exposure_record, record, records
 
 from pantry.daemon.registry import Registry
 from pantry.errors import ConflictError, DataIdValueError, DimensionNameError
@@ -36,7 +36,7 @@ def test_bands_come_with_filters_and_may_be_given_too(registry: Registry) -> Non
 
 
 def test_a_region_is_kept(registry: Registry) -> None:
-    assert query(registry, "visit", limit=1)[0].region == b"somewhere"
+    assert query(registry, "visit", limit=1)[0].region == REGION
 
 
 def test_existing_records_conflict_or_are_left(registry: Registry) -> None:

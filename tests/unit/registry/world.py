@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
+
 from pantry.daemon.registry import NewDataset, Registry, default_universe
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
@@ -23,6 +25,9 @@ BIAS = DatasetType(name="bias", dimensions=("detector",), storage_class="FitsArr
 CALEXP = DatasetType(name="calexp", dimensions=("visit", "detector"), storage_class="CCDData")
 CONFIG = DatasetType(name="config", dimensions=(), storage_class="StructuredDataDict")
 HASH = "0123456789abcdef" * 2
+
+
+REGION = Circle(UnitVector3d(LonLat.fromDegrees(62.0, -37.0)), Angle.fromDegrees(1.0)).encode()
 
 
 def sqlite_url(directory: Path) -> str:
@@ -89,7 +94,7 @@ def records() -> list[DimensionRecord]:
                 physical_filter=filter_of(exposure),
                 day_obs=DAY,
                 seq_num=number,
-                region=b"somewhere",
+                region=REGION,
             )
         )
         made.append(record("visit_definition", instrument=CAMERA, exposure=exposure, visit=exposure))

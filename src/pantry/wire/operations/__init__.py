@@ -35,6 +35,8 @@ from pantry.wire.operations.data import (
     Opened,
     PutTicket,
 )
+from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
+from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
 from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
@@ -58,6 +60,13 @@ from pantry.wire.operations.objects import (
     PrefixList,
     StatObject,
 )
+from pantry.wire.operations.provenance import (
+    MAX_QUANTA,
+    GetProvenance,
+    QueryRelatives,
+    RecordQuanta,
+    RelativeBatch,
+)
 from pantry.wire.operations.registry import (
     Associate,
     Certify,
@@ -80,6 +89,7 @@ from pantry.wire.operations.registry import (
     RegisteredDatasetType,
 )
 from pantry.wire.operations.repositories import (
+    AttachRepository,
     CollectionList,
     CreateRepository,
     Done,
@@ -92,8 +102,10 @@ from pantry.wire.operations.repositories import (
 )
 
 __all__ = [
+    "MAX_QUANTA",
     "AbortPut",
     "Associate",
+    "AttachRepository",
     "BeginPut",
     "CacheListing",
     "CacheStatus",
@@ -102,23 +114,30 @@ __all__ = [
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CountDatasets",
     "CountDone",
     "CreateRepository",
     "DamageObject",
     "DamagedObject",
     "DataIdBatch",
+    "DatasetCounts",
     "DatasetTypeList",
     "Decertify",
+    "Dimensions",
     "Disassociate",
     "Done",
     "EvictObjects",
     "Evicted",
+    "ExcludedDataIds",
+    "ExcludedDatasets",
     "FetchRanges",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",
     "GetDataset",
+    "GetDimensions",
     "GetMetrics",
+    "GetProvenance",
     "GetRepository",
     "GetStatus",
     "IngestFiles",
@@ -154,12 +173,15 @@ __all__ = [
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryRelatives",
     "RecordBatch",
+    "RecordQuanta",
     "RedefineChain",
     "RefBatch",
     "RegisterCollection",
     "RegisterDatasetType",
     "RegisteredDatasetType",
+    "RelativeBatch",
     "RepositoryList",
     "SetOffline",
     "StatObject",

@@ -11,8 +11,17 @@ from pantry.model.datasets import DatasetRef, DatasetType, StoredFile
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation, StreamOperation
+from pantry.wire.operations.exclusions import ExcludedDatasets
 
-BindValue = DataIdValue | float | bool | tuple[DataIdValue, ...]
+
+class EncodedRegion(msgspec.Struct, frozen=True):
+    """A region on the sky as a value; ``encoded`` is of ``lsst.sphgeom.Region.encode``."""
+
+    encoded: bytes
+
+
+BindValue = DataIdValue | float | bool | EncodedRegion | tuple[DataIdValue, ...]
+"""What a name in an expression can stand for."""
 
 
 class RegisteredDatasetType(msgspec.Struct, frozen=True):
@@ -223,6 +232,8 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         At most so many.
     expand : bool
         Give the values of implied dimensions too.
+    exclude : ExcludedDatasets or None
+        Datasets that are as if they were not there.
     """
 
     result_type = RefBatch
@@ -236,6 +247,7 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
     order_by: tuple[str, ...] = ()
     limit: int | None = None
     expand: bool = False
+    exclude: ExcludedDatasets | None = None
 
 
 class DataIdBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -49,6 +49,32 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     writers: tuple[str, ...] = ()
 
 
+class AttachRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omit_defaults=True, tag="repo.attach"):
+    """Register a repository of the Gen3 Butler, to be read where it is.
+
+    Attributes
+    ----------
+    name : str
+        How users will call it.
+    configuration : str
+        URI of its ``butler.yaml``, or of the directory that holds it.
+    registry : str
+        SQLAlchemy URL of its registry; empty for the one that the configuration names. A password stays
+        with the daemon.
+    storage_options : dict
+        Options of the storage backend; no secrets.
+    readers : tuple of str
+        User names, ``@group`` names, or ``*`` for everybody; whoever attaches it may always read.
+    """
+
+    result_type = RepositoryInfo
+    name: str
+    configuration: str
+    registry: str = ""
+    storage_options: dict[str, str | int | float | bool] = {}
+    readers: tuple[str, ...] = ()
+
+
 class ListRepositories(Operation[RepositoryList], frozen=True, kw_only=True, tag="repo.list"):
     """List the repositories that the user may read."""
 

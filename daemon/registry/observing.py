@@ -31,7 +31,7 @@ class ObservingTimes:
         self._database = database
         self._schema = schema
         self._data_ids = data_ids
-        families = schema.universe.config.get("topology", {}).get("temporal") or {}
+        families = schema.universe.temporal_families
         dimensions = {name for name in schema.universe.dimensions if name in schema.elements}
         # Of a family only the first counts, as in Gen3: an exposure's own time, not that of its day.
         self._families = [[name for name in members if name in dimensions] for members in families.values()]

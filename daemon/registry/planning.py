@@ -146,9 +146,7 @@ class Plan:
             name = term.removeprefix("-")
             element = name.partition(".")[0]
             try:
-                if element in universe.elements and not set(universe.element_group(element).required) <= set(
-                    self.shown.names
-                ):
+                if element in universe.elements and not set(universe.required(element)) <= set(self.shown.names):
                     raise UnknownNameError(
                         f"the results have no {element!r} to sort by",
                         f"their dimensions: {', '.join(self.shown.names)}",
@@ -161,14 +159,10 @@ class Plan:
     def _refuse_unrelated(self, tables: Sequence[DimensionGroup]) -> None:
         """Refuse conditions on dimensions that nothing relates to the results: they would say nothing of these."""
         universe = self._schema.universe
-        links = [set(universe.element_group(name).required) for name in self.whole.names]
-        links += [
-            set(universe.element_group(name).required)
-            for name, element in universe.elements.items()
-            if element.always_join
-        ]
+        links = [set(universe.required(name)) for name in self.whole.names]
+        links += [set(universe.required(name)) for name, element in universe.elements.items() if element.always_join]
         sky = families(universe, self.whole.required, "spatial").values()
-        links.append({part for members in sky for name in members for part in universe.element_group(name).required})
+        links.append({part for members in sky for name in members for part in universe.required(name)})
         reached = {*self.shown.names, *(name for group in tables for name in group.names)}
         while (
             grown := {name for link in links if link & reached and link <= {*self.whole.names} for name in link}
@@ -209,7 +203,7 @@ class Plan:
             firsts = {name.text.partition(".")[0] for name in names_in(part, self._query.bind)}
             if len(firsts) > len(named) or sky_joins(part, self._query.bind):
                 continue  # a column by its bare name may be any element's
-            if all(set(universe.element_group(name).required) <= there for name in named):
+            if all(set(universe.required(name)) <= there for name in named):
                 tests.append(self._compile(join, part))
         return tests
 

@@ -86,7 +86,7 @@ class Names:
         if last != "region" or len(first) > 1:
             return None
         universe = self._join.schema.universe
-        having = [e for e in self._elements.values() if e.spatial or universe.is_skypix(e.name)]
+        having = [e for e in self._elements.values() if e.spatial or e.name in universe.skypix]
         if first:
             having = [element for element in having if element.name == first[0]]
         if not having:

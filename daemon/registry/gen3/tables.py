@@ -92,10 +92,16 @@ class Gen3Schema(Schema):
 
     def _element(self, element: DimensionElement) -> sa.Subquery:
         name = element.name
-        if (source := self._union_target(name)) is not None:
+        if element.implied_union_target is not None:
             # Bands have no table: there are those of the filters.
             value = sa.column(name, column_type(element.keys[0]))
-            return sa.select(value).select_from(sa.table(source)).where(value.is_not(None)).distinct().subquery(name)
+            return (
+                sa.select(value)
+                .select_from(sa.table(element.implied_union_target))
+                .where(value.is_not(None))
+                .distinct()
+                .subquery(name)
+            )
         columns: list[sa.ColumnElement[Any]] = []
         for required in self.element_key(name):
             kind = column_type(self.universe[required].keys[0])
@@ -115,19 +121,11 @@ class Gen3Schema(Schema):
         value: sa.ColumnClause[Any] = sa.column(column.name, column_type(column))
         return self._hex(value).label(column.name) if column.type == "hash" else value
 
-    def _union_target(self, name: str) -> str | None:
-        """Return the element whose values of an implied dimension are all that there are."""
-        body = self.universe.config["elements"].get(name, {})
-        storage = body.get("storage", {})
-        nested = storage.get("nested", {}) if isinstance(storage, dict) else {}
-        found = body.get("implied_union_target") or nested.get("view_of") or storage.get("view_of")
-        return str(found) if found else None
-
     def _overlap(self, name: str) -> sa.Subquery:
         table = sa.table(f"{name}_skypix_overlap")
         system = sa.column("skypix_system", sa.String())
         level, pixel = sa.column("skypix_level", sa.Integer()), sa.column("skypix_index", sa.BigInteger())
-        common = str(self.universe.config["skypix"]["common"])
+        common = self.universe.common_skypix
         kind = common.rstrip("0123456789")
         keys = [sa.column(other, column_type(self.universe[other].keys[0])) for other in self.element_key(name)]
         return (

@@ -7,7 +7,7 @@ relates them, as does ``OVERLAPS`` in the expression; the last two families that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from pantry.errors import InvalidQueryError
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
@@ -26,13 +26,13 @@ def families(universe: DimensionUniverse, names: Iterable[str], kind: str) -> di
         ``spatial`` or ``temporal``.
     """
     there = set(names)
-    configured: Mapping[str, list[str]] = universe.config.get("topology", {}).get(kind) or {}
+    configured = universe.spatial_families if kind == "spatial" else universe.temporal_families
     found = {
-        family: tuple(name for name in members if set(universe.element_group(name).required) <= there)
+        family: tuple(name for name in members if set(universe.required(name)) <= there)
         for family, members in configured.items()
     }
     if kind == "spatial":
-        found |= {name: (name,) for name in universe.elements if name in there and universe.is_skypix(name)}
+        found |= {name: (name,) for name in universe.elements if name in there and name in universe.skypix}
     return {family: members for family, members in found.items() if members}
 
 

@@ -26,7 +26,7 @@ class Pixels:
     """
 
     def __init__(self, universe: DimensionUniverse) -> None:
-        self.common: str = universe.config.get("skypix", {}).get("common", "htm7")
+        self.common: str = universe.common_skypix
 
     def covering(self, region: Region, name: str | None = None) -> list[tuple[int, int]]:
         """Give the pixels that a region touches, as half-open ranges in ascending order.

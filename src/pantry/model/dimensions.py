@@ -110,10 +110,6 @@ class DimensionUniverse:
             known = ", ".join(name for name in self.elements if name not in self.skypix)
             raise DimensionNameError(f"unknown dimension {name!r}", hint=f"known: {known}") from None
 
-    def is_skypix(self, name: str) -> bool:
-        """Whether a dimension's values are the pixels of a division of the whole sky."""
-        return _is_skypix(name)
-
     @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of all dimensions, in order."""

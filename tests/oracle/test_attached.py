@@ -258,11 +258,13 @@ def test_real_repositories(daemon: PantryDaemon, rubin_data: Path, name: str, tm
     attach(name, rubin_data / name)
     butler = Butler(name, collections="*")
     [ref] = butler.query_datasets("raw", find_first=False)
+    # Two of them are compressed by gzip, whatever their names say.
+    [original] = (rubin_data / name / "raw").rglob("*.fits")
     with butler.open(ref) as file:
-        assert file.read(6) == b"SIMPLE"
+        assert file.read() == original.read_bytes()
     assert butler.get(ref)[0].header["SIMPLE"]
     for element in ("instrument", "detector", "exposure", "physical_filter", "band"):
         assert butler.query_dimension_records(element)
     with PantryMount(daemon.socket, tmp_path / "mounted") as mount:
         [path] = (mount.directory / name).glob("*/raw/all/raw/**/raw_*.fits*")
-        assert path.read_bytes()[:6] == b"SIMPLE"
+        assert path.read_bytes() == original.read_bytes()

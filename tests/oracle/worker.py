@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import warnings
+from importlib import resources
 from typing import Any
 from uuid import UUID
 
@@ -90,13 +91,10 @@ class Oracle:
         Butler.makeRepo(root)
         self._butlers[root] = Butler.from_config(root, writeable=True)
 
-    def export_path(self, name: str) -> str:
-        """Give the path of one of the package's registry exports."""
-        return ResourcePath(_PACKAGE + f"tests/registry_data/{name}.yaml").ospath
-
-    def import_file(self, root: str, path: str) -> None:
-        """Import an export file without its files."""
-        self._butlers[root].import_(filename=path, without_datastore=True)
+    def import_export(self, root: str, name: str) -> None:
+        """Import one of the package's registry exports, without its files."""
+        path = resources.files("lsst.daf.butler.tests").joinpath("registry_data", f"{name}.yaml")
+        self._butlers[root].import_(filename=str(path), without_datastore=True)
 
     def build(self, root: str, steps: list[dict[str, Any]]) -> None:
         """Make collections and fill them."""
@@ -159,7 +157,7 @@ class Oracle:
         kind = query.pop("kind")
         bind = {name: self._bound(value) for name, value in query.pop("bind", {}).items()}
         if kind == "find":
-            timespan = _timespan(query.pop("timespan")) if query.get("timespan") else None
+            timespan = _timespan({"timespan": query["timespan"]}) if query.get("timespan") else None
             query.pop("timespan", None)
             ref = butler.find_dataset(
                 query["dataset_type"], query["data_id"], collections=query["collections"], timespan=timespan

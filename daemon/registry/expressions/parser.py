@@ -38,7 +38,7 @@ _SHOWN = {
     "POINT": "POINT(ra, dec)",
     "CIRCLE": "CIRCLE(ra, dec, radius)",
     "BOX": "BOX(ra, dec, width, height)",
-    "POLYGON": "POLYGON((ra, dec), ...)",
+    "POLYGON": "POLYGON(ra, dec, ra, dec, ...)",
     "REGION": "REGION('...')",
     "$END": "the end",
 }

@@ -105,6 +105,8 @@ class Places:
                 raise ValueError(f"{shape.kind} takes numbers, in degrees")
             numbers = [float(value) for value in values]
             if shape.kind == "POLYGON":
+                if len(numbers) % 2:
+                    raise ValueError("POLYGON takes pairs of numbers: POLYGON(ra, dec, ra, dec, ra, dec)")
                 return regions.polygon(list(zip(numbers[::2], numbers[1::2], strict=True)))
             if shape.kind == "POINT":
                 return regions.point(*numbers)

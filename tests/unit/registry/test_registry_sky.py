@@ -156,9 +156,7 @@ SHAPES = {
     "POINT(0.3, 0.2)": Circle(direction(0.3, 0.2)),
     "CIRCLE(359.5, -0.5, 0.75)": Circle(direction(-0.5, -0.5), Angle.fromDegrees(0.75)),
     "BOX(1, 0.5, 2, 1.0)": Box(LonLat.fromDegrees(1, 0.5), Angle.fromDegrees(1), Angle.fromDegrees(0.5)),
-    "POLYGON((0, 0), (1.5, 0.2), (1.0, -1.5))": ConvexPolygon(
-        [direction(0, 0), direction(1.5, 0.2), direction(1, -1.5)]
-    ),
+    "POLYGON(0, 0, 1.5, 0.2, 1.0, -1.5)": ConvexPolygon([direction(0, 0), direction(1.5, 0.2), direction(1, -1.5)]),
     "REGION('CIRCLE 2.0 1.0 0.5')": Circle(direction(2, 1), Angle.fromDegrees(0.5)),
     "REGION('POLYGON 0 0 1.5 0.2 1.0 -1.5')": ConvexPolygon([direction(0, 0), direction(1.5, 0.2), direction(1, -1.5)]),
     "CIRCLE(180, 0, 100)": Circle(direction(180, 0), Angle.fromDegrees(100)),
@@ -279,8 +277,9 @@ def test_what_is_no_region_is_refused(sky: Sky, region: bytes) -> None:
         ("visit.region OVERLAPS CIRCLE(0, 95, 1)", "declination is from -90 to 90"),
         ("visit.region OVERLAPS CIRCLE(0, 0, -1)", "radius"),
         ("visit.region OVERLAPS CIRCLE(1e30, 0, 1)", "right ascension"),
-        ("visit.region OVERLAPS POLYGON((0, 0), (1, 1))", "3 to 1000 corners"),
-        ("visit.region OVERLAPS POLYGON((0, 0), (1, 0), (2, 0))", "great circle"),
+        ("visit.region OVERLAPS POLYGON(0, 0, 1, 1)", "3 to 1000 corners"),
+        ("visit.region OVERLAPS POLYGON(0, 0, 1, 0, 2, 0)", "great circle"),
+        ("visit.region OVERLAPS POLYGON(0, 0, 1, 1, 2)", "pairs of numbers"),
         ("visit.region OVERLAPS REGION('CIRCLE 1')", "POLYGON ra dec"),
         ("visit.region OVERLAPS REGION(5)", "takes text"),
         ("visit.region OVERLAPS CIRCLE(0, 0, visit)", "columns have no place"),

@@ -1,0 +1,265 @@
+"""The same questions to the Gen3 Butler and to us: the same answers, in attached registries and in our own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.oracle.asking import GenThreeButler
+from tests.oracle.by_hand import BY_HAND
+from tests.oracle.worlds import EXPORTS, ask, copy, furnish, opened
+from tests.servers.postgresql import PostgresqlServer
+
+from pantry.daemon.registry import Registry
+from pantry.errors import PantryError
+
+GOVERNORS = {"base": ("Cam1", "SkyMap1"), "ci_hsc": ("HSC", "discrete/ci_hsc"), "hsc_rc2": ("HSC", "hsc_rings_v1")}
+GOVERNORS["lsstcam"] = ("LSSTCam", "")
+
+
+class World:
+    """One repository: the oracle's, and ours with the same content."""
+
+    def __init__(self, oracle: GenThreeButler, root: Path, name: str) -> None:
+        self.name = name
+        self._oracle = oracle
+        self._root = str(root)
+        self.steps = furnish(oracle, str(root), name)
+        self.described = oracle("describe", root=str(root))
+        self.registries: dict[str, Registry] = {"attached": opened(root)}
+        self.answered = 0
+
+    def ask(self, queries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        answers = self._oracle("ask", root=self._root, queries=queries)
+        assert isinstance(answers, list)
+        return answers
+
+    def compare(self, query: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Ask ours what the oracle was asked; what it refuses we may answer."""
+        if "error" in answer:
+            return
+        self.answered += 1
+        for engine, registry in self.registries.items():
+            try:
+                found = ask(registry, query)
+            except PantryError as exc:
+                raise AssertionError(
+                    f"{engine} refused {json.dumps(query)}: {exc}; {len(answer['rows'])} rows"
+                ) from exc
+            expected = answer["rows"]
+            if query.get("find_first") is False:
+                # A dataset that two of the collections hold comes twice there, and once here.
+                found, expected = _once(found), _once(expected)
+            if query.get("find_first") is False and query.get("order_by"):
+                # Which of several datasets of one data id is first is left open.
+                assert [row[2] for row in found] == [row[2] for row in expected], (engine, json.dumps(query))
+            if not query.get("order_by") or query.get("find_first") is False:
+                found, expected = sorted(found, key=json.dumps), sorted(expected, key=json.dumps)
+            if query.get("limit") is not None and (not query.get("order_by") or query.get("find_first") is False):
+                assert len(found) == len(expected), (engine, query)
+            else:
+                assert found == expected, (engine, json.dumps(query))
+
+
+def _once(rows: list[Any]) -> list[Any]:
+    return [row for number, row in enumerate(rows) if row not in rows[:number]]
+
+
+@pytest.fixture(scope="module")
+def worlds(
+    oracle: GenThreeButler, tmp_path_factory: pytest.TempPathFactory, postgresql: PostgresqlServer
+) -> Iterator[dict[str, World]]:
+    made: dict[str, World] = {}
+    databases = []
+    for name in EXPORTS:
+        directory = tmp_path_factory.mktemp("worlds") / name
+        world = made[name] = World(oracle, directory, name)
+        database = postgresql.database()
+        databases.append(database)
+        attached = world.registries["attached"]
+        urls = {"sqlite": f"sqlite:///{directory}/ours.sqlite3", "postgresql": database.__enter__()}
+        for engine, url in urls.items():
+            ours = Registry.create(url, attached.universe.config, uuid=str(uuid4()))
+            copy(attached, ours, world.steps)  # type: ignore[arg-type]
+            world.registries[engine] = ours
+    yield made
+    for world in made.values():
+        for registry in world.registries.values():
+            registry.close()
+    for database in databases:
+        database.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_dataset_types_collections_and_records(worlds: dict[str, World], name: str) -> None:
+    world = worlds[name]
+    assert sum(map(len, world.described["records"].values())) > 10
+    for registry in world.registries.values():
+        types = {one.name: (set(one.dimensions), one.is_calibration) for one in registry.list_dataset_types()}
+        assert types == {one[0]: (set(one[1]), one[3]) for one in world.described["types"]}
+        for element, expected in world.described["records"].items():
+            found = ask(registry, {"kind": "records", "element": element})
+            names = registry.universe.required(element)
+            own = registry.universe[element].keys[0].name if registry.universe[element].is_dimension else ""
+            keys = [[record[own if part == element else part] for part in names] for record in expected]
+            assert sorted(found, key=json.dumps) == sorted(keys, key=json.dumps), element
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_by_hand(worlds: dict[str, World], name: str) -> None:
+    world = worlds[name]
+    queries = BY_HAND[name]
+    answers = world.ask(queries)
+    refused = [(query, answer) for query, answer in zip(queries, answers, strict=True) if "error" in answer]
+    assert not refused, f"the oracle refuses what was written for it: {refused}"
+    for query, answer in zip(queries, answers, strict=True):
+        world.compare(query, answer)
+
+
+# -- generated ---------------------------------------------------------------------------------------
+
+_COLUMNS = {
+    "visit": ("id", "name", "exposure_time", "day_obs", "physical_filter", "seq_num", "zenith_angle", "target_name"),
+    "exposure": ("id", "obs_id", "exposure_time", "day_obs", "physical_filter", "seq_num", "observation_type"),
+    "detector": ("id", "full_name", "raft", "purpose", "name_in_raft"),
+    "physical_filter": ("name", "band"),
+    "tract": ("id",),
+    "patch": ("id", "cell_x", "cell_y"),
+}
+_SHAPES = {
+    "base": [["detector"], ["physical_filter"], ["visit"], ["visit", "detector"], ["patch"], ["visit", "patch"]],
+    "ci_hsc": [["visit"], ["visit", "detector"], ["tract"], ["visit", "tract"], ["detector", "physical_filter"]],
+    "hsc_rc2": [["exposure"], ["exposure", "detector"], ["visit"], ["visit", "patch"], ["patch"]],
+    "lsstcam": [["exposure"], ["visit"], ["visit", "detector"], ["exposure", "visit"], ["exposure", "detector"]],
+}  # fmt: skip
+_TYPES = {
+    "base": {"bias": ["detector"], "flat": ["detector", "physical_filter"]},
+    "ci_hsc": {"calexp": ["visit", "detector"]},
+}
+
+
+def literal(value: Any) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+def atoms(world: World, elements: list[str]) -> st.SearchStrategy[str]:
+    """Conditions with values that are in the data, and such as are not."""
+    found: list[st.SearchStrategy[str]] = []
+    order = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+    for element in elements:
+        records = world.described["records"].get(element, [])
+        for column in _COLUMNS.get(element, ()):
+            values = sorted({record[column] for record in records if record.get(column) is not None}, key=str)
+            if not values:
+                continue
+            name = element if column in ("id", "name") and column == _first(element) else f"{element}.{column}"
+            one = st.sampled_from(values).map(literal)
+            found.append(st.builds("{} {} {}".format, st.just(name), order, one))
+            found.append(
+                st.lists(one, min_size=1, max_size=3).map(lambda many, name=name: f"{name} IN ({', '.join(many)})")
+            )
+            if all(isinstance(value, int) for value in values):
+                low = st.sampled_from(values)
+                found.append(
+                    st.builds(
+                        lambda first, length, step, name=name: f"{name} IN ({first}..{first + length}:{step})",
+                        low,
+                        st.integers(0, 20),
+                        st.integers(1, 4),
+                    )
+                )
+                found.append(
+                    st.builds(lambda add, to, name=name: f"{name} + {add} <= {to + add}", st.integers(1, 9), low)
+                )
+            if all(isinstance(value, str) for value in values):
+                part = st.sampled_from(values).map(lambda value: f"'{value[:2]}*'")
+                found.append(part.map(lambda pattern, name=name: f"GLOB({name}, {pattern})"))
+        if any(record.get("timespan") for record in records):
+            begins = sorted({record["timespan"][0] for record in records if record.get("timespan")})
+            instants = st.sampled_from(begins).map(lambda ns: f"T'mjd/{ns / 86_400e9 + 40587:.8f}/tai'")
+            found.append(instants.map(lambda at, element=element: f"{element}.timespan.begin <= {at}"))
+            found.append(instants.map(lambda at, element=element: f"{element}.timespan OVERLAPS ({at}, NULL)"))
+            found.append(instants.map(lambda at, element=element: f"{element}.timespan < {at}"))
+    return st.one_of(found)
+
+
+def _first(element: str) -> str:
+    return "name" if element == "physical_filter" else "id"
+
+
+def expressions(world: World, elements: list[str]) -> st.SearchStrategy[str]:
+    return st.recursive(
+        atoms(world, elements),
+        lambda below: st.one_of(
+            st.builds("({} AND {})".format, below, below),
+            st.builds("({} OR {})".format, below, below),
+            st.builds("NOT ({})".format, below),
+        ),
+        max_leaves=5,
+    )
+
+
+@st.composite
+def queries(draw: st.DrawFn, world: World) -> dict[str, Any]:
+    """One query of any kind about a world."""
+    instrument, skymap = GOVERNORS[world.name]
+    types = _TYPES.get(world.name, {})
+    dimensions = draw(st.sampled_from(_SHAPES[world.name]))
+    kind = draw(st.sampled_from(["data_ids", "records", *(["datasets"] if types else [])]))
+    query: dict[str, Any] = {"kind": kind, "data_id": {}}
+    if kind == "datasets":
+        query["dataset_type"] = draw(st.sampled_from(sorted(types)))
+        dimensions = types[query["dataset_type"]]
+        runs = [one[0] for one in world.described["collections"] if one[1] == "RUN"]
+        more = ["tagged", "chain", "outer"] if world.name == "base" else []
+        query["collections"] = draw(st.lists(st.sampled_from([*runs, *more]), min_size=1, max_size=2, unique=True))
+        query["find_first"] = draw(st.booleans())
+    elif kind == "records":
+        query["element"] = dimensions[-1]
+        dimensions = [query["element"]]
+    else:
+        query["dimensions"] = dimensions
+    if {"visit", "exposure", "detector", "physical_filter"} & set(dimensions):
+        query["data_id"]["instrument"] = instrument
+    if {"tract", "patch"} & set(dimensions):
+        query["data_id"]["skymap"] = skymap
+    elements = list(dimensions)
+    if {"visit", "exposure"} & set(elements) and draw(st.booleans()):
+        elements.append("physical_filter")
+    query["where"] = draw(expressions(world, elements))
+    if draw(st.booleans()):
+        query["order_by"] = [draw(st.sampled_from(["", "-"])) + name for name in _ordering(dimensions)]
+        if draw(st.booleans()):
+            query["limit"] = draw(st.integers(1, 5))
+    return query
+
+
+def _ordering(dimensions: list[str]) -> list[str]:
+    # All of them, so that the order is that of the rows.
+    return [*(["tract"] if "patch" in dimensions and "tract" not in dimensions else []), *dimensions]
+
+
+N_EXAMPLES, N_QUERIES = 20, 6
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_generated(worlds: dict[str, World], name: str) -> None:
+    world = worlds[name]
+    world.answered = 0
+
+    @settings(
+        max_examples=N_EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.lists(queries(world), min_size=N_QUERIES, max_size=N_QUERIES))
+    def run(asked: list[dict[str, Any]]) -> None:
+        for query, answer in zip(asked, world.ask(asked), strict=True):
+            world.compare(query, answer)
+
+    run()
+    assert world.answered > 0.7 * N_EXAMPLES * N_QUERIES, "the oracle refused most of what was generated"

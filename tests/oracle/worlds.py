@@ -1,0 +1,156 @@
+"""Repositories of the Gen3 Butler with the registry exports that it ships, and the same in a registry of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from tests.oracle.asking import GenThreeButler
+
+from pantry.daemon.registry import NewDataset, Registry
+from pantry.daemon.registry.gen3 import Gen3Registry
+from pantry.model.collections import CollectionType
+from pantry.model.datasets import StoredFile
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.registry import FindDataset, QueryDataIds, QueryDatasets, QueryDimensionRecords
+from pantry.wire.operations.repositories import QueryCollections
+
+EXPORTS = {
+    "base": ("base", "datasets", "spatial"),
+    "ci_hsc": ("ci_hsc-subset", "ci_hsc-subset-skymap"),
+    "hsc_rc2": ("hsc-rc2-subset-v0",),
+    "lsstcam": ("lsstcam-subset",),
+}
+_SECOND = 1_000_000_000
+_FIRST = ["2021-01-01T00:00:00", "2021-06-01T00:00:00"]
+_SECOND_HALF = ["2021-06-01T00:00:00", "2022-01-01T00:00:00"]
+
+
+def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]]:
+    """Make a repository with exports; give the steps that made its other collections."""
+    oracle("create", root=root)
+    for export in EXPORTS[name]:
+        oracle("import_export", root=root, name=export)
+    steps: list[dict[str, Any]] = []
+    if name == "base":
+        found = oracle("ask", root=root, queries=[_all("bias", "imported_g"), _all("bias", "imported_r")])
+        green, red = ([row[0] for row in answer["rows"]] for answer in found)
+        steps = [
+            {"step": "collection", "name": "tagged", "type": "TAGGED"},
+            {"step": "associate", "name": "tagged", "ids": red[:2]},
+            {"step": "collection", "name": "calib", "type": "CALIBRATION"},
+            {"step": "certify", "name": "calib", "ids": green, "timespan": _FIRST},
+            {"step": "certify", "name": "calib", "ids": red, "timespan": _SECOND_HALF},
+            {"step": "chain", "name": "chain", "children": ["tagged", "imported_g", "imported_r"]},
+            {"step": "chain", "name": "outer", "children": ["imported_r", "chain"]},
+        ]  # fmt: skip
+        oracle("build", root=root, steps=steps)
+    return steps
+
+
+def _all(dataset_type: str, collection: str) -> dict[str, Any]:
+    asked = {"kind": "datasets", "dataset_type": dataset_type, "collections": [collection], "find_first": False}
+    return {**asked, "order_by": ["instrument", "detector"], "data_id": {"instrument": "Cam1"}}
+
+
+def copy(source: Gen3Registry, target: Registry, steps: list[dict[str, Any]]) -> None:
+    """Fill a registry of ours with what an attached one holds, by the registry's own doors."""
+    for element in source.universe.elements:
+        if element not in source.universe.skypix:
+            asked = QueryDimensionRecords(repository="r", element=element)
+            found = [one for batch in source.query_dimension_records(asked) for one in batch.records]
+            target.insert_dimension_records(found, skip_existing=True)
+    for dataset_type in source.list_dataset_types():
+        known = dataset_type.name != "skyMap"
+        storage_class = dataset_type.storage_class if known else "Bytes"
+        target.register_dataset_type(msgspec.structs.replace(dataset_type, storage_class=storage_class))
+    for collection in source.query_collections(QueryCollections(repository="r")):
+        if collection.type is CollectionType.RUN:
+            target.register_collection(collection.name, collection.type)
+            for dataset_type in source.list_dataset_types():
+                _copy_run(source, target, dataset_type.name, collection.name)
+    for step in steps:
+        match step["step"]:
+            case "collection":
+                target.register_collection(step["name"], CollectionType(step["type"]))
+            case "chain":
+                target.register_collection(step["name"], CollectionType.CHAINED)
+                target.redefine_chain(step["name"], step["children"])
+            case "associate":
+                target.associate(step["name"], [UUID(one) for one in step["ids"]])
+            case "certify":
+                target.certify(step["name"], [UUID(one) for one in step["ids"]], span(step["timespan"]))
+
+
+def _copy_run(source: Registry, target: Registry, dataset_type: str, run: str) -> None:
+    asked = QueryDatasets(repository="r", dataset_types=(dataset_type,), collections=(run,))
+    new: list[NewDataset] = []
+    for batch in source.query_datasets(asked):
+        for number in range(len(batch.run_index)):
+            id_ = batch.ids[16 * number : 16 * number + 16]
+            file = StoredFile(path=id_.hex(), size_bytes=1, hash="0" * 32, formatter="bytes", ingest_ns=1)
+            new.append((id_, tuple(column[number] for column in batch.columns), file))  # type: ignore[arg-type]
+    target.insert_datasets(run, dataset_type, new)
+
+
+def span(ends: list[str | None]) -> Timespan:
+    """Make a time span of texts, TAI, of whole seconds."""
+    from pantry.daemon.registry.expressions.instants import parse_instant
+
+    begin, end = (None if one is None else parse_instant(f"{one}/tai") for one in ends)
+    return Timespan(0 if begin is None else begin, 4_102_444_800 * _SECOND if end is None else end)
+
+
+def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
+    """Ask a registry of ours what the oracle's ``ask`` asks."""
+    more = {name: query[name] for name in ("where", "limit") if query.get(name) is not None}
+    more["order_by"] = tuple(query.get("order_by", ()))
+    more["data_id"] = query.get("data_id", {})
+    collections = tuple(query.get("collections", ()))
+    if query["kind"] == "find":
+        timespan = span(query["timespan"]) if query.get("timespan") else None
+        asked = FindDataset(
+            repository="r",
+            dataset_type=query["dataset_type"],
+            data_id=query["data_id"],
+            collections=collections,
+            timespan=timespan,
+        )
+        ref = registry.find_dataset(asked).ref
+        return [] if ref is None else [[str(ref.id), ref.run]]
+    rows: list[Any] = []
+    if query["kind"] == "datasets":
+        datasets = QueryDatasets(
+            repository="r",
+            dataset_types=(query["dataset_type"],),
+            collections=collections,
+            find_first=query["find_first"],
+            **more,
+        )
+        for batch in registry.query_datasets(datasets):
+            for number, values in enumerate(zip(*batch.columns, strict=True)):
+                id_ = UUID(bytes=batch.ids[16 * number : 16 * number + 16])
+                rows.append([str(id_), batch.runs[batch.run_index[number]], list(values)])
+        return rows
+    if query["kind"] == "data_ids":
+        kinds = tuple(query.get("dataset_types", ()))
+        data_ids = QueryDataIds(
+            repository="r", dimensions=tuple(query["dimensions"]), dataset_types=kinds, collections=collections, **more
+        )
+        for found in registry.query_data_ids(data_ids):
+            rows += [list(values) for values in zip(*found.columns, strict=True)]
+        return rows
+    element = query["element"]
+    records = QueryDimensionRecords(repository="r", element=element, **more)
+    names = registry.universe.required(element)
+    own = registry.universe[element].keys[0].name if registry.universe[element].is_dimension else ""
+    for answer in registry.query_dimension_records(records):
+        rows += [[record.values[own if name == element else name] for name in names] for record in answer.records]
+    return rows
+
+
+def opened(root: Path) -> Gen3Registry:
+    """Attach the oracle's repository."""
+    return Gen3Registry.attach(f"sqlite:///{root}/gen3.sqlite3", uuid="3f0d0b7e-3c09-4d0a-a8a2-5c8a2b2f8b43")

@@ -138,7 +138,8 @@ def _absent(table: sa.Table, values: dict[str, sa.ColumnElement[Any]]) -> sa.Col
 def _check_size(excluded: ExcludedDatasets) -> None:
     groups = excluded.data_ids
     lengths = [
-        {len(values) for values in (*group.columns, *([group.run_index] if group.runs else []))} for group in groups
+        {len(values) for values in group.columns} | ({len(group.run_index)} if group.runs else set())
+        for group in groups
     ]
     for group, found in zip(groups, lengths, strict=True):
         indexes = set(group.run_index) if group.runs else set()

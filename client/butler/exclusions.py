@@ -128,10 +128,10 @@ def _refuse(place: str, message: str) -> NoReturn:
 
 
 def _grouped(access: RepositoryAccess, lines: list[_Line]) -> tuple[ExcludedDataIds, ...]:
-    types = tuple(sorted({line.dataset_type for line in lines if not set(line.dataset_type) & set("*?[")}))
-    listed = access.connection.call(ListDatasetTypes(repository=access.repository, patterns=types)) if types else None
+    # All of them: asked for by name, the daemon would refuse an unknown one without the line it stands in.
+    listed = access.connection.call(ListDatasetTypes(repository=access.repository)).dataset_types
     universe = DimensionUniverse(access.connection.call(GetDimensions(repository=access.repository)).config)
-    known = {one.name: universe.group(one.dimensions) for one in (listed.dataset_types if listed else ())}
+    known = {one.name: universe.group(one.dimensions) for one in listed}
     groups: dict[tuple[str, tuple[str, ...], bool], list[_Line]] = {}
     for line in lines:
         if line.dataset_type not in known:

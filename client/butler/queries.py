@@ -16,6 +16,7 @@ from pantry.client.butler.access import (
 )
 from pantry.client.butler.batches import data_ids, refs
 from pantry.client.butler.bind_values import bind_values
+from pantry.client.butler.exclusions import Exclude, excluded
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.data_id import DataCoordinate
@@ -45,6 +46,7 @@ class Queries(RepositoryAccess):
         with_dimension_records: bool = False,
         order_by: str | Iterable[str] | None = None,
         limit: int | None = None,
+        exclude: Exclude | None = None,
         **kwargs: Any,
     ) -> list[DatasetRef]:
         """Find datasets (DMS-MWBT-REQ-0061).
@@ -69,6 +71,9 @@ class Queries(RepositoryAccess):
             Names of dimensions or of their fields, with ``-`` in front for descending.
         limit : int, optional
             At most so many.
+        exclude : path, or iterable of DatasetRef, UUID or str; optional
+            Datasets that are as if they were not there (DMS-MWBT-REQ-0090): a file with a UUID, or
+            ``dataset_type dimension=value ... [run=RUN]``, in each line; or references, ids and such lines.
         **kwargs : int or str
             More of the data id.
 
@@ -93,6 +98,7 @@ class Queries(RepositoryAccess):
             with_dimension_records,
             order_by,
             limit,
+            exclude,
         )
         for batch in self.connection.stream(operation):
             found += refs(batch)
@@ -110,6 +116,7 @@ class Queries(RepositoryAccess):
         with_dimension_records: bool = False,
         order_by: str | Iterable[str] | None = None,
         limit: int | None = None,
+        exclude: Exclude | None = None,
         **kwargs: Any,
     ) -> Iterator[DatasetRef]:
         """Find datasets as `query_datasets` does, one by one as they come; for any number of them."""
@@ -123,6 +130,7 @@ class Queries(RepositoryAccess):
             with_dimension_records,
             order_by,
             limit,
+            exclude,
         )
         for batch in self.connection.stream(operation):
             yield from refs(batch)
@@ -289,6 +297,7 @@ class Queries(RepositoryAccess):
         expand: bool,
         order_by: str | Iterable[str] | None,
         limit: int | None,
+        exclude: Exclude | None = None,
     ) -> QueryDatasets:
         if isinstance(dataset_type, str | DatasetType | DatasetRef):
             types: tuple[str, ...] = (type_name(dataset_type),)
@@ -305,4 +314,5 @@ class Queries(RepositoryAccess):
             order_by=names(order_by or ()),
             limit=limit,
             expand=expand,
+            exclude=excluded(self, exclude),
         )

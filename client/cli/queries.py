@@ -26,6 +26,13 @@ from pantry.model.datasets import DatasetRef
 @click.argument("dataset_types", metavar="DATASET_TYPE...", nargs=-1, required=True, shell_complete=dataset_type_names)
 @collections_option
 @click.option("--find-all", is_flag=True, help="Not only the first of each data id in the collections' order.")
+@click.option(
+    "--exclude-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Leave out the datasets of this list: UUIDs, or lines as 'raw exposure=12 detector=3 run=NAME'.",
+)
+@click.option("--count", is_flag=True, help="Only say how many there are.")
 @query_options
 @json_option
 @click.pass_context
@@ -35,6 +42,8 @@ def query_datasets(
     dataset_types: tuple[str, ...],
     collections: tuple[str, ...],
     find_all: bool,
+    exclude_file: str | None,
+    count: bool,
     data_id: tuple[str, ...],
     where: str,
     order_by: tuple[str, ...],
@@ -45,16 +54,22 @@ def query_datasets(
 
     For example:
       pantry query-datasets demo raw -c LSSTCam/raw/all -d detector=94
+      pantry query-datasets demo raw -c LSSTCam/raw/all --exclude-file bad.txt --count
       pantry query-datasets demo raw -c '*' -w "exposure.exposure_time > 30 AND band = 'r'" --json
     """
-    found = butler(ctx, repository, collections).query_datasets(
-        dataset_types,
-        find_first=not find_all,
-        data_id=parse_data_id(data_id),
-        where=where,
-        order_by=comma_separated(order_by),
-        limit=limit,
-    )
+    asked = butler(ctx, repository, collections)
+    conditions: dict[str, Any] = {
+        "find_first": not find_all,
+        "data_id": parse_data_id(data_id),
+        "where": where,
+        "limit": limit,
+        "exclude": exclude_file,
+    }
+    if count:
+        number = asked.count_datasets(dataset_types, **conditions)
+        print_json({"count": number}) if as_json else click.echo(number)
+        return
+    found = asked.query_datasets(dataset_types, order_by=comma_separated(order_by), **conditions)
     if as_json:
         print_json(found)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lsst.daf.butler import Butler, DataCoordinate, DatasetRef, DatasetType, FileDataset
+from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, DatasetType, FileDataset
 
 from benchmarks import scene
 from benchmarks.channel import serve
@@ -71,6 +71,11 @@ def register_run(run: str) -> None:
     _butler.registry.registerRun(run)
 
 
+def make_chain(name: str, runs: list[str]) -> None:
+    _butler.collections.register(name, CollectionType.CHAINED)
+    _butler.collections.redefine_chain(name, runs)
+
+
 def ingest(run: str, files: list[tuple[str, scene.Key]]) -> float:
     """Ingest in place; making the arguments is not timed."""
     _butler.registry.registerRun(run)
@@ -112,11 +117,27 @@ def put(run: str, wanted: list[scene.Key]) -> list[float]:
     return taken
 
 
-def query(run: str, expected: int) -> float:
+def query(run: str, expected: int, exposure: int | None = None, records: bool = False) -> float:
+    constraint: dict[str, Any] = {}
+    if exposure is not None:
+        constraint = {"where": f"instrument = '{scene.INSTRUMENT}' AND exposure = {exposure}"}
     begun = time.perf_counter()
-    found = _butler.query_datasets(scene.DATASET_TYPE, collections=run, limit=None)
+    found = _butler.query_datasets(
+        scene.DATASET_TYPE, collections=run, with_dimension_records=records, limit=None, **constraint
+    )
     taken = time.perf_counter() - begun
     assert len(found) == expected, len(found)
+    return taken
+
+
+def find(run: str, wanted: list[scene.Key]) -> list[float]:
+    taken = []
+    for key in wanted:
+        values = scene.data_id(tuple(key))
+        begun = time.perf_counter()
+        found = _butler.find_dataset(scene.DATASET_TYPE, values, collections=run)
+        taken.append(time.perf_counter() - begun)
+        assert found is not None
     return taken
 
 
@@ -130,5 +151,7 @@ if __name__ == "__main__":
             "get": get,
             "put": put,
             "query": query,
+            "find": find,
+            "make_chain": make_chain,
         }
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.measures import caching, metadata, mounted, objects, starting, writers
+from benchmarks.measures import caching, metadata, mounted, objects, searching, starting, writers
 from benchmarks.rows import Measurement
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     *starting.MEASUREMENTS,
     *metadata.MEASUREMENTS,
+    *searching.MEASUREMENTS,
     *writers.MEASUREMENTS,
     *objects.MEASUREMENTS,
     *caching.MEASUREMENTS,

@@ -24,8 +24,8 @@ def get(bench: Bench) -> list[Row]:
     return [
         make_row(
             "get by data id, small JSON, warm",
-            ours=found["ours"].map(_ms),
-            peer=found["peer"].map(_ms),
+            ours=found["ours"].map(milliseconds),
+            peer=found["peer"].map(milliseconds),
             unit="ms",
             goal="<= 0.2",
             compared=f"one Butler.get of a 300-byte JSON by data id, median of {len(wanted)} calls in a running "
@@ -48,8 +48,8 @@ def put(bench: Bench) -> list[Row]:
     return [
         make_row(
             "put small JSON",
-            ours=found["ours"].map(_ms),
-            peer=found["peer"].map(_ms),
+            ours=found["ours"].map(milliseconds),
+            peer=found["peer"].map(milliseconds),
             unit="ms",
             goal="<= 0.34",
             compared=f"one Butler.put of a 300-byte JSON into a local repository with SQLite, median of {calls} calls; "
@@ -71,8 +71,8 @@ def query(bench: Bench) -> list[Row]:
     return [
         make_row(
             f"{count:,} refs by query",
-            ours=found["ours"].map(_ms),
-            peer=found["peer"].map(_ms),
+            ours=found["ours"].map(milliseconds),
+            peer=found["peer"].map(milliseconds),
             unit="ms",
             goal="<= 0.25",
             compared="query_datasets of one dataset type in one run, to a complete list of DatasetRef",
@@ -98,7 +98,7 @@ def ingest(bench: Bench) -> list[Row]:
     ]
 
 
-def _ms(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     return seconds * 1000
 
 

@@ -183,7 +183,9 @@ class Queries:
         calibrations = any(c.type is CollectionType.CALIBRATION for c in order)
         if not query.find_first or (len(order) < 2 and not calibrations):
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if len(order) > 1 or calibrations or plan.repeats:
+            # A dataset is in one RUN only: nothing to compare, and nothing to remember of a million rows.
+            several = len(order) > 1 and any(c.type is not CollectionType.RUN for c in order)
+            if several or calibrations or plan.repeats:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             return in_order(statement, keys, sorting), False

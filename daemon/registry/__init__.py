@@ -142,7 +142,7 @@ class Registry:
         RepositoryNotFoundError
             If there is none.
         ConfigError
-            If it was made by a newer version of Pantry than this one.
+            If it was made by a newer version of Pantry than this one, or by one before the first release.
         """
         database = Database(url)
         try:
@@ -152,6 +152,12 @@ class Registry:
                 raise ConfigError(
                     f"the repository has data model version {version}; this Pantry knows up to {DATA_MODEL_VERSION}",
                     hint="update Pantry on this node",
+                )
+            if version < DATA_MODEL_VERSION:
+                raise ConfigError(
+                    f"the repository has data model version {version}, of Pantry before its first release; this one "
+                    f"works with {DATA_MODEL_VERSION}",
+                    hint="make a new repository and ingest the files again; nothing in the old one was changed",
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
             return cls(database, uuid=attributes["uuid"], version=version, universe=universe)

@@ -8,8 +8,11 @@ import msgspec
 
 from pantry.errors import InvalidRequestError
 
-DATA_MODEL_VERSION = 1
-"""Version of the repository's data model that this software writes (DMS-MWBT-REQ-0002)."""
+DATA_MODEL_VERSION = 2
+"""Version of the repository's data model that this software works with (DMS-MWBT-REQ-0002).
+
+2 came with the index of regions.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
 

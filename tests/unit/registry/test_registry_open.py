@@ -16,7 +16,7 @@ def test_a_registry_is_found_again_as_it_was_made(registry_url: str) -> None:
     made = create(registry_url)
     made.close()
     found = Registry.open(registry_url)
-    assert (found.uuid, found.version) == (made.uuid, 1)
+    assert (found.uuid, found.version) == (made.uuid, 2)
     assert list(found.universe.elements) == list(made.universe.elements)
     found.close()
 
@@ -32,12 +32,21 @@ def test_nothing_is_no_registry(tmp_path: Path) -> None:
         Registry.open(sqlite_url(tmp_path))
 
 
+def test_a_data_model_of_before_the_first_release_is_refused(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "registry.sqlite3") as connection:
+        connection.execute("UPDATE repository_attributes SET value = '1' WHERE key = 'version'")
+    connection.close()
+    with pytest.raises(ConfigError, match="data model version 1, of Pantry before its first release"):
+        Registry.open(sqlite_url(tmp_path))
+
+
 def test_a_newer_data_model_is_refused(tmp_path: Path) -> None:
     create(sqlite_url(tmp_path)).close()
     with sqlite3.connect(tmp_path / "registry.sqlite3") as connection:
-        connection.execute("UPDATE repository_attributes SET value = '2' WHERE key = 'version'")
+        connection.execute("UPDATE repository_attributes SET value = '3' WHERE key = 'version'")
     connection.close()
-    with pytest.raises(ConfigError, match="data model version 2") as caught:
+    with pytest.raises(ConfigError, match="data model version 3") as caught:
         Registry.open(sqlite_url(tmp_path))
     assert "update Pantry" in caught.value.hint
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.sky.pixels import Pixels
 from pantry.daemon.registry.sky.regions import decode_region, overlap
+from pantry.errors import InvalidQueryError
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from pantry.daemon.registry.schema import Schema
 
 _BATCH_ROWS = 10_000
+MOST = 32
+"""Comparisons of regions in one query: each reads the index, and the regions near by."""
+
 # More of them find fewer wrong candidates, but make longer statements.
 _RANGES = 64
 
@@ -145,8 +149,13 @@ class SkyMatches:
             yield from batch
 
     def _table(self, name: str, columns: Sequence[sa.Column[Any]]) -> sa.Table:
+        number = next(self._numbers)
+        if number > MOST:
+            raise InvalidQueryError(
+                f"more than {MOST} comparisons of regions in one query", hint="ask with fewer, larger regions"
+            )
         # One name for each use in a query; the next query's transaction uses it again.
-        return self._schema.staging(f"sky_{next(self._numbers)}_{name}", columns)
+        return self._schema.staging(f"sky_{number}_{name}", columns)
 
     def _fill(self, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> None:
         session = self._session

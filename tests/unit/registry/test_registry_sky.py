@@ -301,6 +301,15 @@ def test_mistakes_are_explained(sky: Sky, where: str, message: str) -> None:
     assert message in f"{caught.value.message} {caught.value.hint}"
 
 
+def test_work_is_bounded(sky: Sky) -> None:
+    few, many = (" OR ".join(["visit.region OVERLAPS POINT(0, 0)"] * count) for count in (10, 33))
+    assert sky.data_ids("visit", where=few) == sky.data_ids("visit", where="visit.region OVERLAPS POINT(0, 0)")
+    with pytest.raises(InvalidQueryError, match="more than 32 comparisons"):
+        sky.data_ids("visit", where=many)
+    with pytest.raises(InvalidQueryError, match="corners"):
+        sky.data_ids("visit", where=f"visit.region OVERLAPS POLYGON({', '.join(['1, 2'] * 5000)})")
+
+
 def test_it_must_be_clear_what_overlaps(sky: Sky) -> None:
     with pytest.raises(InvalidQueryError, match="not clear which regions"):
         sky.data_ids("visit", "patch", "htm7")

@@ -117,6 +117,11 @@ class Definitions(RepositoryAccess):
             How many were inserted. Each 10,000 records are inserted together or not at all.
         """
         self._writing()
+        if not isinstance(element, str):
+            raise InvalidRequestError(
+                f"the first argument is the name of an element, not {type(element).__name__}",
+                hint="write insert_dimension_records('exposure', {...}, {...})",
+            )
         made = (dimension_record(element, record) for record in records)
         count = 0
         while batch := tuple(islice(made, MAX_RECORDS)):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pantry.daemon.handlers import browse, cache, data, integrity, keeping, objects, registry, repositories
+from pantry.daemon.handlers import (
+    browse,
+    cache,
+    data,
+    integrity,
+    keeping,
+    objects,
+    provenance,
+    registry,
+    repositories,
+)
 from pantry.daemon.node import Node
 from pantry.daemon.server.dispatch import Dispatcher
 
@@ -10,6 +20,6 @@ from pantry.daemon.server.dispatch import Dispatcher
 def make_dispatcher(node: Node) -> Dispatcher:
     """Register the handlers of all operations."""
     dispatcher = Dispatcher()
-    for module in (repositories, registry, data, browse, cache, keeping, integrity, objects):
+    for module in (repositories, registry, data, browse, cache, keeping, integrity, objects, provenance):
         module.register(dispatcher, node)
     return dispatcher

@@ -47,6 +47,7 @@ from pantry.client import Butler
 from pantry.errors import PantryError
 from pantry.client.connection import connect
 from pantry.wire import operations as ops
+from pantry.model.timespan import Timespan
 from uuid import UUID
 socket, dataset, hash = sys.argv[1:4]
 connection = connect(socket)
@@ -65,12 +66,20 @@ doors = [
                     dimensions=("instrument", "exposure", "detector"), items=()),
     ops.RegisterCollection(repository="shared", name="x", type="RUN"),
     ops.EvictObjects(hashes=(hash,)),
+    ops.Certify(repository="shared", collection="c", ids=(UUID(dataset),), timespan=Timespan(0, 1)),
+    ops.Decertify(repository="shared", collection="c", dataset_type="blob", timespan=Timespan(0, 1)),
+    ops.CountDatasets(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
+    ops.GetDimensions(repository="shared"),
+    ops.RecordQuanta(repository="shared", quanta=()),
+    ops.GetProvenance(repository="shared", id=UUID(dataset)),
+    ops.AttachRepository(name="mine", configuration="/tmp"),
 ]
 streams = [
     ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",)),
     ops.QueryDataIds(repository="shared", dimensions=("exposure",)),
     ops.QueryDimensionRecords(repository="shared", element="exposure"),
     ops.ListTree(repository="shared", collection="u/one", dataset_type="blob"),
+    ops.QueryRelatives(repository="shared", id=UUID(dataset), direction="descendants"),
 ]
 for operation in doors:
     try:
@@ -157,7 +166,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 18
+    assert len(lines) == 26
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

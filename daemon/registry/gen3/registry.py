@@ -52,7 +52,7 @@ class Gen3Registry(Registry):
         self.writes = 0
         self._database = database
         self._definitions = Gen3Definitions(database, schema)
-        for part in ("_collections", "_dataset_types", "_datasets", "_preparation", "_tagging", "_provenance"):
+        for part in ("_collections", "_dataset_types", "_datasets", "_preparation", "_tagging", "provenance"):
             setattr(self, part, _ReadOnly())
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)

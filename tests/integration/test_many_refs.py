@@ -86,7 +86,4 @@ def test_all_refs_stream_in_bounded_memory(survey: tuple[PantryDaemon, Survey, s
     print(found)
     assert found["count"] == size.n_datasets
     assert found["client"] < GROWTH_BYTES
-    if found["daemon"] >= GROWTH_BYTES and size is MILLION and dialect == "sqlite":
-        # 3 MiB for 100,000 and 29 MiB for a million: it grows with the rows, so the bound stays as it is.
-        pytest.xfail(f"the daemon took {found['daemon']} bytes more: SQLite's work on a chain is kept in memory")
     assert found["daemon"] < GROWTH_BYTES

@@ -74,7 +74,7 @@ def survey(
 
 
 def test_all_refs_stream_in_bounded_memory(survey: tuple[PantryDaemon, Survey, str]) -> None:
-    daemon, size, dialect = survey
+    daemon, size, _ = survey
     done = subprocess.run(
         [sys.executable, "-c", _CLIENT, daemon.socket, str(daemon.pid), json.dumps([CHAIN, RAWS])],
         check=True,

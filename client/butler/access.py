@@ -10,6 +10,7 @@ from pantry.client.connection import Connection
 from pantry.errors import DataIdValueError, InvalidRequestError, PantryError, PermissionDeniedError
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import QueryCollections
 
 DataId = Mapping[str, Any] | DataCoordinate
@@ -29,7 +30,11 @@ class RepositoryAccess:
         By which name the daemon knows it.
     run : str or None
         Where `Butler.put` writes if it is not told.
+    info : RepositoryInfo
+        What the daemon says of the repository.
     """
+
+    info: RepositoryInfo
 
     def __init__(
         self, connection: Connection, repository: str, collections: tuple[str, ...], run: str | None, writeable: bool
@@ -58,6 +63,10 @@ class RepositoryAccess:
             return hint
         shown = ", ".join(repr(info.name) for info in found[:8])
         return f"{hint}; there are {shown}{', ...' if len(found) > 8 else ''}" if shown else hint
+
+    def _holder(self, ref: DatasetRef) -> str:
+        """Name of the repository to read a dataset from."""
+        return ref.repository if ref.repository in self.info.chain else self.repository
 
     def _writing(self) -> None:
         if not self._writeable:

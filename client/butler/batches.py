@@ -41,6 +41,19 @@ def refs(batch: RefBatch) -> list[DatasetRef]:
     data_ids = _data_ids(batch.required, batch.implied, batch.columns, len(ids))
     if len(batch.run_index) != len(ids) or any(not 0 <= index < len(runs) for index in set(batch.run_index)):
         raise ProtocolError("a batch of datasets has columns of different lengths")
+    if batch.repositories:
+        if len(batch.repositories) != len(runs):
+            raise ProtocolError("a batch of datasets has runs without their repositories")
+        return [
+            DatasetRef(
+                id=one,
+                dataset_type=dataset_type,
+                data_id=data_id,
+                run=runs[index],
+                repository=batch.repositories[index],
+            )
+            for one, data_id, index in zip(ids, data_ids, batch.run_index, strict=True)
+        ]
     return [
         DatasetRef(id=one, dataset_type=dataset_type, data_id=data_id, run=runs[index])
         for one, data_id, index in zip(ids, data_ids, batch.run_index, strict=True)

@@ -26,8 +26,10 @@ class Butler(Discovery, Reading, Writing, Ingesting, Prefetching, Definitions, L
 
     Parameters
     ----------
-    repository : str
-        Name of the repository; `Butler.repositories` lists those that you may read.
+    repository : str or iterable of str
+        Name of the repository; `Butler.repositories` lists those that you may read. Several, or their names
+        with commas between, are read as one (DMS-MWBT-REQ-0081): of datasets with one type and data id, that of
+        the first repository; what is written goes to the first.
     collections : str or iterable of str, optional
         Where to search if a call does not say, in this order; by default ``run``.
     run : str, optional
@@ -54,7 +56,7 @@ class Butler(Discovery, Reading, Writing, Ingesting, Prefetching, Definitions, L
 
     def __init__(
         self,
-        repository: str,
+        repository: str | Iterable[str],
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
@@ -64,6 +66,7 @@ class Butler(Discovery, Reading, Writing, Ingesting, Prefetching, Definitions, L
     ) -> None:
         searched = (run,) if collections is None and run is not None else names(collections or ())
         self._socket = socket
+        repository = ",".join(names(repository))
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
         self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
         if writeable and not self.info.writable:

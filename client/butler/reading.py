@@ -175,7 +175,7 @@ class Reading(RepositoryAccess):
         if isinstance(given, DatasetRef):
             if data_id or more:
                 raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
-            return OpenDataset(repository=self.repository, id=given.id, partial=partial)
+            return OpenDataset(repository=self._holder(given), id=given.id, partial=partial)
         return OpenDataset(
             repository=self.repository,
             dataset_type=split_component(given)[0],
@@ -226,7 +226,7 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
         merged = {**self.parameters, **(parameters or {})}
         wanted = _class_name(storage_class) or (self.storage_class if component == self.component else None)
         operation = OpenDataset(
-            repository=self.butler.repository, id=self.ref.id, partial=bool(merged) or component is not None
+            repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
         with OpenedFile.open(self.butler.connection.link(), operation) as source:
             return read_object(source, component, merged, wanted)

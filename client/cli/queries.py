@@ -79,9 +79,13 @@ def query_datasets(
     for number, refs in enumerate(by_type.values()):
         if number:
             click.echo()
+        where_from = ("repository",) if refs[0].repository else ()
         print_table(
-            ("type", "run", "id", *refs[0].data_id),
-            ((ref.dataset_type.name, ref.run, ref.id, *ref.data_id.values()) for ref in refs),
+            ("type", *where_from, "run", "id", *refs[0].data_id),
+            (
+                (ref.dataset_type.name, *([ref.repository] * len(where_from)), ref.run, ref.id, *ref.data_id.values())
+                for ref in refs
+            ),
             right=_numeric(refs[0].data_id.mapping),
         )
 

@@ -1,4 +1,4 @@
-"""``pantry repo``: create, attach, list, info."""
+"""``pantry repo``: create, attach, chain, list, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.session import daemon
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import AttachRepository, CreateRepository, GetRepository, ListRepositories
+from pantry.wire.operations import (
+    AttachRepository,
+    ChainRepositories,
+    CreateRepository,
+    GetRepository,
+    ListRepositories,
+)
 
 
 @click.group(cls=CommandGroup)
@@ -108,6 +114,23 @@ def attach(
     _show(made, as_json)
 
 
+@repo.command()
+@click.argument("name")
+@click.argument("repositories", nargs=-1, required=True, metavar="REPOSITORY...")
+@json_option
+@click.pass_context
+def chain(ctx: click.Context, name: str, repositories: tuple[str, ...], as_json: bool) -> None:
+    """Call several repositories, which are read as one, NAME.
+
+    Of datasets with one type and data id that of the first repository is found; what is written goes to the
+    first. Without a name, write them with commas: pantry query-datasets mine,dp1 raw.
+
+    For example:
+      pantry repo chain analysis mine dp1
+    """
+    _show(daemon(ctx).call(ChainRepositories(name=name, members=repositories)), as_json)
+
+
 def _absolute(where: str) -> str:
     # The daemon has a working directory of its own.
     return where if "://" in where else os.path.abspath(os.path.expanduser(where))
@@ -137,7 +160,15 @@ def list_repositories(ctx: click.Context, as_json: bool) -> None:
         print_json(found)
     else:
         print_table(
-            ("name", "root", "you may"), ((one.name, one.root, "write" if one.writable else "read") for one in found)
+            ("name", "root", "you may"),
+            (
+                (
+                    one.name,
+                    f"chain of {', '.join(one.chain)}" if one.chain else one.root,
+                    "write" if one.writable else "read",
+                )
+                for one in found
+            ),
         )
 
 
@@ -161,6 +192,7 @@ def _show(found: RepositoryInfo, as_json: bool) -> None:
     print_fields(
         {
             "name": found.name,
+            **({"chain of": ", ".join(found.chain)} if found.chain else {}),
             "root": found.root,
             "registry": found.registry,
             "uuid": found.uuid,

@@ -118,10 +118,17 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository that the node's administrator registers by configuration."""
+    """A repository, or a chain of them, that the node's administrator registers by configuration."""
 
-    root: str
+    root: str = ""
     registry: str = ""
+    chain: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.root) == bool(self.chain):
+            raise ValueError("a repository has a root, a chain of repositories the names of these: give one of both")
+        if self.chain and self.registry:
+            raise ValueError("a chain of repositories has no registry of its own")
 
 
 class PrefixConfig(msgspec.Struct, frozen=True, kw_only=True):

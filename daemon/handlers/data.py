@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import trio
 
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.node import Node
+from pantry.daemon.repositories.chains import RepositoryChain
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
@@ -46,6 +48,14 @@ def tree_path(repository: Repository, ref: DatasetRef, file_name: str) -> str:
     return "/".join([ref.run, *parts, file_name])
 
 
+def _no_dataset(asked: OpenDataset, where: str) -> DatasetNotFoundError:
+    what = f"of type {asked.dataset_type!r} with data id {asked.data_id} in {', '.join(asked.collections)}"
+    if asked.id is not None:
+        what = f"with id {asked.id}"
+    has = "has a dataset" if where.startswith("none") else "has no dataset"
+    return DatasetNotFoundError(f"{where} {has} {what}", hint="`pantry query-datasets` shows what there is")
+
+
 async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Resolved:
     """Find what an open asks for."""
     kept = node.resolved.find(repository.registry, asked)
@@ -54,7 +64,6 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Res
     writes = repository.registry.writes
     if asked.id is not None:
         found = await node.repositories.queries.call(partial(repository.registry.get_dataset, asked.id))
-        what = f"with id {asked.id}"
     else:
         query = FindDataset(
             repository=asked.repository,
@@ -65,15 +74,30 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Res
             time_of_data_id=True,
         )
         found = await node.repositories.queries.call(partial(repository.registry.find_dataset, query))
-        what = f"of type {asked.dataset_type!r} with data id {asked.data_id} in {', '.join(asked.collections)}"
     if found.ref is None or found.file is None:
-        raise DatasetNotFoundError(
-            f"the repository {asked.repository!r} has no dataset {what}",
-            hint="`pantry query-datasets` shows what there is",
-        )
+        raise _no_dataset(asked, f"the repository {repository.name!r}")
     resolved = Resolved(found.ref, found.file, tree_path(repository, found.ref, found.name))
     node.resolved.keep(repository.registry, asked, resolved, writes=writes)
     return resolved
+
+
+async def resolve_first(
+    node: Node, found: Repository | RepositoryChain, asked: OpenDataset
+) -> tuple[Repository, Resolved]:
+    """Find what an open asks for in a repository, or in the first of a chain that has it."""
+    if isinstance(found, Repository):
+        return found, await resolve(node, found, asked)
+    # By its id alone, it may be in any.
+    each = [asked] * len(found.members) if asked.id is not None else found.registry.restricted(asked)
+    for repository, one in zip(found.members, each, strict=True):
+        if one is None:
+            continue
+        try:
+            ref, file, name = await resolve(node, repository, one)
+        except DatasetNotFoundError:
+            continue
+        return repository, Resolved(msgspec.structs.replace(ref, repository=repository.name), file, name)
+    raise _no_dataset(asked, f"none of the repositories {', '.join(one.name for one in found.members)}")
 
 
 async def open_file(node: Node, repository: Repository, file: StoredFile, name: str, asked: OpenDataset) -> OpenedFile:
@@ -106,8 +130,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     repositories = node.repositories
 
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
-        repository = await repositories.readable(asked.repository, context.caller)
-        ref, file, name = await resolve(node, repository, asked)
+        found = await repositories.readable_all(asked.repository, context.caller)
+        repository, (ref, file, name) = await resolve_first(node, found, asked)
         opened = await open_file(node, repository, file, name, asked)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0

@@ -42,7 +42,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return RegisteredDatasetType(*await call(partial(found.registry.register_dataset_type, asked.dataset_type)))
 
     async def list_types(context: RequestContext, asked: ListDatasetTypes) -> DatasetTypeList:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         return DatasetTypeList(tuple(await call(partial(found.registry.list_dataset_types, asked.patterns))))
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
@@ -68,31 +68,31 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return CountDone(await call(clear))
 
     async def find(context: RequestContext, asked: FindDataset) -> FoundDataset:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         return await call(partial(found.registry.find_dataset, asked))
 
     async def get(context: RequestContext, asked: GetDataset) -> FoundDataset:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         return await call(partial(found.registry.get_dataset, asked.id))
 
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
 
     async def count_datasets(context: RequestContext, asked: CountDatasets) -> DatasetCounts:
-        found = await repositories.readable(asked.query.repository, context.caller)
+        found = await repositories.readable_all(asked.query.repository, context.caller)
         return DatasetCounts(await call(partial(found.registry.count_datasets, asked.query)))
 
     async def get_dimensions(context: RequestContext, asked: GetDimensions) -> Dimensions:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         return Dimensions(dict(found.registry.universe.config))
 
     async def query_data_ids(context: RequestContext, asked: QueryDataIds) -> None:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_data_ids, asked))
 
     async def query_records(context: RequestContext, asked: QueryDimensionRecords) -> None:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         await stream(
             context, node.streams, repositories.queries, partial(found.registry.query_dimension_records, asked)
         )

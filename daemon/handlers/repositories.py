@@ -11,6 +11,7 @@ from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import (
     AttachRepository,
+    ChainRepositories,
     CollectionList,
     CreateRepository,
     Done,
@@ -35,12 +36,17 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         made = await repositories.attach(asked, context.caller)
         return made.info(context.caller)
 
+    async def chain(context: RequestContext, asked: ChainRepositories) -> RepositoryInfo:
+        made = await repositories.chain(asked.name, asked.members, context.caller)
+        return made.info(context.caller)
+
     async def list_all(context: RequestContext, asked: ListRepositories) -> RepositoryList:
-        found = await repositories.all_readable(context.caller)
-        return RepositoryList(tuple(one.info(context.caller) for one in found))
+        shown = [one.info(context.caller) for one in await repositories.all_readable(context.caller)]
+        shown += [one.info(context.caller) for one in await repositories.all_chains(context.caller)]
+        return RepositoryList(tuple(sorted(shown, key=lambda one: one.name)))
 
     async def get(context: RequestContext, asked: GetRepository) -> RepositoryInfo:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         return found.info(context.caller)
 
     async def register_collection(context: RequestContext, asked: RegisterCollection) -> Done:
@@ -57,12 +63,13 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return Done()
 
     async def query_collections(context: RequestContext, asked: QueryCollections) -> CollectionList:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         collections = await repositories.queries.call(partial(found.registry.query_collections, asked))
         return CollectionList(tuple(collections))
 
     dispatcher.register(CreateRepository, create)
     dispatcher.register(AttachRepository, attach)
+    dispatcher.register(ChainRepositories, chain)
     dispatcher.register(ListRepositories, list_all)
     dispatcher.register(GetRepository, get)
     dispatcher.register(RegisterCollection, register_collection)

@@ -18,13 +18,13 @@ from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, NewDataset
-from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
-from pantry.daemon.registry.queries import NamedFile, Queries
+from pantry.daemon.registry.queries import Keyed, NamedFile, Queries
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
@@ -205,6 +205,15 @@ class Registry:
         with self._database.reading() as session:
             known = self._definitions.current(session).match_types(patterns or ["*"])
         return sorted((one.definition for one in known), key=lambda definition: definition.name)
+
+    def lacking(self, dataset_types: Iterable[str], collections: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Give those of these names that are not registered; patterns are no names."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+        return (
+            {name for name in dataset_types if not is_glob(name) and name not in definitions.types},
+            {name for name in collections if not is_glob(name) and name not in definitions.collections},
+        )
 
     def register_collection(self, name: str, type: CollectionType, doc: str = "") -> None:  # noqa: A002 - Gen3's name
         """Make a collection unless it exists; `ConflictingDefinitionError` if it is of another type."""
@@ -408,6 +417,10 @@ class Registry:
         """
         return self._queries.datasets(query)
 
+    def query_datasets_keyed(self, query: QueryDatasets) -> Iterator[Keyed[RefBatch]]:
+        """Find datasets as `query_datasets` does, with what they are sorted by."""
+        return self._queries.datasets_keyed(query)
+
     def count_datasets(self, query: QueryDatasets) -> dict[str, int]:
         """Count, by dataset type, what `query_datasets` would find; types that have nothing may be missing."""
         return self._queries.counts(query)
@@ -420,9 +433,17 @@ class Registry:
         """Find data ids over the dimension records, with implied values; holds a transaction as `query_datasets`."""
         return self._queries.data_ids(query)
 
+    def query_data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
+        """Find data ids as `query_data_ids` does, with what they are sorted by."""
+        return self._queries.data_ids_keyed(query)
+
     def query_dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
         """Find records of one element; holds a transaction as `query_datasets`."""
         return self._queries.dimension_records(query)
+
+    def query_dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
+        """Find records as `query_dimension_records` does, with what they are sorted by."""
+        return self._queries.dimension_records_keyed(query)
 
     def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
         """List one directory of the mounted view; holds a transaction as `query_datasets`.

@@ -19,7 +19,7 @@ from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.members import Members
-from pantry.daemon.registry.planning import Plan, in_order
+from pantry.daemon.registry.planning import Plan, Query, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
@@ -37,6 +37,8 @@ from pantry.wire.operations.registry import (
 BATCH_ROWS = 5_000
 _RECORD_BATCH_ROWS = 1_000
 T = TypeVar("T")
+Keyed = tuple[T, list[tuple[Any, ...]]]
+"""A batch, and of each row the values that it is sorted by."""
 
 
 class NamedFile(NamedTuple):
@@ -80,6 +82,17 @@ class Queries:
     def datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
         """Find datasets by type, in batches; see `Registry.query_datasets`."""
         return self._each_type(query, self._refs, with_files=False)
+
+    def datasets_keyed(self, query: QueryDatasets) -> Iterator[Keyed[RefBatch]]:
+        """Find datasets as `datasets` does, with what they are sorted by."""
+
+        def shape(
+            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
+        ) -> Keyed[RefBatch]:
+            first = 2 + len(known.group.names if expand else known.group.required)
+            return self._refs(definitions, known, rows, expand), _keys(rows, first, query)
+
+        return self._each_type(query, shape, with_files=False)
 
     def files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
         """Find the files of datasets, in batches; see `Registry.query_files`."""
@@ -260,6 +273,10 @@ class Queries:
 
     def data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
         """Find data ids over the dimension records; see `Registry.query_data_ids`."""
+        return (batch for batch, _ in self.data_ids_keyed(query))
+
+    def data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
+        """Find data ids as `data_ids` does, with what they are sorted by."""
         _check_limit(query.limit)
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
@@ -283,7 +300,7 @@ class Queries:
             statement = in_order(statement, keys, sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
-                yield DataIdBatch(group.required, group.implied, columns)
+                yield DataIdBatch(group.required, group.implied, columns), _keys(rows, len(group.names), query)
 
     def _join_datasets(
         self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
@@ -315,6 +332,10 @@ class Queries:
 
     def dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
         """Find records of one element; see `Registry.query_dimension_records`."""
+        return (batch for batch, _ in self.dimension_records_keyed(query))
+
+    def dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
+        """Find records as `dimension_records` does, with what they are sorted by."""
         _check_limit(query.limit)
         element = self._schema.universe[query.element]
         if element.name not in self._schema.elements:
@@ -326,12 +347,21 @@ class Queries:
             tests = plan.conditions(join)
             sorting = plan.order(join)
             columns = self._records.columns(element.name)
-            statement = sa.select(*columns).select_from(join.source).where(*tests)
+            labels = [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
+            statement = sa.select(*columns, *labels).select_from(join.source).where(*tests)
             if plan.repeats:
-                statement = statement.add_columns(*[column for column, _ in sorting]).distinct()
-            statement = in_order(statement, [column for column, _ in sorting], sorting).limit(query.limit)
+                statement = statement.distinct()
+            keys: list[sa.ColumnElement[Any]] = [sa.column(label.name) for label in labels]
+            statement = in_order(statement, keys, sorting).limit(query.limit)
             for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
-                yield RecordBatch(self._records.make(element.name, [row[: len(columns)] for row in rows]))
+                made = self._records.make(element.name, [row[: len(columns)] for row in rows])
+                yield RecordBatch(made), _keys(rows, len(columns), query)
+
+
+def _keys(rows: Sequence[tuple[Any, ...]], first: int, query: Query) -> list[tuple[Any, ...]]:
+    if not query.order_by:
+        return []
+    return [row[first : first + len(query.order_by)] for row in rows]
 
 
 def _without_ambiguous(order: list[Collection], plan: Plan) -> list[Collection]:

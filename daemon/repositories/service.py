@@ -23,6 +23,7 @@ from pantry.daemon.registry import Registry, default_universe
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
+from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
 from pantry.daemon.repositories.description import (
     DESCRIPTION_KEY,
     IN_STATE_DIRECTORY,
@@ -86,7 +87,8 @@ class Repositories:
         self._transfers = transfers
         self.queries = queries
         configured = {
-            name: Registration(root=one.root, registry=one.registry) for name, one in config.repositories.items()
+            name: Registration(root=one.root, registry=one.registry, chain=one.chain)
+            for name, one in config.repositories.items()
         }
         self.index = SiteIndex(config.state_directory, configured)
         self._remembered = RememberedDescriptions(config.state_directory)
@@ -104,6 +106,11 @@ class Repositories:
         """Return a repository by name, opening it if need be; nothing is checked for the asking user."""
         if (found := self._open.get(name)) is not None:
             return found
+        if self.is_chain(name):
+            raise InvalidRequestError(
+                f"{name!r} is a chain of repositories, and this is done with one at a time",
+                hint=f"name one of {', '.join(self._members(name))}",
+            )
         registration = self.index.get(name)
         if registration is None:
             raise unknown_repository(name)
@@ -119,9 +126,28 @@ class Repositories:
         repository.access.require_read(who, name)
         return repository
 
+    async def readable_all(self, name: str, who: Identity) -> Repository | RepositoryChain:
+        """Return a repository or a chain of them that ``who`` may read, or raise."""
+        if name in self._open or not self.is_chain(name):
+            return await self.readable(name, who)
+        members = [await self.readable(one, who) for one in self._members(name)]
+        return RepositoryChain(name, members) if len(members) > 1 else members[0]
+
+    def is_chain(self, name: str) -> bool:
+        """Whether a name means several repositories."""
+        registration = self.index.get(name)
+        return SEPARATOR in name or (registration is not None and bool(registration.chain))
+
+    def _members(self, name: str) -> list[str]:
+        def children(one: str) -> tuple[str, ...]:
+            registration = self.index.get(one)
+            return registration.chain if registration is not None else ()
+
+        return flatten(name, children)
+
     async def writable(self, name: str, who: Identity) -> Repository:
-        """Return a repository that ``who`` may write to, or raise."""
-        repository = await self.get(name)
+        """Return a repository that ``who`` may write to, or raise; of a chain that is the first."""
+        repository = await self.get(self._members(name)[0] if self.is_chain(name) else name)
         repository.access.require_write(who, name)
         if repository.is_attached:
             refuse_to_write()
@@ -131,6 +157,8 @@ class Repositories:
         """Return every repository that ``who`` may read; one that cannot be opened is logged and left out."""
         found = []
         for name in self.index.names():
+            if self.is_chain(name):
+                continue
             try:
                 repository = await self.get(name)
             except PantryError as exc:
@@ -266,6 +294,36 @@ class Repositories:
                 raise
             self._open[name] = repository
             return repository
+
+    async def chain(self, name: str, members: Sequence[str], who: Identity) -> RepositoryChain:
+        """Register a chain of repositories by a name.
+
+        Raises
+        ------
+        PermissionDeniedError
+            ``who`` is no administrator of this daemon, or may not read one of them.
+        ConflictError
+            The name is taken.
+        """
+        name = self._may_register(name, who)
+        found = await self.readable_all(SEPARATOR.join(members), who)
+        if isinstance(found, Repository):
+            raise InvalidRequestError(f"a chain is of two repositories at least, not of {found.name!r} alone")
+        self.index.add(name, Registration(root="", chain=tuple(members)))
+        return RepositoryChain(name, found.members)
+
+    async def all_chains(self, who: Identity) -> list[RepositoryChain]:
+        """Return every registered chain whose repositories ``who`` may read."""
+        found = []
+        for name in filter(self.is_chain, self.index.names()):
+            try:
+                chain = await self.readable_all(name, who)
+            except PantryError as exc:
+                log.info("the chain %s cannot be read: %s", name, exc.message)
+                continue
+            if isinstance(chain, RepositoryChain):
+                found.append(chain)
+        return found
 
     def _may_register(self, name: str, who: Identity) -> str:
         if who.uid not in (0, os.geteuid()) and not who.matches(self._config.administrators):

@@ -44,12 +44,15 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         Options of the storage backend needed to read its ``pantry.yaml``; no secrets.
     attachment : Attachment or None
         For a repository of the Gen3 Butler, which has no ``pantry.yaml``.
+    chain : tuple of str
+        Names of repositories that are read as one; nothing else is said of them here.
     """
 
     root: str
     registry: str = ""
     options: dict[str, str | int | float | bool] = {}
     attachment: Attachment | None = None
+    chain: tuple[str, ...] = ()
 
 
 class SiteIndex:

@@ -73,6 +73,8 @@ doors = [
     ops.RecordQuanta(repository="shared", quanta=()),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
     ops.AttachRepository(name="mine", configuration="/tmp"),
+    ops.ChainRepositories(name="both", members=("mine", "theirs")),
+    ops.FindDataset(repository="shared,shared", dataset_type="blob", data_id=data_id, collections=("u/one",)),
 ]
 streams = [
     ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",)),
@@ -166,7 +168,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 26
+    assert len(lines) == 28
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

@@ -37,6 +37,8 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True):
         Of a CHAINED collection, in search order; else empty.
     dataset_types : tuple of str
         Names of the dataset types with members; only filled in when asked for.
+    repository : str
+        Of a chain of repositories, that which it is in; else empty.
     """
 
     name: str
@@ -44,6 +46,7 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     doc: str = ""
     children: tuple[str, ...] = ()
     dataset_types: tuple[str, ...] = ()
+    repository: str = ""
 
 
 def check_collection_name(name: str) -> str:

@@ -66,12 +66,15 @@ class DatasetRef(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         About what.
     run : str
         The RUN collection that holds it.
+    repository : str
+        The one of a chain of repositories that it was found in; empty if one was asked alone.
     """
 
     id: UUID
     dataset_type: DatasetType
     data_id: DataCoordinate
     run: str
+    repository: str = ""
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, DatasetRef) else NotImplemented
@@ -80,7 +83,8 @@ class DatasetRef(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return hash(self.id)
 
     def __str__(self) -> str:
-        return f"{self.dataset_type.name}@{self.data_id!r} (run={self.run!r}, id={self.id})"
+        from_ = f", repository={self.repository!r}" if self.repository else ""
+        return f"{self.dataset_type.name}@{self.data_id!r} (run={self.run!r}, id={self.id}{from_})"
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):

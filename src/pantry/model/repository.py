@@ -34,6 +34,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         Version of its data model.
     writable : bool
         Whether the asking user may write.
+    chain : tuple of str
+        Repositories that are read as one, in order; empty if it is one. What is said besides is of the first.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     registry: str
     version: int
     writable: bool
+    chain: tuple[str, ...] = ()
 
 
 def check_repository_name(name: str) -> str:

@@ -90,6 +90,7 @@ from pantry.wire.operations.registry import (
 )
 from pantry.wire.operations.repositories import (
     AttachRepository,
+    ChainRepositories,
     CollectionList,
     CreateRepository,
     Done,
@@ -111,6 +112,7 @@ __all__ = [
     "CacheStatus",
     "CachedObject",
     "Certify",
+    "ChainRepositories",
     "CloseOpened",
     "CollectionList",
     "CommitPut",

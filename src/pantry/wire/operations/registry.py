@@ -196,6 +196,8 @@ class RefBatch(msgspec.Struct, frozen=True, array_like=True):
         Distinct run names.
     run_index : list of int
         For each dataset, which of ``runs``.
+    repositories : list of str
+        Of a chain of repositories, in which each of ``runs`` is; else empty.
     """
 
     dataset_type: DatasetType
@@ -205,6 +207,7 @@ class RefBatch(msgspec.Struct, frozen=True, array_like=True):
     columns: list[list[DataIdValue | None]]
     runs: list[str]
     run_index: list[int]
+    repositories: list[str] = []
 
 
 class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.query"):

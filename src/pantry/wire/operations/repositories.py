@@ -75,6 +75,24 @@ class AttachRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     readers: tuple[str, ...] = ()
 
 
+class ChainRepositories(Operation[RepositoryInfo], frozen=True, kw_only=True, tag="repo.chain"):
+    """Give a chain of repositories, which are read as one, a name (DMS-MWBT-REQ-0081).
+
+    Wherever a repository is named for reading, several may be, with commas between: that needs no name.
+
+    Attributes
+    ----------
+    name : str
+        How users will call it.
+    members : tuple of str
+        Repositories in the order in which they are asked; the first takes what is written.
+    """
+
+    result_type = RepositoryInfo
+    name: str
+    members: tuple[str, ...]
+
+
 class ListRepositories(Operation[RepositoryList], frozen=True, kw_only=True, tag="repo.list"):
     """List the repositories that the user may read."""
 

@@ -1,0 +1,139 @@
+"""Several repositories read as one, through a real daemon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.observatory import INSTRUMENT, furnish
+from tests.integration.test_discovery import pantry
+from tests.servers.pantryd import PantryDaemon
+
+from pantry.client import Butler
+from pantry.errors import (
+    ConflictError,
+    DatasetNotFoundError,
+    InvalidRequestError,
+    MissingCollectionError,
+    RepositoryNotFoundError,
+)
+
+
+@pytest.fixture
+def both(
+    make_daemon: Callable[..., PantryDaemon],
+    storage_config: dict[str, Any],
+    s3_root: str,
+    tmp_path: Path,
+) -> Iterator[Butler]:
+    """A local repository before one in S3, whose exposures 1 to 4 and 3 to 6 have a config; the run is called alike."""
+    daemon = make_daemon(storage_config)
+    for name, root, exposures in (("mine", str(tmp_path / "repo"), (1, 2, 3, 4)), ("release", s3_root, (3, 4, 5, 6))):
+        with Butler.create(name, root, socket=daemon.socket) as one:
+            furnish(one, 6)
+            for exposure in exposures:
+                one.put({"from": name, "n": exposure}, "config", instrument=INSTRUMENT, exposure=exposure, run="run")
+    with Butler.create("other", str(tmp_path / "other"), socket=daemon.socket):
+        pass
+    with Butler(["mine", "release"], collections="run", socket=daemon.socket) as butler:
+        yield butler
+
+
+def _where(refs: list[Any]) -> list[tuple[int, str]]:
+    return [(ref.data_id["exposure"], ref.repository) for ref in refs]
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0081")
+def test_two_repositories_read_as_one(both: Butler) -> None:
+    expected = [(1, "mine"), (2, "mine"), (3, "mine"), (4, "mine"), (5, "release"), (6, "release")]
+    found = both.query_datasets("config")
+    assert sorted(_where(found)) == expected
+    for ref in found:
+        assert both.get(ref) == {"from": ref.repository, "n": ref.data_id["exposure"]}
+        assert both.get_deferred(ref).get()["from"] == ref.repository
+        assert both.get("config", ref.data_id)["from"] == ref.repository
+        one = both.find_dataset("config", ref.data_id)
+        assert one == ref
+        assert one is not None
+        assert one.repository == ref.repository
+    assert _where(both.query_datasets("config", order_by="-exposure")) == expected[::-1]
+    assert _where(both.query_datasets("config", order_by="-exposure", limit=3)) == expected[:2:-1]
+    assert len(both.query_datasets("config", limit=5)) == 5
+    assert both.count_datasets("config") == 6
+    assert both.count_datasets("config", where="exposure > 4") == 2
+    with pytest.raises(DatasetNotFoundError, match="release"):
+        both.get("config", instrument=INSTRUMENT, exposure=77)
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0082")
+def test_the_same_dataset_side_by_side(both: Butler) -> None:
+    found = both.query_datasets("config", exposure=3, find_first=False)
+    assert {ref.repository: both.get(ref)["from"] for ref in found} == {"mine": "mine", "release": "release"}
+    assert both.count_datasets("config", find_first=False) == 8
+    ordered = both.query_datasets("config", find_first=False, order_by="exposure", limit=4)
+    assert _where(ordered) == [(1, "mine"), (2, "mine"), (3, "mine"), (3, "release")]
+
+
+def test_records_data_ids_collections_and_types_of_all(both: Butler) -> None:
+    assert [one["exposure"] for one in both.query_data_ids("exposure", order_by="-exposure")] == [6, 5, 4, 3, 2, 1]
+    have = both.query_data_ids("exposure", dataset_types="config", collections="run")
+    assert sorted(one["exposure"] for one in have) == [1, 2, 3, 4, 5, 6]
+    records = both.query_dimension_records("exposure", order_by="-exposure.obs_id", limit=2)
+    assert [record.obs_id for record in records] == ["T_6", "T_5"]
+    assert len(both.query_dimension_records("detector")) == 2
+    assert [(one.name, one.repository) for one in both.collections.query_info("*")] == [
+        ("run", "mine"),
+        ("run", "release"),
+    ]
+    assert {kind.name for kind in both.query_dataset_types()} == {"blob", "config"}
+
+
+def test_what_only_one_has_is_found(both: Butler) -> None:
+    with Butler("release", socket=both.connection.socket_path) as release:
+        release.register_dataset_type("special", ["instrument"], "StructuredDataDict")
+        release.put({"a": 1}, "special", instrument=INSTRUMENT, run="only/there")
+    assert both.get("special", instrument=INSTRUMENT, collections="only/there") == {"a": 1}
+    assert [ref.repository for ref in both.query_datasets("special", "only/there")] == ["release"]
+    assert both.count_datasets(["special", "config"], ["run", "only/there"]) == 7
+    with pytest.raises(MissingCollectionError, match="nowhere"):
+        both.query_datasets("special", "nowhere")
+
+
+def test_writing_goes_to_the_first(both: Butler) -> None:
+    ref = both.put({"new": 1}, "config", instrument=INSTRUMENT, exposure=5, run="new")
+    assert both.get(ref) == {"new": 1}
+    assert both.find_dataset("config", instrument=INSTRUMENT, exposure=5, collections="new").repository == "mine"
+    with Butler("release", socket=both.connection.socket_path) as release:
+        assert [one.name for one in release.collections.query_info("*")] == ["run"]
+
+
+def test_a_named_chain_and_the_command_line(both: Butler) -> None:
+    made = pantry(both, "repo", "chain", "analysis", "mine", "release")
+    assert "chain of    mine, release" in made.stdout, made
+    listed = json.loads(pantry(both, "repo", "list", "--json").stdout)
+    assert [(one["name"], one["chain"]) for one in listed if one["chain"]] == [("analysis", ["mine", "release"])]
+    shown = pantry(both, "query-datasets", "analysis", "config", "-c", "run", "--order-by", "exposure").stdout
+    assert [line.split()[1] for line in shown.splitlines()[1:]] == ["mine"] * 4 + ["release"] * 2
+    # A chain of a chain: each repository once.
+    with Butler(["other", "analysis", "release"], collections="run", socket=both.connection.socket_path) as deep:
+        assert deep.info.chain == ("other", "mine", "release")
+        assert deep.count_datasets("config") == 6
+    with pytest.raises(ConflictError, match="analysis"):
+        Butler.create("analysis", "/tmp/never-made", socket=both.connection.socket_path)
+
+
+def test_mistakes_are_told(both: Butler) -> None:
+    socket = both.connection.socket_path
+    with pytest.raises(RepositoryNotFoundError, match="nonesuch"):
+        Butler("mine,nonesuch", socket=socket)
+    with pytest.raises(InvalidRequestError, match="bad repository name ''"):
+        Butler("mine,", socket=socket)
+    with pytest.raises(InvalidRequestError, match="one at a time"):
+        both.prefetch(both.query_datasets("config"))
+    result = pantry(both, "repo", "chain", "alone", "mine")
+    assert result.returncode == 1
+    assert "two repositories at least" in result.stderr
+    assert pantry(both, "repo", "chain", "loop", "mine", "loop").returncode != 0

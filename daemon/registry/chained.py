@@ -68,7 +68,9 @@ class ChainedRegistry:
         MissingCollectionError, MissingDatasetTypeError
             No member has one of them.
         """
-        types, collections = _named_in(query)
+        named = _named_in(query)
+        types: tuple[str, ...] = named[0]
+        collections: tuple[str, ...] = named[1]
         lacking = [registry.lacking(types, collections) for _, registry in self._members]
         for name in (*types, *collections):
             if all(name in unknown[0] | unknown[1] for unknown in lacking):
@@ -260,7 +262,9 @@ class ChainedRegistry:
                 yield _joined(shape, rows)
 
 
-def _named_in(query: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _named_in(
+    query: QueryDatasets | QueryDataIds | QueryDimensionRecords | FindDataset | OpenDataset,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(query, QueryDimensionRecords):
         return (), ()
     if isinstance(query, QueryDatasets | QueryDataIds):

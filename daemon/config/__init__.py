@@ -131,6 +131,27 @@ class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a chain of repositories has no registry of its own")
 
 
+class OverrideConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What users of this node find in place of what they search.
+
+    Attributes
+    ----------
+    repositories : tuple of str
+        Names or patterns of the repositories for which it holds; none for all.
+    dataset_types, collections, within : tuple of str
+        As of `pantry.daemon.registry.overrides.Override`.
+    """
+
+    dataset_types: tuple[str, ...]
+    collections: tuple[str, ...]
+    within: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.dataset_types or not self.collections:
+            raise ValueError("an override needs 'dataset_types' and 'collections'")
+
+
 class PrefixConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A storage root whose objects no registry knows; they may change, and are read by key.
 
@@ -176,7 +197,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         ``debug``, ``info``, ``warning`` or ``error``.
     metrics_port : int
         TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
-    cache, limits, storage, repositories, prefixes
+    cache, limits, storage, repositories, overrides, prefixes
         See there.
     source : str
         The file that it was read from; empty for defaults only.
@@ -195,6 +216,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     storage: tuple[StorageConfig, ...] = ()
     repositories: dict[str, RepositoryConfig] = {}
+    overrides: tuple[OverrideConfig, ...] = ()
     prefixes: dict[str, PrefixConfig] = {}
     source: str = ""
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from pantry.daemon.registry.attributes import default_universe, read_attributes
 from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
@@ -22,6 +24,7 @@ from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Defin
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import Keyed, NamedFile, Queries
@@ -169,6 +172,10 @@ class Registry:
         """Finish the writes under way and close all connections."""
         self._writer.close()
         self._database.close()
+
+    def override(self, overrides: Sequence[Override]) -> None:
+        """Let searches of the first dataset find others; once, before any search."""
+        self._queries.overrides = tuple(overrides)
 
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         try:
@@ -394,7 +401,16 @@ class Registry:
             If the data id cannot be understood.
         """
         with self._database.reading() as session:
-            return self._lookup.find(session, self._definitions.current(session), query)
+            definitions = self._definitions.current(session)
+            found = self._lookup.find(session, definitions, query)
+            if found.ref is None or not self._queries.overrides:
+                return found
+            known = definitions.dataset_type(query.dataset_type)
+            instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
+            if not instead:
+                return found
+            better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))
+            return found if better.ref is None else better
 
     def get_dataset(self, id: UUID) -> FoundDataset:  # noqa: A002 - Gen3's name
         """Look a dataset up by its id; `FoundDataset` of None if there is none."""

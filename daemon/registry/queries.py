@@ -19,6 +19,7 @@ from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.members import Members
+from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, Query, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
@@ -61,6 +62,11 @@ class Queries:
         Interprets data ids.
     records : DimensionRecords
         Makes records of rows.
+
+    Attributes
+    ----------
+    overrides : sequence of Override
+        Hold for searches of the first dataset.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class Queries:
         data_ids: DataIds,
         records: DimensionRecords,
     ) -> None:
+        self.overrides: Sequence[Override] = ()
         self._database = database
         self._schema = schema
         self._definitions = definitions
@@ -149,7 +156,8 @@ class Queries:
                 plan = self._plan(session, query, known)
                 if query.find_first and known.definition.name not in query.dataset_types:
                     order = _without_ambiguous(order, plan)
-                statement, checked = self._search(plan, query, known, order, exclusions, with_files)
+                instead = preferred(self.overrides, definitions, known, query.collections) if query.find_first else []
+                statement, checked = self._search(plan, query, known, order, exclusions, with_files, instead)
             except (DimensionNameError, InvalidQueryError) as exc:
                 # A pattern also matches types that have not the dimensions asked for.
                 if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -177,9 +185,13 @@ class Queries:
         order: Sequence[Collection],
         exclusions: Exclusions,
         with_files: bool,
+        instead: Sequence[Collection],
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         group, dataset = known.group, self._schema.dataset
+        asked = [collection.id for collection in order]
+        if order:
+            order = [*instead, *(collection for collection in order if collection not in instead)]
         members = self._members(known, order)
         source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
         join = plan.join(source, members.values)
@@ -187,8 +199,8 @@ class Queries:
         tests += self._valid_then(plan, join, members.span)
         tests += exclusions.tests(known, join)
         sorting = plan.order(join)
-        shown = group.names if query.expand else group.required
-        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in shown]]
+        given = group.names if query.expand else group.required
+        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in given]]
         if with_files:
             columns += file_columns(dataset)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
@@ -216,8 +228,15 @@ class Queries:
                 for kind in (sa.func.min, sa.func.max)
             )
             labels.append((first != last).label("ambiguous"))
+        if instead:
+            # An override replaces what is there, and adds nothing.
+            there = sa.case((members.collection.in_(asked), 1), else_=0)
+            labels.append(sa.func.max(there).over(partition_by=partition).label("there"))
         inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
-        statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
+        shown = [inner.c[label.name] for label in labels if label.name != "there"]
+        statement = sa.select(*shown).where(inner.c.place == 1)
+        if instead:
+            statement = statement.where(inner.c.there == 1)
         if len(partition) > fewest:
             statement = statement.distinct()
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]

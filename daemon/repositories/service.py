@@ -6,6 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 
 import msgspec
@@ -21,6 +22,7 @@ from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
 from pantry.daemon.registry.gen3 import refuse_to_write
+from pantry.daemon.registry.overrides import Override
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
@@ -200,6 +202,7 @@ class Repositories:
         registry = await self.queries.call(partial(attaching.open_gen3_registry, attachment, description.registry))
         origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         shown = make_url(description.registry).render_as_string(hide_password=True)
+        self._override(name, registry)
         return Repository(name, description, origin, registry, registry_url=shown, attached=True)
 
     async def _describe(self, root: str, origin: Origin) -> RepositoryDescription:
@@ -241,7 +244,17 @@ class Repositories:
                 f"repository {name!r}: the registry at {shown} belongs to another repository",
                 hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
             )
+        self._override(name, registry)
         return Repository(name, description, origin, registry, registry_url=shown)
+
+    def _override(self, name: str, registry: Registry) -> None:
+        registry.override(
+            [
+                Override(dataset_types=one.dataset_types, collections=one.collections, within=one.within)
+                for one in self._config.overrides
+                if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
+            ]
+        )
 
     def _registry_url(self, registration: Registration, description: RepositoryDescription) -> str:
         url = registration.registry or description.registry

@@ -152,6 +152,23 @@ class OverrideConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("an override needs 'dataset_types' and 'collections'")
 
 
+class TableConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A table or view beside a registry, for conditions in queries.
+
+    Attributes
+    ----------
+    table, key, fixed
+        As of `pantry.daemon.registry.operator_tables.OperatorTable`.
+    repositories : tuple of str
+        Names or patterns of the repositories in whose databases it is; none for all.
+    """
+
+    table: str
+    key: dict[str, str]
+    fixed: dict[str, int | str] = {}
+    repositories: tuple[str, ...] = ()
+
+
 class PrefixConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A storage root whose objects no registry knows; they may change, and are read by key.
 
@@ -197,7 +214,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         ``debug``, ``info``, ``warning`` or ``error``.
     metrics_port : int
         TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
-    cache, limits, storage, repositories, overrides, prefixes
+    cache, limits, storage, repositories, overrides, tables, prefixes
         See there.
     source : str
         The file that it was read from; empty for defaults only.
@@ -217,6 +234,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     storage: tuple[StorageConfig, ...] = ()
     repositories: dict[str, RepositoryConfig] = {}
     overrides: tuple[OverrideConfig, ...] = ()
+    tables: dict[str, TableConfig] = {}
     prefixes: dict[str, PrefixConfig] = {}
     source: str = ""
 

@@ -24,6 +24,7 @@ from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Defin
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
@@ -78,12 +79,22 @@ class Registry:
         Another number after each write through this object; safe to read in any thread.
     """
 
-    def __init__(self, database: Database, *, uuid: str, version: int, universe: DimensionUniverse) -> None:
-        self.universe = universe
+    def __init__(
+        self,
+        database: Database,
+        *,
+        uuid: str,
+        version: int,
+        universe: DimensionUniverse,
+        tables: Sequence[OperatorTable] = (),
+    ) -> None:
+        known = read_tables(database, universe, tables)
+        self.universe = universe = known.universe
         self.uuid = uuid
         self.version = version
         self._database = database
         schema = Schema(universe)
+        schema.adopt(known)
         self._definitions = DefinitionsCache(database, schema)
         # The writer's own: it sees what is not committed yet.
         written = DefinitionsCache(database, schema)
@@ -137,8 +148,15 @@ class Registry:
         return cls.open(url)
 
     @classmethod
-    def open(cls, url: str) -> Registry:
+    def open(cls, url: str, *, tables: Sequence[OperatorTable] = ()) -> Registry:
         """Open an existing registry.
+
+        Parameters
+        ----------
+        url : str
+            SQLAlchemy URL.
+        tables : sequence of OperatorTable
+            Beside the registry's own, to be read only.
 
         Raises
         ------
@@ -163,7 +181,7 @@ class Registry:
                     hint="make a new repository and ingest the files again; nothing in the old one was changed",
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
-            return cls(database, uuid=attributes["uuid"], version=version, universe=universe)
+            return cls(database, uuid=attributes["uuid"], version=version, universe=universe, tables=tables)
         except BaseException:
             database.close()
             raise

@@ -14,7 +14,7 @@ from pantry.daemon.registry.data_ids import check_column
 from pantry.daemon.registry.engine import ConstraintError, Database, Session
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.sky import Pixels, decode_region
-from pantry.errors import ConflictError, DataIdValueError, DimensionNameError
+from pantry.errors import ConflictError, DataIdValueError, DimensionNameError, PermissionDeniedError
 from pantry.model.dimensions import DimensionElement
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
@@ -46,6 +46,11 @@ class DimensionRecords:
             if record.element not in self._schema.elements:
                 self._universe[record.element]
                 raise DimensionNameError(f"{record.element!r} has no records: its values need none")
+            if record.element in self._schema.foreign:
+                raise PermissionDeniedError(
+                    f"{record.element!r} is a table of this node's operator, which Pantry only reads",
+                    hint="ask the operator to change it",
+                )
             rows.setdefault(record.element, []).append(self._row(record))
         return {name: rows[name] for name in self._schema.elements if name in rows}
 

@@ -125,7 +125,9 @@ class RecordJoin:
                 # Universes before version 2 relate exposures to the visit that this implies.
                 on += [table.c[other] == self._columns[other] for other in element.implies if other in self._columns]
             self._source = self._source.join(
-                table, sa.and_(*on) if on else sa.true(), isouter=optional or not self._must_exist
+                table,
+                sa.and_(*on) if on else sa.true(),
+                isouter=optional or not self._must_exist or name in self.schema.foreign,
             )
         for dimension in key:
             self._columns.setdefault(dimension, table.c[dimension])

@@ -79,6 +79,8 @@ class Plan:
         named = {name.partition(".")[0] for name in query.data_id} & universe.elements.keys()
         self._named = {} if self._tree is None else elements_in(self._tree, universe, query.bind)
         named |= self._named.keys()
+        # A table without an entry for a bare name is found when it is joined.
+        self._sorted = {term.removeprefix("-").partition(".")[0] for term in query.order_by}
         tables = list(tables)
         self.whole = universe.group({*shown.names, *named, *(name for group in tables for name in group.names)})
         self._sky = SkyMatches(session, schema, Pixels(universe), self._restrict)
@@ -93,6 +95,11 @@ class Plan:
     def repeats(self) -> bool:
         """Whether a result can be met several times, by values of dimensions that it has not."""
         return self.whole.required != self.shown.required
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether a result can be met several times, by several rows of an operator's table."""
+        return not self._schema.several.isdisjoint({*self._named, *self._sorted})
 
     def join(
         self, source: sa.FromClause | None = None, columns: Mapping[str, Any] | None = None, *, begin: str | None = None

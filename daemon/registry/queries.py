@@ -210,7 +210,7 @@ class Queries:
             statement = sa.select(*labels).select_from(join.source).where(*tests)
             # A dataset is in one RUN only: nothing to compare, and nothing to remember of a million rows.
             several = len(order) > 1 and any(c.type is not CollectionType.RUN for c in order)
-            if several or calibrations or plan.repeats:
+            if several or calibrations or plan.repeats or plan.multiplies:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             return in_order(statement, keys, sorting), False
@@ -313,7 +313,7 @@ class Queries:
             labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
             labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if plan.repeats or valid:
+            if plan.repeats or plan.multiplies or valid:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             statement = in_order(statement, keys, sorting).limit(query.limit)
@@ -368,7 +368,7 @@ class Queries:
             columns = self._records.columns(element.name)
             labels = [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
             statement = sa.select(*columns, *labels).select_from(join.source).where(*tests)
-            if plan.repeats:
+            if plan.repeats or plan.multiplies:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(label.name) for label in labels]
             statement = in_order(statement, keys, sorting).limit(query.limit)

@@ -7,11 +7,12 @@ group. Columns of dimensions are called as the dimension, in every table, so tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from pantry.daemon.registry.members import Members
+from pantry.daemon.registry.operator_tables import KnownTables
 from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, DimensionUniverse
 
 # An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
@@ -46,6 +47,9 @@ class Schema:
     staged_ids : Table
         Temporary table of dataset ids.
 
+    foreign, several : frozenset of str
+        Elements that are tables of an operator's; those of them that may have several rows for one data id.
+
     Parameters
     ----------
     universe : DimensionUniverse
@@ -54,6 +58,8 @@ class Schema:
 
     def __init__(self, universe: DimensionUniverse) -> None:
         self.universe = universe
+        self.foreign: frozenset[str] = frozenset()
+        self.several: frozenset[str] = frozenset()
         self.metadata = sa.MetaData()
         self._make_definitions()
         self._make_datasets()
@@ -69,6 +75,11 @@ class Schema:
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
         self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
+
+    def adopt(self, tables: KnownTables) -> None:
+        """Take the operator's tables in the place of those that were made for their elements."""
+        self.foreign, self.several = frozenset(tables.sources), tables.several
+        self.elements.update(cast("dict[str, sa.Table]", tables.sources))
 
     def _make_definitions(self) -> None:
         self.attribute = sa.Table(

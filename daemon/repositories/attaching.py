@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import posixpath
 import uuid
+from collections.abc import Sequence
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.contract import ByteRange, ObjectBackend
 from pantry.daemon.registry.gen3 import Gen3Configuration, Gen3Registry, read_configuration
+from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.daemon.repositories.site_index import Attachment, Registration
 from pantry.errors import ConfigError, ObjectNotFoundError, RepositoryNotFoundError
@@ -67,7 +69,7 @@ def describe(attachment: Attachment, registration: Registration) -> RepositoryDe
     )
 
 
-def open_gen3_registry(attachment: Attachment, url: str) -> Gen3Registry:
+def open_gen3_registry(attachment: Attachment, tables: Sequence[OperatorTable], url: str) -> Gen3Registry:
     """Open the registry of an attached repository."""
     try:
         parsed = make_url(url)
@@ -77,7 +79,11 @@ def open_gen3_registry(attachment: Attachment, url: str) -> Gen3Registry:
         raise ConfigError("an SQLite registry needs an absolute path", hint="give --registry sqlite:////path")
     configuration = attachment.configuration
     return Gen3Registry.attach(
-        url, uuid=attachment.uuid, namespace=configuration.namespace, records=configuration.records
+        url,
+        uuid=attachment.uuid,
+        namespace=configuration.namespace,
+        records=configuration.records,
+        tables=tables,
     )
 
 

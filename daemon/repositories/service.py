@@ -22,6 +22,7 @@ from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
 from pantry.daemon.registry.gen3 import refuse_to_write
+from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.registry.overrides import Override
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
@@ -195,11 +196,15 @@ class Repositories:
             return await self._assemble_attached(name, registration, registration.attachment)
         origin = self.origin_for(registration.root, registration.options)
         description = await self._describe(registration.root, origin)
-        return await self._assemble(name, registration, description, origin, Registry.open)
+        return await self._assemble(
+            name, registration, description, origin, partial(Registry.open, tables=self._tables(name))
+        )
 
     async def _assemble_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
         description = attaching.describe(attachment, registration)
-        registry = await self.queries.call(partial(attaching.open_gen3_registry, attachment, description.registry))
+        registry = await self.queries.call(
+            partial(attaching.open_gen3_registry, attachment, self._tables(name), description.registry)
+        )
         origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         shown = make_url(description.registry).render_as_string(hide_password=True)
         self._override(name, registry)
@@ -246,6 +251,13 @@ class Repositories:
             )
         self._override(name, registry)
         return Repository(name, description, origin, registry, registry_url=shown)
+
+    def _tables(self, name: str) -> list[OperatorTable]:
+        return [
+            OperatorTable(name=called, table=one.table, key=one.key, fixed=one.fixed)
+            for called, one in self._config.tables.items()
+            if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
+        ]
 
     def _override(self, name: str, registry: Registry) -> None:
         registry.override(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pantry.daemon.registry import Registry
@@ -14,6 +14,7 @@ from pantry.daemon.registry.gen3.lookup import Gen3Lookup, our_file
 from pantry.daemon.registry.gen3.managers import read_gen3_attributes
 from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.daemon.registry.gen3.tree import Gen3Tree
+from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.errors import PermissionDeniedError
 from pantry.model.dimensions import DimensionUniverse
@@ -62,7 +63,13 @@ class Gen3Registry(Registry):
 
     @classmethod
     def attach(
-        cls, url: str, *, uuid: str, namespace: str = "", records: str = "file_datastore_records"
+        cls,
+        url: str,
+        *,
+        uuid: str,
+        namespace: str = "",
+        records: str = "file_datastore_records",
+        tables: Sequence[OperatorTable] = (),
     ) -> Gen3Registry:
         """Open a Gen3 registry to read it.
 
@@ -76,6 +83,8 @@ class Gen3Registry(Registry):
             Schema of a PostgreSQL database, if not the connection's own.
         records : str
             Table of the datastore's records.
+        tables : sequence of OperatorTable
+            Beside the registry's own.
 
         Raises
         ------
@@ -88,7 +97,11 @@ class Gen3Registry(Registry):
         try:
             found = read_gen3_attributes(database)
             universe = DimensionUniverse(found.universe, source="the Gen3 registry's dimensions")
-            schema = Gen3Schema(universe, is_sqlite=database.is_sqlite, nanoseconds=found.nanoseconds, records=records)
+            known = read_tables(database, universe, tables)
+            schema = Gen3Schema(
+                known.universe, is_sqlite=database.is_sqlite, nanoseconds=found.nanoseconds, records=records
+            )
+            schema.adopt(known)
             return cls(database, schema, uuid=uuid)
         except BaseException:
             database.close()

@@ -71,6 +71,8 @@ doors = [
     ops.CountDatasets(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.GetDimensions(repository="shared"),
     ops.RecordQuanta(repository="shared", quanta=()),
+    ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
+    ops.GetMetadata(repository="shared", id=UUID(dataset)),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
     ops.AttachRepository(name="mine", configuration="/tmp"),
 ]
@@ -79,6 +81,7 @@ streams = [
     ops.QueryDataIds(repository="shared", dimensions=("exposure",)),
     ops.QueryDimensionRecords(repository="shared", element="exposure"),
     ops.ListTree(repository="shared", collection="u/one", dataset_type="blob"),
+    ops.QueryMetadata(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.QueryRelatives(repository="shared", id=UUID(dataset), direction="descendants"),
 ]
 for operation in doors:

@@ -49,6 +49,13 @@ from pantry.wire.operations.keeping import (
     PrefetchProgress,
     UnpinDatasets,
 )
+from pantry.wire.operations.metadata import (
+    DatasetMetadata,
+    GetMetadata,
+    MetadataBatch,
+    QueryMetadata,
+    RecordMetadata,
+)
 from pantry.wire.operations.objects import (
     ListObjects,
     ListPrefixes,
@@ -121,6 +128,7 @@ __all__ = [
     "DamagedObject",
     "DataIdBatch",
     "DatasetCounts",
+    "DatasetMetadata",
     "DatasetTypeList",
     "Decertify",
     "Dimensions",
@@ -136,6 +144,7 @@ __all__ = [
     "GetCacheStatus",
     "GetDataset",
     "GetDimensions",
+    "GetMetadata",
     "GetMetrics",
     "GetProvenance",
     "GetRepository",
@@ -151,6 +160,7 @@ __all__ = [
     "ListPrefixes",
     "ListRepositories",
     "ListTree",
+    "MetadataBatch",
     "Metrics",
     "ObjectBatch",
     "ObjectInfo",
@@ -173,8 +183,10 @@ __all__ = [
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryMetadata",
     "QueryRelatives",
     "RecordBatch",
+    "RecordMetadata",
     "RecordQuanta",
     "RedefineChain",
     "RefBatch",

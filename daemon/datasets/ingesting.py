@@ -6,7 +6,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from pantry.errors import BackendError, DatasetExistsError, InvalidRequestError,
 from pantry.model.collections import check_collection_name
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import StoredFile
+from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import extension_of
 from pantry.model.storage import storage_class
 from pantry.wire.operations import IngestFiles
@@ -37,6 +38,9 @@ _PARALLEL_UPLOADS = 8
 
 NOT_INGESTED = bytes(16)
 """In place of the id of a dataset that existed already."""
+
+
+_Metadata = dict[str, list[MetadataValue]]
 
 
 class _New(NamedTuple):
@@ -148,6 +152,11 @@ class Ingester:
         ids = [NOT_INGESTED if found else uuid.uuid4().bytes for found in prepared.exists]
         if not wanted:
             return ids
+        metadata = check_columns(
+            prepared.dataset_type.metadata,
+            {name: list(_chosen(values, wanted)) for name, values in request.metadata.items()},
+            [items[number].path for number in wanted],
+        )
         if in_place and not isinstance(repository.backend, LocalPlacement):
             sources = await self._measure_remote(repository, [paths[number] for number in wanted])
         else:
@@ -169,9 +178,9 @@ class Ingester:
             for number, source in zip(wanted, sources, strict=True)
         ]
         if in_place:
-            await self._register(repository, request.run, prepared, new)
+            await self._register(repository, request.run, prepared, new, metadata)
         else:
-            await self._transfer(repository, request, prepared, new, sources)
+            await self._transfer(repository, request, prepared, new, sources, metadata)
         return ids
 
     def _key_in_place(self, repository: Repository, path: str) -> str:
@@ -231,10 +240,12 @@ class Ingester:
         await _each(measure, sources)
         return sources
 
-    async def _register(self, repository: Repository, run: str, prepared: PreparedIngest, new: list[_New]) -> None:
+    async def _register(
+        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[_New], metadata: _Metadata
+    ) -> None:
         with trio.CancelScope(shield=True):
             await self._repositories.queries.call(
-                partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new)
+                partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new, metadata)
             )
         for one in new:
             repository.origin.absent.forget(one.file.path)
@@ -246,6 +257,7 @@ class Ingester:
         prepared: PreparedIngest,
         new: list[_New],
         sources: list[_SourceFile],
+        metadata: _Metadata,
     ) -> None:
         token = str(uuid.uuid4())
         targets = tuple(Target(repository.name, one.file.path, one.id) for one in new)
@@ -260,7 +272,7 @@ class Ingester:
 
         try:
             await _each(store, list(zip(new, sources, strict=True)))
-            await self._register(repository, request.run, prepared, new)
+            await self._register(repository, request.run, prepared, new, metadata)
         except BaseException as exc:
             with trio.CancelScope(shield=True):
                 await self._puts.undo(intent)
@@ -315,6 +327,12 @@ class Ingester:
             source.require_unchanged(fd)
         finally:
             os.close(fd)
+
+
+def _chosen(values: Sequence[MetadataValue], wanted: list[int]) -> Iterator[MetadataValue]:
+    if wanted and wanted[-1] >= len(values):
+        raise InvalidRequestError("the columns of metadata do not have one value for each file")
+    return (values[number] for number in wanted)
 
 
 def _remove_source(path: str) -> None:

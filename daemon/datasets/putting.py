@@ -31,6 +31,7 @@ from pantry.errors import (
 )
 from pantry.model.collections import check_collection_name
 from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.storage import storage_class
 
 log = logging.getLogger(__name__)
@@ -144,11 +145,13 @@ class Puts:
         )
         return BegunPut(self, repository, ref, prepared.path, kind.formatter)
 
-    async def commit(self, put: BegunPut) -> DatasetRef:
+    async def commit(self, put: BegunPut, metadata: Mapping[str, object] = {}) -> DatasetRef:
         """Store what the client wrote, all or nothing (DMS-MWBT-REQ-0073, 0076)."""
         if put.committing:
             raise InvalidRequestError(f"the put of {put.ref} is being committed already")
         put.committing = True
+        columns = {name: [value] for name, value in metadata.items()}
+        checked = check_columns(put.ref.dataset_type.metadata, columns, [str(put.ref)])
         with self.cache.disk.watched():
             fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -166,23 +169,26 @@ class Puts:
             file = StoredFile(
                 path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
             )
-            await self._store(put, file, fd)
+            await self._store(put, file, fd, checked)
             self._keep(put, file)
         finally:
             os.close(fd)
         return put.ref
 
-    async def _store(self, put: BegunPut, file: StoredFile, fd: int) -> None:
+    async def _store(
+        self, put: BegunPut, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
+    ) -> None:
         token = str(put.ref.id)
         intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
         await self._journal.record(intent)
-        new = (put.ref.id, put.ref.data_id, file)
+        new = [(put.ref.id, put.ref.data_id, file)]
+        ref, registry = put.ref, put.repository.registry
         try:
             await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
             # The commit itself is not interrupted: afterwards it is either done or not.
             with trio.CancelScope(shield=True):
                 await self._repositories.queries.call(
-                    partial(put.repository.registry.insert_datasets, put.ref.run, put.ref.dataset_type.name, [new])
+                    partial(registry.insert_datasets, ref.run, ref.dataset_type.name, new, metadata)
                 )
         except BaseException as exc:
             with trio.CancelScope(shield=True):

@@ -8,6 +8,7 @@ from pantry.daemon.handlers import (
     data,
     integrity,
     keeping,
+    metadata,
     objects,
     provenance,
     registry,
@@ -20,6 +21,6 @@ from pantry.daemon.server.dispatch import Dispatcher
 def make_dispatcher(node: Node) -> Dispatcher:
     """Register the handlers of all operations."""
     dispatcher = Dispatcher()
-    for module in (repositories, registry, data, browse, cache, keeping, integrity, objects, provenance):
+    for module in (repositories, registry, data, metadata, browse, cache, keeping, integrity, objects, provenance):
         module.register(dispatcher, node)
     return dispatcher

@@ -174,7 +174,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         put = context.session.held(asked.put, BegunPut)
         context.session.give_back(asked.put)
         try:
-            return await node.puts.commit(put)
+            return await node.puts.commit(put, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
                 await put.release()

@@ -20,6 +20,7 @@ from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, NewDataset
+from pantry.daemon.registry.declared import Columns, values_of
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
@@ -38,10 +39,12 @@ from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
+from pantry.model.metadata import MetadataValue
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeBatch
+from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     DataIdBatch,
     FindDataset,
@@ -93,7 +96,7 @@ class Registry:
         self.uuid = uuid
         self.version = version
         self._database = database
-        schema = Schema(universe)
+        schema = self._schema = Schema(universe)
         schema.adopt(known)
         self._definitions = DefinitionsCache(database, schema)
         # The writer's own: it sees what is not committed yet.
@@ -332,7 +335,9 @@ class Registry:
             definitions = self._definitions.current(session)
             return self._preparation.ingest(session, definitions, dataset_type, run, dimensions, rows, extensions)
 
-    def insert_datasets(self, run: str, dataset_type: str, new: Sequence[NewDataset]) -> None:
+    def insert_datasets(
+        self, run: str, dataset_type: str, new: Sequence[NewDataset], metadata: Columns | None = None
+    ) -> None:
         """Insert datasets into a RUN collection, which is made if it is absent; all or none.
 
         Parameters
@@ -341,6 +346,8 @@ class Registry:
             Where and as what.
         new : sequence of (id, data id, StoredFile)
             The data id as a `DataCoordinate`, or as the values of the required dimensions.
+        metadata : Mapping, optional
+            For each declared entry's name a checked value for each of them.
 
         Raises
         ------
@@ -349,7 +356,19 @@ class Registry:
         DataIdValueError
             If a value has no dimension record.
         """
-        self._write(self._datasets.insert, run, dataset_type, new)
+        self._write(self._datasets.insert, run, dataset_type, new, metadata)
+
+    def record_metadata(self, dataset_type: str, ids: Sequence[bytes], columns: Columns) -> int:
+        """Store declared metadata of datasets of a type in place of what was there, all or none; give their number.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the type declares no such entries, or a value is of another type.
+        DatasetNotFoundError
+            If one of the datasets is not there.
+        """
+        return self._write(self._datasets.declared.record, dataset_type, ids, columns)
 
     def delete_datasets(self, ids: Sequence[UUID | bytes]) -> list[StoredFile]:
         """Delete datasets from all collections; ids that are not there are passed over.
@@ -434,6 +453,16 @@ class Registry:
         """Look a dataset up by its id; `FoundDataset` of None if there is none."""
         with self._database.reading() as session:
             return self._lookup.get(session, self._definitions.current(session), id)
+
+    def get_metadata(self, id: UUID) -> dict[str, MetadataValue]:  # noqa: A002 - Gen3's name
+        """Read what is recorded of the declared metadata of a dataset."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            return values_of(self._database, self._schema, session, definitions, id)
+
+    def query_metadata(self, query: QueryMetadata) -> Iterator[MetadataBatch]:
+        """Find the declared metadata of the datasets that `query_datasets` finds; as it in everything else."""
+        return self._queries.metadata(query)
 
     def query_datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
         """Find datasets, in batches of at most 5,000 of one type each.

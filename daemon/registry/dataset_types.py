@@ -26,6 +26,7 @@ class DatasetTypes:
     """
 
     def __init__(self, database: Database, schema: Schema, definitions: DefinitionsCache) -> None:
+        self._database = database
         self._schema = schema
         self._definitions = definitions
         group, kind = schema.group, schema.dataset_type
@@ -56,6 +57,7 @@ class DatasetTypes:
             dimensions=tuple(name for name in self._schema.universe.elements if name in members),
             storage_class=dataset_type.storage_class,
             is_calibration=dataset_type.is_calibration,
+            metadata=dataset_type.metadata,
         )
 
     def register(self, session: Session, dataset_type: DatasetType) -> tuple[KnownType, bool]:
@@ -79,7 +81,25 @@ class DatasetTypes:
             },
         )
         self._definitions.changed(session, DATASET_TYPES)
-        return self._definitions.current(session).types[dataset_type.name], True
+        known = self._definitions.current(session).types[dataset_type.name]
+        if dataset_type.metadata:
+            self._declare(session, known.id, dataset_type)
+            self._definitions.changed(session, DATASET_TYPES)
+            known = self._definitions.current(session).types[dataset_type.name]
+        return known, True
+
+    def _declare(self, session: Session, type_id: int, dataset_type: DatasetType) -> None:
+        table = self._schema.metadata_entry
+        if not self._database.has_table(session, table.name):
+            session.create(table)
+        session.run_many(
+            self._database.prepare_insert(table),
+            [
+                (type_id, number, entry.name, entry.type, entry.key, entry.unit, entry.doc)
+                for number, entry in enumerate(dataset_type.metadata)
+            ],
+        )
+        session.create(self._schema.declared(type_id, dataset_type))
 
     def _group_id(self, session: Session, dimensions: tuple[str, ...]) -> int:
         values = {"group_names": json.dumps(dimensions)}

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.collections import Collections
 from pantry.daemon.registry.data_ids import DataIds
+from pantry.daemon.registry.declared import Columns, DeclaredMetadata
 from pantry.daemon.registry.definitions import Collection, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import ConstraintError, Database, Session
 from pantry.daemon.registry.files import file_columns, file_values, make_file, uuid_bytes
@@ -57,11 +58,14 @@ class Datasets:
         self._definitions = definitions
         self._collections = collections
         self._data_ids = data_ids
+        self.declared = DeclaredMetadata(database, schema, definitions)
         self._last = database.compile(sa.select(sa.func.max(schema.dataset.c.id)))
 
     # -- inserting ---------------------------------------------------------------------------------
 
-    def insert(self, session: Session, run: str, dataset_type: str, new: Sequence[NewDataset]) -> None:
+    def insert(
+        self, session: Session, run: str, dataset_type: str, new: Sequence[NewDataset], metadata: Columns | None = None
+    ) -> None:
         """Insert datasets into a run, all or none; see `Registry.insert_datasets`."""
         definitions = self._definitions.current(session)
         known = definitions.dataset_type(dataset_type)
@@ -78,7 +82,8 @@ class Datasets:
                 data_ids = self._bulk_data_ids(session, known, values)
             if len(set(data_ids)) != len(data_ids):
                 raise DatasetExistsError(f"two of the datasets for {run!r} have the same data id")
-            self._add(session, known, collection, data_ids, rows)
+            keys = self._add(session, known, collection, data_ids, rows)
+            self.declared.insert(session, known, keys, metadata or {})
         except ConstraintError as exc:
             raise self._clash(run, dataset_type, values, exc) from exc
 
@@ -148,7 +153,7 @@ class Datasets:
         run: Collection,
         data_ids: Sequence[int],
         rows: Sequence[tuple[bytes, tuple[Any, ...]]],
-    ) -> None:
+    ) -> range:
         # The writer is alone (`Database.writing`): nobody else takes these keys.
         last = session.rows(self._last)[0][0] or 0
         keys = range(last + 1, last + 1 + len(rows))
@@ -169,6 +174,7 @@ class Datasets:
             groups = {one.group_id: one for one in self._definitions.current(session).types.values()}
             tables = [self._schema.data_ids(one.group_id, one.group) for one in groups.values()]
             session.analyze(*self._schema.fixed, *tables)
+        return keys
 
     # -- deleting ----------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from pantry.errors import MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
+from pantry.model.metadata import MetadataEntry
 
 COLLECTIONS = "collections"
 DATASET_TYPES = "dataset_types"
@@ -222,6 +223,7 @@ class DefinitionsCache:
         statement = sa.select(
             kind.c.id, kind.c.name, kind.c.group_id, group.c.names, kind.c.storage_class, kind.c.is_calibration
         ).join_from(kind, group)
+        declared = self._load_entries(session)
         found = {}
         # Sorted here: collations of databases differ.
         for key, name, group_id, names, storage_class, is_calibration in sorted(
@@ -237,11 +239,22 @@ class DefinitionsCache:
                     dimensions=tuple(sorted(dimensions, key=list(self._universe.elements).index)),
                     storage_class=storage_class,
                     is_calibration=bool(is_calibration),
+                    metadata=tuple(declared.get(key, ())),
                 ),
                 group_id=group_id,
                 group=members,
                 path_order=self._universe.path_order(members),
             )
+        return found
+
+    def _load_entries(self, session: Session) -> dict[int, list[MetadataEntry]]:
+        table = self._schema.metadata_entry
+        found: dict[int, list[MetadataEntry]] = {}
+        if not self._database.has_table(session, table.name):
+            return found
+        statement = self._database.prepare("load entries", lambda: sa.select(*table.c).order_by(table.c.position))
+        for type_id, _, name, kind, key, unit, doc in session.rows(statement):
+            found.setdefault(type_id, []).append(MetadataEntry(name=name, type=kind, key=key, unit=unit, doc=doc))
         return found
 
     def _load_collections(self, session: Session) -> dict[str, Collection]:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import InvalidQueryError
+from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup
 
 ColumnLike = sa.ColumnElement[Any]
+
+
+class Declared(NamedTuple):
+    """Metadata of the datasets that a query is about.
+
+    Attributes
+    ----------
+    definition : DatasetType
+        Which declares them.
+    table : Table or None
+        That holds them; None if it declares nothing.
+    dataset : ColumnElement
+        The query's column with the datasets' keys.
+    bare : bool
+        Whether their names alone say what is meant.
+    """
+
+    definition: DatasetType
+    table: sa.Table | None
+    dataset: ColumnLike
+    bare: bool
 
 
 class RecordJoin:
@@ -46,6 +68,8 @@ class RecordJoin:
         self._source = source
         self._columns: dict[str, ColumnLike] = dict(columns or {})
         self._tables: dict[str, sa.Table] = {}
+        self.declared: Declared | None = None
+        self._described = False
         # Values that may be NULL: implied ones, and what follows from them.
         self._optional: set[str] = set()
         self._must_exist = must_exist
@@ -137,6 +161,17 @@ class RecordJoin:
                 if dimension not in self.group.required:
                     self._optional.add(dimension)
         return table
+
+    def described(self, entry: str) -> ColumnLike:
+        """Column of an entry that the results' dataset type declares, joined; a dataset may lack it."""
+        declared = self.declared
+        assert declared is not None  # noqa: S101 - only declared names come here
+        assert declared.table is not None  # noqa: S101
+        if not self._described:
+            self._described = True
+            on = declared.table.c.dataset_id == declared.dataset
+            self._source = self.source.join(declared.table, on, isouter=True)
+        return declared.table.c[entry]
 
     def _can_give(self, dimension: str) -> bool:
         return dimension in self._columns or dimension in self.group.implied

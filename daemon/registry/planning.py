@@ -137,12 +137,19 @@ class Plan:
         found = families(self._schema.universe, self.whole.required, "temporal")
         return next((members[0] for members in found.values()), None)
 
-    def conditions(self, join: RecordJoin) -> list[sa.ColumnElement[bool]]:
-        """Make the conditions of ``data_id`` and ``where``."""
+    def conditions(self, join: RecordJoin) -> tuple[list[sa.ColumnElement[bool]], list[sa.ColumnElement[bool]]]:
+        """Make the conditions of ``data_id`` and ``where``, and apart those on the metadata of single datasets."""
         tests = _given_tests(join, self._data_ids.interpret(join.group, self._query.data_id))
-        if self._tree is not None:
-            tests.append(self._compile(join, None))
-        return tests
+        if self._tree is None:
+            return tests, []
+        if join.declared is None or not join.declared.definition.metadata:
+            return [*tests, self._compile(join, None)], []
+        described: list[sa.ColumnElement[bool]] = []
+        for part in conjuncts(self._tree):
+            names = Names(join)
+            test = self._compile(join, part, names)
+            (described if names.described else tests).append(test)
+        return tests, described
 
     def order(self, join: RecordJoin) -> Sorting:
         """Give the columns to sort by."""
@@ -186,10 +193,10 @@ class Plan:
             raise invalid(self._query.where, min(self._named[name] for name in named), message)
         raise DimensionNameError(message)
 
-    def _compile(self, join: RecordJoin, part: Any) -> sa.ColumnElement[bool]:
+    def _compile(self, join: RecordJoin, part: Any, names: Names | None = None) -> sa.ColumnElement[bool]:
         return compile_expression(
             self._session.database,
-            Names(join),
+            names or Names(join),
             self._query.where,
             self._query.bind,
             tree=part or self._tree,

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from pantry.daemon.registry.data_ids import DataIds
+from pantry.daemon.registry.declared import as_declared, no_entries
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
-from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.joins import Declared, RecordJoin
 from pantry.daemon.registry.members import Members
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, Query, in_order
@@ -25,7 +26,9 @@ from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
+from pantry.model.metadata import MetadataEntry
 from pantry.model.naming import directory_parts
+from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     DataIdBatch,
     QueryDataIds,
@@ -40,6 +43,8 @@ _RECORD_BATCH_ROWS = 1_000
 T = TypeVar("T")
 Keyed = tuple[T, list[tuple[Any, ...]]]
 """A batch, and of each row the values that it is sorted by."""
+More = Callable[[KnownType, RecordJoin], list[sa.ColumnElement[Any]]]
+"""Gives further columns of the datasets of a type."""
 
 
 class NamedFile(NamedTuple):
@@ -88,7 +93,7 @@ class Queries:
 
     def datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
         """Find datasets by type, in batches; see `Registry.query_datasets`."""
-        return self._each_type(query, self._refs, with_files=False)
+        return self._each_type(query, self._refs)
 
     def datasets_keyed(self, query: QueryDatasets) -> Iterator[Keyed[RefBatch]]:
         """Find datasets as `datasets` does, with what they are sorted by."""
@@ -99,23 +104,55 @@ class Queries:
             first = 2 + len(known.group.names if expand else known.group.required)
             return self._refs(definitions, known, rows, expand), _keys(rows, first, query)
 
-        return self._each_type(query, shape, with_files=False)
+        return self._each_type(query, shape)
 
     def files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
         """Find the files of datasets, in batches; see `Registry.query_files`."""
-        return self._each_type(query, self._files, with_files=True)
+        return self._each_type(query, self._files, self._with_files)
+
+    def metadata(self, asked: QueryMetadata) -> Iterator[MetadataBatch]:
+        """Find declared metadata, in batches; see `Registry.query_metadata`."""
+
+        def wanted(known: KnownType) -> list[MetadataEntry]:
+            declared = {entry.name: entry for entry in known.definition.metadata}
+            if not declared:
+                raise no_entries(known)
+            unknown = [name for name in asked.entries if name not in declared]
+            if unknown:
+                raise InvalidQueryError(
+                    f"the dataset type {known.definition.name!r} declares no metadata {', '.join(unknown)[:200]}",
+                    hint=f"it declares {', '.join(declared)}",
+                )
+            return [declared[name] for name in dict.fromkeys(asked.entries)] or list(declared.values())
+
+        def more(known: KnownType, join: RecordJoin) -> list[sa.ColumnElement[Any]]:
+            return [join.described(entry.name) for entry in wanted(known)]
+
+        def shape(
+            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
+        ) -> MetadataBatch:
+            first = 2 + len(known.group.names if expand else known.group.required)
+            columns = {
+                entry.name: [as_declared(entry.type, row[number]) for row in rows]
+                for number, entry in enumerate(wanted(known), first)
+            }
+            return MetadataBatch(self._refs(definitions, known, rows, expand), columns)
+
+        return self._each_type(asked.query, shape, more)
+
+    def _with_files(self, _known: KnownType, _join: RecordJoin) -> list[sa.ColumnElement[Any]]:
+        return [*file_columns(self._schema.dataset)]
 
     def _each_type(
         self,
         query: QueryDatasets,
         shape: Callable[[Definitions, KnownType, list[tuple[Any, ...]], bool], T],
-        *,
-        with_files: bool,
+        more: More | None = None,
     ) -> Iterator[T]:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             left = query.limit
-            for known, statement, checked in self._planned(session, definitions, query, with_files):
+            for known, statement, checked in self._planned(session, definitions, query, more):
                 if left == 0:
                     continue
                 for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
@@ -130,7 +167,7 @@ class Queries:
         with self._database.reading() as session:
             left = query.limit
             definitions = self._definitions.current(session)
-            for known, statement, checked in self._planned(session, definitions, query, with_files=False):
+            for known, statement, checked in self._planned(session, definitions, query):
                 rows = statement.order_by(None).limit(left).subquery("found")
                 wrong = sa.func.count(sa.case((rows.c.ambiguous, 1))) if checked else sa.literal(0)
                 count = self._database.compile(sa.select(sa.func.count(), wrong).select_from(rows))
@@ -142,7 +179,7 @@ class Queries:
         return found
 
     def _planned(
-        self, session: Session, definitions: Definitions, query: QueryDatasets, with_files: bool
+        self, session: Session, definitions: Definitions, query: QueryDatasets, more: More | None = None
     ) -> Iterator[tuple[KnownType, sa.Select[Any], bool]]:
         """Make the statement for each dataset type that can have what is asked for; see `_search`."""
         _check_limit(query.limit)
@@ -150,14 +187,16 @@ class Queries:
         exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
         refusal: Exception | None = None
         planned = 0
-        for known in definitions.match_types(query.dataset_types):
+        kinds = definitions.match_types(query.dataset_types)
+        for known in kinds:
             order = definitions.search_order(query.collections, known.id)
             try:
                 plan = self._plan(session, query, known)
                 if query.find_first and known.definition.name not in query.dataset_types:
                     order = _without_ambiguous(order, plan)
                 instead = preferred(self.overrides, definitions, known, query.collections) if query.find_first else []
-                statement, checked = self._search(plan, query, known, order, exclusions, with_files, instead)
+                alone = len(kinds) == 1
+                statement, checked = self._search(plan, query, known, order, exclusions, more, instead, bare=alone)
             except (DimensionNameError, InvalidQueryError) as exc:
                 # A pattern also matches types that have not the dimensions asked for.
                 if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -184,8 +223,10 @@ class Queries:
         known: KnownType,
         order: Sequence[Collection],
         exclusions: Exclusions,
-        with_files: bool,
+        more: More | None,
         instead: Sequence[Collection],
+        *,
+        bare: bool,
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         group, dataset = known.group, self._schema.dataset
@@ -195,19 +236,21 @@ class Queries:
         members = self._members(known, order)
         source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
         join = plan.join(source, members.values)
-        tests = plan.conditions(join)
+        table = self._schema.declared(known.id, known.definition) if known.definition.metadata else None
+        join.declared = Declared(known.definition, table, members.dataset, bare)
+        tests, described = plan.conditions(join)
         tests += self._valid_then(plan, join, members.span)
         tests += exclusions.tests(known, join)
         sorting = plan.order(join)
         given = group.names if query.expand else group.required
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in given]]
-        if with_files:
-            columns += file_columns(dataset)
+        if more is not None:
+            columns += more(known, join)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
         labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
         calibrations = any(c.type is CollectionType.CALIBRATION for c in order)
         if not query.find_first or (len(order) < 2 and not calibrations):
-            statement = sa.select(*labels).select_from(join.source).where(*tests)
+            statement = sa.select(*labels).select_from(join.source).where(*tests, *described)
             # A dataset is in one RUN only: nothing to compare, and nothing to remember of a million rows.
             several = len(order) > 1 and any(c.type is not CollectionType.RUN for c in order)
             if several or calibrations or plan.repeats or plan.multiplies:
@@ -220,7 +263,10 @@ class Queries:
         if calibrations and (element := plan.temporal_element()) is not None:
             partition += [join.column(name) for name in self._schema.element_key(element)]
         rank = sa.case({collection.id: number for number, collection in enumerate(order)}, value=members.collection)
-        place = sa.func.row_number().over(partition_by=partition, order_by=rank).label("place")
+        # A condition on metadata is about single datasets: the first is found without it, and rows that are
+        # equally first are told apart by it.
+        number = sa.func.rank() if described else sa.func.row_number()
+        place = number.over(partition_by=partition, order_by=rank).label("place")
         if calibrations:
             equal = [*partition, members.collection]
             first, last = (
@@ -228,16 +274,15 @@ class Queries:
                 for kind in (sa.func.min, sa.func.max)
             )
             labels.append((first != last).label("ambiguous"))
+        tells = [sa.and_(*described).label("holds")] if described else []
         if instead:
             # An override replaces what is there, and adds nothing.
             there = sa.case((members.collection.in_(asked), 1), else_=0)
-            labels.append(sa.func.max(there).over(partition_by=partition).label("there"))
-        inner = sa.select(*labels, place).select_from(join.source).where(*tests).subquery("ranked")
-        shown = [inner.c[label.name] for label in labels if label.name != "there"]
-        statement = sa.select(*shown).where(inner.c.place == 1)
-        if instead:
-            statement = statement.where(inner.c.there == 1)
-        if len(partition) > fewest:
+            tells.append((sa.func.max(there).over(partition_by=partition) == 1).label("there"))
+        inner = sa.select(*labels, place, *tells).select_from(join.source).where(*tests).subquery("ranked")
+        statement = sa.select(*[inner.c[label.name] for label in labels]).where(inner.c.place == 1)
+        statement = statement.where(*[inner.c[tell.name] for tell in tells])
+        if len(partition) > fewest or described:
             statement = statement.distinct()
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
         return in_order(statement, keys, sorting), calibrations
@@ -308,7 +353,7 @@ class Queries:
             kinds = [definitions.dataset_type(name) for name in query.dataset_types]
             plan = Plan(session, self._schema, self._data_ids, query, group, [known.group for known in kinds])
             join, valid = self._join_datasets(definitions, query, kinds, plan)
-            tests = plan.conditions(join) + valid
+            tests = plan.conditions(join)[0] + valid
             sorting = plan.order(join)
             labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
             labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
@@ -363,7 +408,7 @@ class Queries:
         with self._database.reading() as session:
             plan = Plan(session, self._schema, self._data_ids, query, group)
             join = plan.join(begin=element.name)
-            tests = plan.conditions(join)
+            tests, _ = plan.conditions(join)
             sorting = plan.order(join)
             columns = self._records.columns(element.name)
             labels = [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.members import Members
 from pantry.daemon.registry.operator_tables import KnownTables
+from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import Column, DimensionElement, DimensionGroup, DimensionUniverse
 
 # An INTEGER PRIMARY KEY is SQLite's row id itself; BIGINT would be a second index.
@@ -22,6 +23,24 @@ _TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "float": sa.Double,
     "bool": sa.Boolean,
 }
+
+
+_DECLARED: dict[str, type[sa.types.TypeEngine[Any]]] = {**_TYPES, "string": sa.Text}
+
+
+def metadata_entry_table() -> sa.Table:
+    """Make the table of the entries that dataset types declare; it exists from the first of them on."""
+    return sa.Table(
+        "metadata_entry",
+        sa.MetaData(),
+        sa.Column("dataset_type_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("type", sa.String(16), nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("unit", sa.Text, nullable=False),
+        sa.Column("doc", sa.Text, nullable=False),
+    )
 
 
 def column_type(column: Column) -> sa.types.TypeEngine[Any]:
@@ -75,6 +94,8 @@ class Schema:
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
         self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
+        self.metadata_entry = metadata_entry_table()
+        self._declared: dict[tuple[int, DatasetType], sa.Table] = {}
 
     def adopt(self, tables: KnownTables) -> None:
         """Take the operator's tables in the place of those that were made for their elements."""
@@ -256,6 +277,31 @@ class Schema:
     def _foreign_key_to(self, name: str) -> sa.ForeignKeyConstraint:
         key = self.element_key(name)
         return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
+
+    # -- declared metadata -------------------------------------------------------------------------
+
+    def declared(self, type_id: int, definition: DatasetType) -> sa.Table:
+        """Table of the metadata that a dataset type declares; a row goes with its dataset."""
+        found = self._declared.get((type_id, definition))
+        if found is None:
+            name = f"metadata_{type_id}"
+            found = self._declared.setdefault(
+                (type_id, definition),
+                sa.Table(
+                    name,
+                    sa.MetaData(),
+                    sa.Column(
+                        "dataset_id",
+                        _Id,
+                        sa.ForeignKey(self.dataset.c.id, ondelete="CASCADE"),
+                        primary_key=True,
+                        autoincrement=False,
+                    ),
+                    *[sa.Column(entry.name, _DECLARED[entry.type]()) for entry in definition.metadata],
+                    *[sa.Index(f"{name}_{entry.name}", entry.name) for entry in definition.metadata],
+                ),
+            )
+        return found
 
     # -- members of collections --------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ doors = [
     ops.CountDatasets(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.GetDimensions(repository="shared"),
     ops.RecordQuanta(repository="shared", quanta=()),
+    ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
+    ops.GetMetadata(repository="shared", id=UUID(dataset)),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
     ops.AttachRepository(name="mine", configuration="/tmp"),
     ops.ChainRepositories(name="both", members=("mine", "theirs")),
@@ -81,6 +83,7 @@ streams = [
     ops.QueryDataIds(repository="shared", dimensions=("exposure",)),
     ops.QueryDimensionRecords(repository="shared", element="exposure"),
     ops.ListTree(repository="shared", collection="u/one", dataset_type="blob"),
+    ops.QueryMetadata(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.QueryRelatives(repository="shared", id=UUID(dataset), direction="descendants"),
 ]
 for operation in doors:
@@ -168,7 +171,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 28
+    assert len(lines) == 31
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

@@ -38,10 +38,16 @@ class Names:
     ----------
     join : RecordJoin
         The query's.
+
+    Attributes
+    ----------
+    described : bool
+        Whether a name meant declared metadata of the datasets.
     """
 
     def __init__(self, join: RecordJoin) -> None:
         self._join = join
+        self.described = False
         universe, schema = join.schema.universe, join.schema
         members = set(join.group.names)
         self._elements: dict[str, DimensionElement] = {
@@ -58,6 +64,8 @@ class Names:
         if first == "timespan" and len(rest) == 1:
             return self._end(self._only("timespan", [e for e in self._elements.values() if e.temporal]), rest[0], text)
         if first not in self._elements:
+            if (found := self._declared(first, rest)) is not None:
+                return found
             raise self._unknown(text)
         element = self._elements[first]
         if len(rest) == 2:
@@ -109,8 +117,24 @@ class Names:
             return Meaning(self._join.column(text), self._join.schema.universe[text].keys[0].type)
         having = [element for element in self._elements.values() if column_of(element, text) is not None]
         if not having:
+            declared = self._join.declared
+            if declared is not None and declared.bare:
+                found = self._declared(declared.definition.name, [text])
+                if found is not None:
+                    return found
             raise self._unknown(text)
         return self._column(self._only(text, having), text, text)
+
+    def _declared(self, dataset_type: str, rest: list[str]) -> Meaning | None:
+        """Metadata that the results' dataset type declares; no element has its name."""
+        declared = self._join.declared
+        if declared is None or declared.definition.name != dataset_type or len(rest) != 1:
+            return None
+        kinds: dict[str, Kind] = {entry.name: entry.type for entry in declared.definition.metadata}
+        if rest[0] not in kinds:
+            return None
+        self.described = True
+        return Meaning(self._join.described(rest[0]), kinds[rest[0]])
 
     def _column(self, element: DimensionElement, name: str, text: str) -> Meaning:
         if name in element.implies:
@@ -149,9 +173,21 @@ class Names:
                 names += [f"{element.name}.timespan{end}" for end in ("", ".begin", ".end")]
             if element.spatial:
                 names.append(f"{element.name}.region")
-        return names
+        return names + self._declared_names()
+
+    def _declared_names(self) -> list[str]:
+        declared = self._join.declared
+        if declared is None:
+            return []
+        return [f"{declared.definition.name}.{entry.name}" for entry in declared.definition.metadata]
 
     def _unknown(self, text: str) -> UnknownNameError:
+        declared = self._join.declared
+        if declared is not None and text.partition(".")[0] == declared.definition.name:
+            return UnknownNameError(
+                f"the dataset type {declared.definition.name!r} declares no metadata {text.partition('.')[2]!r}",
+                f"it declares {', '.join(self._declared_names()) or 'none'}",
+            )
         known = self.known()
         bare = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
         close = get_close_matches(text, [*known, *bare], n=4)
@@ -160,6 +196,8 @@ class Names:
             hint = f"did you mean {' or '.join(close)}?"
         else:
             hint = f"dimensions here: {', '.join(self._join.group.names)}; columns are written element.column"
+            if names := self._declared_names():
+                hint += f"; metadata: {', '.join(names)}"
         elsewhere = (
             text.split(".")[0] in self._join.schema.universe.elements and text.split(".")[0] not in self._elements
         )

@@ -52,6 +52,7 @@ class Gen3Registry(Registry):
         self.version = DATA_MODEL_VERSION
         self.writes = 0
         self._database = database
+        self._schema = schema
         self._definitions = Gen3Definitions(database, schema)
         for part in ("_collections", "_dataset_types", "_datasets", "_preparation", "_tagging", "provenance"):
             setattr(self, part, _ReadOnly())

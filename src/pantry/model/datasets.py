@@ -9,6 +9,7 @@ import msgspec
 
 from pantry.errors import DatasetTypeError
 from pantry.model.data_id import DataCoordinate
+from pantry.model.metadata import MAX_ENTRIES, MetadataEntry
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 MAX_DATASET_TYPE_NAME = 128
@@ -28,12 +29,15 @@ class DatasetType(msgspec.Struct, frozen=True, kw_only=True):
         Name of the `pantry.model.storage.StorageClass`.
     is_calibration : bool
         Whether datasets may be certified into CALIBRATION collections.
+    metadata : tuple of MetadataEntry
+        What is recorded of each dataset's content, so that queries need not open its file.
     """
 
     name: str
     dimensions: tuple[str, ...]
     storage_class: str
     is_calibration: bool = False
+    metadata: tuple[MetadataEntry, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > MAX_DATASET_TYPE_NAME:
@@ -41,6 +45,10 @@ class DatasetType(msgspec.Struct, frozen=True, kw_only=True):
                 f"bad dataset type name {self.name[:80]!r}",
                 hint="use letters, digits and underscores, beginning with a letter",
             )
+        if self.metadata:
+            names = [entry.name for entry in self.metadata]
+            if len(set(names)) < len(names) or len(names) > MAX_ENTRIES:
+                raise DatasetTypeError(f"{self.name}: metadata entries have distinct names, at most {MAX_ENTRIES}")
 
     @property
     def component(self) -> str | None:

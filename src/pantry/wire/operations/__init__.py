@@ -49,6 +49,13 @@ from pantry.wire.operations.keeping import (
     PrefetchProgress,
     UnpinDatasets,
 )
+from pantry.wire.operations.metadata import (
+    DatasetMetadata,
+    GetMetadata,
+    MetadataBatch,
+    QueryMetadata,
+    RecordMetadata,
+)
 from pantry.wire.operations.objects import (
     ListObjects,
     ListPrefixes,
@@ -123,6 +130,7 @@ __all__ = [
     "DamagedObject",
     "DataIdBatch",
     "DatasetCounts",
+    "DatasetMetadata",
     "DatasetTypeList",
     "Decertify",
     "Dimensions",
@@ -138,6 +146,7 @@ __all__ = [
     "GetCacheStatus",
     "GetDataset",
     "GetDimensions",
+    "GetMetadata",
     "GetMetrics",
     "GetProvenance",
     "GetRepository",
@@ -153,6 +162,7 @@ __all__ = [
     "ListPrefixes",
     "ListRepositories",
     "ListTree",
+    "MetadataBatch",
     "Metrics",
     "ObjectBatch",
     "ObjectInfo",
@@ -175,8 +185,10 @@ __all__ = [
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryMetadata",
     "QueryRelatives",
     "RecordBatch",
+    "RecordMetadata",
     "RecordQuanta",
     "RedefineChain",
     "RefBatch",

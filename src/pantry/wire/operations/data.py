@@ -9,6 +9,7 @@ import msgspec
 
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.metadata import MetadataValue
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.base import Operation
 from pantry.wire.operations.repositories import Done
@@ -139,14 +140,22 @@ class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, tag="data.begin_
     id: UUID | None = None
 
 
-class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, tag="data.commit_put"):
+class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, omit_defaults=True, tag="data.commit_put"):
     """Store what was written, all or nothing; when it returns the dataset is stored and findable.
 
     The client has closed its descriptor; what anybody writes later has no effect.
+
+    Attributes
+    ----------
+    put : int
+        Of the ticket.
+    metadata : dict of str to value
+        What the file says of the entries that the dataset type declares.
     """
 
     result_type = DatasetRef
     put: int
+    metadata: dict[str, MetadataValue] = {}
 
 
 class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):
@@ -198,6 +207,8 @@ class IngestFiles(Operation[Ingested], frozen=True, kw_only=True, omit_defaults=
         Name of the formatter that will read them; empty for the storage class's own.
     skip_existing : bool
         Pass over data ids that the run already has, in place of a `DatasetExistsError`.
+    metadata : dict of str to list
+        For each entry that the dataset type declares, what each file says of it.
     """
 
     result_type = Ingested
@@ -209,3 +220,4 @@ class IngestFiles(Operation[Ingested], frozen=True, kw_only=True, omit_defaults=
     items: tuple[IngestItem, ...]
     formatter: str = ""
     skip_existing: bool = False
+    metadata: dict[str, list[MetadataValue]] = {}

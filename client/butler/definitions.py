@@ -11,6 +11,7 @@ from pantry.client.butler.times import TimespanLike, as_timespan
 from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.metadata import MetadataEntry
 from pantry.model.records import DimensionRecord
 from pantry.model.storage import StorageClass
 from pantry.model.timespan import Timespan
@@ -44,6 +45,7 @@ class Definitions(RepositoryAccess):
         storage_class: str | StorageClass | None = None,
         *,
         is_calibration: bool = False,
+        metadata: Iterable[str | MetadataEntry] = (),
     ) -> bool:
         """Register a dataset type (DMS-MWBT-REQ-0059).
 
@@ -57,6 +59,10 @@ class Definitions(RepositoryAccess):
             How it is stored, and as what it is read: a key of `pantry.model.storage.STORAGE_CLASSES`.
         is_calibration : bool
             Whether it may be certified into CALIBRATION collections.
+        metadata : iterable of str or MetadataEntry
+            Entries to keep in the registry, which queries know and which need no file (DMS-MWBT-REQ-0091), such
+            as ``"exptime:float=EXPTIME [s]"``: its name, type, key in the file and unit. Values are taken from
+            the files as these are put or ingested.
 
         Returns
         -------
@@ -77,6 +83,7 @@ class Definitions(RepositoryAccess):
                 dimensions=names(dimensions),
                 storage_class=storage_class.name if isinstance(storage_class, StorageClass) else storage_class,
                 is_calibration=is_calibration,
+                metadata=tuple(MetadataEntry.parse(one) if isinstance(one, str) else one for one in metadata),
             )
         return self.connection.call(RegisterDatasetType(repository=self.repository, dataset_type=dataset_type)).new
 

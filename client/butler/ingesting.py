@@ -11,10 +11,13 @@ from uuid import UUID
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
 from pantry.client.butler.batches import uuids
+from pantry.client.formatters.declared import read_local
 from pantry.errors import DimensionNameError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType
-from pantry.wire.operations import IngestFiles, IngestItem
+from pantry.model.metadata import MetadataEntry, MetadataValue
+from pantry.model.storage import STORAGE_CLASSES
+from pantry.wire.operations import IngestFiles, IngestItem, ListDatasetTypes
 from pantry.wire.operations.data import Transfer
 
 MAX_ITEMS = 5000
@@ -53,7 +56,8 @@ class Ingesting(RepositoryAccess):
         run : str, optional
             The RUN collection, made if need be; by default the Butler's own.
         transfer : str
-            ``copy``, ``move``, ``hardlink``, ``symlink``, ``link`` (hard or else symbolic) or ``in_place``.
+            ``copy``, ``move``, ``hardlink``, ``symlink``, ``link`` (hard or else symbolic) or ``in_place``. Declared
+            metadata of files in place that this process cannot read is left absent; see `record_metadata`.
         formatter : str
             Name of the formatter that will read them; by default the storage class's own.
         skip_existing : bool
@@ -82,6 +86,7 @@ class Ingesting(RepositoryAccess):
         with_descriptors = link.welcome.uid != os.geteuid() and not in_place
         most = MAX_ITEMS_WITH_DESCRIPTORS if with_descriptors else MAX_ITEMS
         done: list[UUID | None] = []
+        entries, read_by = self._declared(name, formatter)
         for dimensions, items in _batches(files, most, str if in_place else os.path.abspath):
             operation = IngestFiles(
                 repository=self.repository,
@@ -92,6 +97,7 @@ class Ingesting(RepositoryAccess):
                 items=tuple(items),
                 formatter=formatter,
                 skip_existing=skip_existing,
+                metadata=_metadata(read_by, [self._local(item.path, in_place) for item in items], entries),
             )
             with ExitStack() as opened:
                 fds = [_descriptor(opened, item.path) for item in items if with_descriptors]
@@ -99,6 +105,28 @@ class Ingesting(RepositoryAccess):
             if progress is not None:
                 progress(len(done))
         return done
+
+    def _declared(self, dataset_type: str, formatter: str) -> tuple[tuple[MetadataEntry, ...], str]:
+        """Give the metadata that a type declares, and the name of what reads it."""
+        found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(dataset_type,)))
+        (kind,) = found.dataset_types
+        stored_as = STORAGE_CLASSES.get(kind.storage_class)
+        return kind.metadata, formatter or (stored_as.formatter if stored_as is not None else "")
+
+    def _local(self, path: str, in_place: bool) -> str:
+        """Give where this process can read a file; empty if only the daemon can."""
+        if not in_place:
+            return path
+        root = self.info.root.removeprefix("file://")
+        found = os.path.join(root, path)
+        return found if os.path.isabs(found) and os.access(found, os.R_OK) else ""
+
+
+def _metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEntry]) -> dict[str, list[MetadataValue]]:
+    if not entries or not all(paths):
+        return {}
+    rows = [read_local(formatter, path, entries) for path in paths]
+    return {entry.name: [row[entry.name] for row in rows] for entry in entries}
 
 
 def _batches(

@@ -11,6 +11,7 @@ from uuid import UUID
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
 from pantry.client.connection import Link
 from pantry.client.formatters import formatter_by_name
+from pantry.client.formatters.declared import read_entries
 from pantry.errors import InvalidRequestError, PantryError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.wire.operations import (
@@ -126,7 +127,14 @@ class Writing(RepositoryAccess):
             # Closed before the commit: what anybody writes later has no effect.
             with open(fds[0], "w+b") as file:
                 write(ticket, file)
-            return link.call(CommitPut(put=ticket.put))
+                entries = ticket.ref.dataset_type.metadata
+                metadata = {}
+                if entries:
+                    # Not by its path: another user's daemon made it.
+                    file.flush()
+                    with open(os.dup(file.fileno()), "rb") as written:
+                        metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
+            return link.call(CommitPut(put=ticket.put, metadata=metadata))
         except BaseException as exc:
             _abort(link, ticket.put, wait=isinstance(exc, Exception))
             raise

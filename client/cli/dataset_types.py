@@ -39,6 +39,12 @@ def list_dataset_types(ctx: click.Context, repository: str, patterns: tuple[str,
 @click.argument("storage_class", type=click.Choice(sorted(STORAGE_CLASSES)), metavar="STORAGE_CLASS")
 @click.argument("dimensions", nargs=-1)
 @click.option("--is-calibration", is_flag=True, help="May go into CALIBRATION collections.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="ENTRY",
+    help="Keep an entry of the files' metadata for queries: 'name:type=KEY [unit]'; may be repeated.",
+)
 @click.pass_context
 def register_dataset_type(
     ctx: click.Context,
@@ -47,6 +53,7 @@ def register_dataset_type(
     storage_class: str,
     dimensions: tuple[str, ...],
     is_calibration: bool,
+    metadata: tuple[str, ...],
 ) -> None:
     """Register the dataset type NAME; nothing happens if it is registered so already.
 
@@ -55,8 +62,11 @@ def register_dataset_type(
 
     For example:
       pantry register-dataset-type demo raw FitsHDUList instrument exposure detector
+      pantry register-dataset-type demo calexp CCDData visit detector --metadata 'fwhm:float=PSF_FWHM [pixel]'
     """
-    new = butler(ctx, repository).register_dataset_type(name, dimensions, storage_class, is_calibration=is_calibration)
+    new = butler(ctx, repository).register_dataset_type(
+        name, dimensions, storage_class, is_calibration=is_calibration, metadata=metadata
+    )
     note(f"{name}: {'registered' if new else 'was registered already'}")
 
 

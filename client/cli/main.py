@@ -17,17 +17,20 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 _COMMANDS = {
+    "ancestors": ("provenance:ancestors", "Find everything that a dataset was made of."),
     "cache": ("cache:cache", "Look at the node's cache, and make room in it."),
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
     "collections": ("collections:collections", "List, make and chain collections."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
+    "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),
     "get": ("files:get", "Print a dataset, or write its file."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
     "object": ("objects:objects", "Read files of a storage by their keys."),
+    "provenance": ("provenance:provenance", "Show what made a dataset, and what has used it."),
     "put": ("files:put", "Store a file as a new dataset."),
     "query-data-ids": ("queries:query_data_ids", "Find data ids."),
     "query-datasets": ("queries:query_datasets", "Find datasets."),

@@ -37,6 +37,7 @@ def plain(value: Any) -> Any:
             "id": str(value.id),
             "dataset_type": value.dataset_type.name,
             "data_id": value.data_id.mapping,
+            **({"repository": value.repository} if value.repository else {}),
             "run": value.run,
         }
     if isinstance(value, DataCoordinate):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.integration.observatory import INSTRUMENT, furnish
+from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
@@ -57,6 +59,24 @@ def test_what_was_made_of_what(butler: Butler) -> None:
     assert set(report.producer.actual_inputs or ()) == {raw.id, used.id}
     assert [one.task for one in report.consumers] == ["calibrate"]
     assert butler.provenance(raw).producer is None
+    shown = pantry(butler, "provenance", "d", str(made.id)).stdout
+    assert "made by      isr" in shown
+    assert sorted(line.split()[:2] for line in shown.split("inputs:")[1].splitlines()[2:5]) == [
+        ["yes", "no"],
+        ["yes", "yes"],
+        ["yes", "yes"],
+    ]
+    assert "calibrate" in shown.split("used by:")[1]
+    walked = pantry(butler, "descendants", "d", str(raw.id), "--json")
+    assert [(one["distance"], one["id"]) for one in json.loads(walked.stdout)] == [
+        (1, str(made.id)),
+        (2, str(final.id)),
+    ]
+    back = pantry(butler, "ancestors", "d", str(final.id), "--depth", "1").stdout.splitlines()
+    assert [line.split()[:4] for line in back[1:]] == [["1", "config", "run3", str(made.id)]]
+    assert "nobody recorded" in pantry(butler, "provenance", "d", str(raw.id)).stderr
+    unknown = pantry(butler, "provenance", "d", str(uuid4()))
+    assert (unknown.returncode, "is not a valid" in pantry(butler, "ancestors", "d", "raw").stderr) == (1, True)
     with pytest.raises(ConflictError):
         butler.record_quanta([Quantum(id=uuid4(), task="other", run="run3", outputs=(made.id,))])
     with pytest.raises(PermissionDeniedError):

@@ -104,19 +104,17 @@ def test_headers_of_a_night_are_queried_without_the_files(
 @pytest.mark.parametrize(
     ("storage_class", "key", "make"),
     [
-        ("FitsImage", "FWHM", lambda value: _ccd({"FWHM": value})),
+        ("CCDData", "FWHM", lambda value: _ccd({"FWHM": value})),
         ("StructuredDataDict", "quality.fwhm", lambda value: {"quality": {"fwhm": value}, "n": 1}),
         ("AstropyTable", "fwhm", lambda value: Table({"a": [1, 2]}, meta={"fwhm": value})),
         ("ArrowAstropy", "fwhm", lambda value: Table({"a": [1, 2]}, meta={"fwhm": value})),
+        ("HDF5", "psf@fwhm", lambda value: {"psf": np.ones(3), "psf@fwhm": value}),
+        ("HDF5", "fwhm", lambda value: {"psf": np.ones(3), "@fwhm": value}),
     ],
 )
 def test_what_is_put_is_described(
     butler: Butler, storage_class: str, key: str, make: Callable[[float], object]
 ) -> None:
-    from pantry.model.storage import STORAGE_CLASSES
-
-    if storage_class not in STORAGE_CLASSES:
-        storage_class = {"FitsImage": "CCDData"}[storage_class]
     butler.register_dataset_type("product", ["exposure"], storage_class, metadata=[f"fwhm:float={key} [pixel]"])
     for exposure, fwhm in ((1, 0.7), (2, 1.5), (3, 0.9)):
         butler.put(make(fwhm), "product", instrument=INSTRUMENT, exposure=exposure, run="out")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetType
+from pantry.model.metadata import MetadataEntry
 from pantry.model.timespan import Timespan
 from pantry.wire import operations as ops
 from pantry.wire.envelope import decode_from_client, decode_from_daemon, encode
@@ -213,6 +214,12 @@ def structs_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     def build(fields: dict[str, Any]) -> Any:
         if kind is DatasetType:
             fields["name"] = "t" + "".join(char for char in fields["name"] if char.isascii() and char.isalnum())
+            fields["metadata"] = tuple({entry.name: entry for entry in fields["metadata"]}.values())
+        if kind is MetadataEntry:
+            fields["name"] = "e" + "".join(char for char in fields["name"] if char in "abc019_")[:30]
+            fields["key"] = "k" + fields["key"]
+            for text in ("key", "unit", "doc"):
+                fields[text] = "".join(char for char in fields[text] if char.isprintable())[:200]
         if kind is DataCoordinate:
             fields["required_values"] = tuple(range(len(fields["required_names"])))
         if kind is Timespan:

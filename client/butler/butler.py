@@ -10,6 +10,7 @@ from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
 from pantry.client.butler.graphing import Graphing
+from pantry.client.butler.importing import Importing
 from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
@@ -21,7 +22,9 @@ from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
 
 
-class Butler(Discovery, Describing, Graphing, Reading, Writing, Ingesting, Prefetching, Definitions, Lineage):
+class Butler(
+    Discovery, Describing, Graphing, Reading, Writing, Ingesting, Importing, Prefetching, Definitions, Lineage
+):
     """Finds, reads and writes the datasets of a repository.
 
     All threads may share one, and a forked process may go on using it. Closing is never necessary.

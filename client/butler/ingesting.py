@@ -97,10 +97,10 @@ class Ingesting(RepositoryAccess):
                 items=tuple(items),
                 formatter=formatter,
                 skip_existing=skip_existing,
-                metadata=_metadata(read_by, [self._local(item.path, in_place) for item in items], entries),
+                metadata=read_metadata(read_by, [self._local(item.path, in_place) for item in items], entries),
             )
             with ExitStack() as opened:
-                fds = [_descriptor(opened, item.path) for item in items if with_descriptors]
+                fds = [open_for_daemon(opened, item.path) for item in items if with_descriptors]
                 done += (one if one.int else None for one in uuids(link.call(operation, fds).ids))
             if progress is not None:
                 progress(len(done))
@@ -122,7 +122,8 @@ class Ingesting(RepositoryAccess):
         return found if os.path.isabs(found) and os.access(found, os.R_OK) else ""
 
 
-def _metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEntry]) -> dict[str, list[MetadataValue]]:
+def read_metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEntry]) -> dict[str, list[MetadataValue]]:
+    """Read declared metadata of files, by entry; nothing unless all files can be read here."""
     if not entries or not all(paths):
         return {}
     rows = [read_local(formatter, path, entries) for path in paths]
@@ -158,7 +159,8 @@ def _ordered(dimensions: Sequence[str], values: dict[str, DataIdValue], path: ob
     return tuple(values[name] for name in dimensions)
 
 
-def _descriptor(stack: ExitStack, path: str) -> int:
+def open_for_daemon(stack: ExitStack, path: str) -> int:
+    """Open a file of this user's, for a daemon of another one; closed with the stack."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

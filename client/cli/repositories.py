@@ -1,4 +1,4 @@
-"""``pantry repo``: create, attach, chain, list, info."""
+"""``pantry repo``: create, attach, chain, import, list, info."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from pantry.client.cli.arguments import repository_argument
 from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
+from pantry.client.cli.repo_import import import_export
 from pantry.client.cli.session import daemon
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import (
@@ -129,6 +130,9 @@ def chain(ctx: click.Context, name: str, repositories: tuple[str, ...], as_json:
       pantry repo chain analysis mine dp1
     """
     _show(daemon(ctx).call(ChainRepositories(name=name, members=repositories)), as_json)
+
+
+repo.add_command(import_export)
 
 
 def _absolute(where: str) -> str:

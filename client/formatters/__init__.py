@@ -14,7 +14,7 @@ from pantry.client.formatters.contract import Formatter, ReadSource
 from pantry.client.formatters.conversions import convert
 from pantry.errors import FormatterError
 
-__all__ = ["BUILTIN_FORMATTERS", "Formatter", "ReadSource", "convert", "formatter_by_name"]
+__all__ = ["BUILTIN_FORMATTERS", "Formatter", "ReadSource", "convert", "formatter_by_name", "formatter_is_known"]
 
 ENTRY_POINT_GROUP = "pantry.formatters"
 """Entry points by which other packages add formatters: name = "module:Class"."""
@@ -52,6 +52,13 @@ def formatter_by_name(name: str) -> Formatter:
         module, _, attribute = where.partition(":")
         return cast(Formatter, getattr(import_module(f"{__name__}.{module}"), attribute)())
     return _plugin(name)
+
+
+def formatter_is_known(name: str) -> bool:
+    """Whether `formatter_by_name` knows a name; loads nothing."""
+    from importlib.metadata import entry_points
+
+    return name in BUILTIN_FORMATTERS or name in entry_points(group=ENTRY_POINT_GROUP).names
 
 
 def _plugin(name: str) -> Formatter:

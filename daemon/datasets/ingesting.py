@@ -27,7 +27,7 @@ from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import extension_of
 from pantry.model.storage import storage_class
-from pantry.wire.operations import IngestFiles
+from pantry.wire.operations import ImportDatasets, IngestFiles
 
 T = TypeVar("T")
 
@@ -293,7 +293,12 @@ class Ingester:
             await repository.backend.settle_write(one.file.path, token=token)
 
     async def _store_one(
-        self, repository: Repository, request: IngestFiles, dataset: _New, source: _SourceFile, token: str
+        self,
+        repository: Repository,
+        request: IngestFiles | ImportDatasets,
+        dataset: _New,
+        source: _SourceFile,
+        token: str,
     ) -> None:
         how = request.transfer
         if how in ("link", "hardlink", "symlink"):

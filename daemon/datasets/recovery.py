@@ -28,7 +28,8 @@ async def undo_intent(repositories: Repositories, intent: Intent) -> None:
             log.warning("the write %s was to a repository that is gone: %s", intent.token, target.repository)
             continue
         found = await repositories.queries.call(partial(repository.registry.get_dataset, UUID(bytes=target.dataset)))
-        if found.ref is not None:
+        # By its key: an import gives a file to a dataset that is registered already.
+        if found.file is not None and found.file.path == target.key:
             await repository.backend.settle_write(target.key, token=intent.token)
         elif await repository.backend.undo_write(target.key, token=intent.token):
             log.info("undid a write that was cut off: %s in %s", target.key, target.repository)

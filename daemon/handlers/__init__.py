@@ -6,6 +6,7 @@ from pantry.daemon.handlers import (
     browse,
     cache,
     data,
+    importing,
     integrity,
     keeping,
     metadata,
@@ -21,6 +22,7 @@ from pantry.daemon.server.dispatch import Dispatcher
 def make_dispatcher(node: Node) -> Dispatcher:
     """Register the handlers of all operations."""
     dispatcher = Dispatcher()
-    for module in (repositories, registry, data, metadata, browse, cache, keeping, integrity, objects, provenance):
+    parts = (repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance)
+    for module in parts:
         module.register(dispatcher, node)
     return dispatcher

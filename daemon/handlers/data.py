@@ -74,8 +74,15 @@ async def resolve(node: Node, repository: Repository, asked: OpenDataset) -> Res
             time_of_data_id=True,
         )
         found = await node.repositories.queries.call(partial(repository.registry.find_dataset, query))
-    if found.ref is None or found.file is None:
+    if found.ref is None:
         raise _no_dataset(asked, f"the repository {repository.name!r}")
+    if found.file is None:
+        raise DatasetNotFoundError(
+            f"{found.ref} is registered in {repository.name!r} without a file",
+            hint="its repository does not store it"
+            if repository.is_attached
+            else "it was imported without its file: import it again from where the file is",
+        )
     resolved = Resolved(found.ref, found.file, tree_path(repository, found.ref, found.name))
     node.resolved.keep(repository.registry, asked, resolved, writes=writes)
     return resolved

@@ -47,7 +47,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
         found = await repositories.writable(asked.repository, context.caller)
-        insert = partial(found.registry.insert_dimension_records, asked.records, skip_existing=asked.skip_existing)
+        insert = partial(
+            found.registry.insert_dimension_records,
+            asked.records,
+            skip_existing=asked.skip_existing,
+            compare=asked.compare,
+        )
         return CountDone(await call(insert))
 
     async def associate(context: RequestContext, asked: Associate) -> CountDone:

@@ -24,6 +24,9 @@ from pantry.daemon.registry.declared import Columns, values_of
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.import_members import ImportedMemberships
+from pantry.daemon.registry.importing import ImportedDatasets
+from pantry.daemon.registry.imports import Imports
 from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
@@ -78,6 +81,8 @@ class Registry:
         Version of its data model.
     provenance : Provenance
         What was made of what.
+    imports : Imports
+        Takes what another repository exported.
     writes : int
         Another number after each write through this object; safe to read in any thread.
     """
@@ -108,6 +113,11 @@ class Registry:
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
         self._preparation = Preparation(database, schema, self._data_ids)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
+        imported = ImportedDatasets(
+            database, schema, written, self._collections, self._dataset_types, self._datasets, self._data_ids
+        )
+        members = ImportedMemberships(database, schema, written, self._collections, self._tagging)
+        self.imports = Imports(database, self._definitions, imported, members, self._write)
         self._lookup = Lookup(database, schema, self._data_ids)
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Tree(database, schema, self._definitions, self._data_ids)
@@ -257,7 +267,9 @@ class Registry:
             definitions = self._definitions.current(session)
         return query_collections(definitions, query)
 
-    def insert_dimension_records(self, records: Iterable[DimensionRecord], *, skip_existing: bool = False) -> int:
+    def insert_dimension_records(
+        self, records: Iterable[DimensionRecord], *, skip_existing: bool = False, compare: bool = False
+    ) -> int:
         """Insert dimension records of any elements, all or none.
 
         Parameters
@@ -266,6 +278,8 @@ class Registry:
             In any order; the bands of filters need no records of their own.
         skip_existing : bool
             Leave records with equal keys as they are.
+        compare : bool
+            With ``skip_existing``: those must say the same, as far as these say anything.
 
         Returns
         -------
@@ -277,10 +291,10 @@ class Registry:
         DataIdValueError
             For a value of the wrong type, or a record that another one needs and that is missing.
         ConflictError
-            If a record exists, or another one has the same alternate key.
+            If a record exists or is different, or another one has the same alternate key.
         """
         rows = self._records.check(records)
-        return self._write(self._records.insert, rows, skip_existing=skip_existing)
+        return self._write(self._records.insert, rows, skip_existing=skip_existing, compare=compare)
 
     # -- writing datasets --------------------------------------------------------------------------
 

@@ -115,7 +115,9 @@ class DimensionRecords:
 
     # -- inserting ---------------------------------------------------------------------------------
 
-    def insert(self, session: Session, rows: Mapping[str, Sequence[Row]], *, skip_existing: bool) -> int:
+    def insert(
+        self, session: Session, rows: Mapping[str, Sequence[Row]], *, skip_existing: bool, compare: bool = False
+    ) -> int:
         """Insert checked rows, all or none; give the number of new records."""
         count = 0
         for name, members in rows.items():
@@ -137,7 +139,52 @@ class DimensionRecords:
                 ) from exc
             if pixels:
                 session.run_many(self._database.prepare_insert(self._schema.sky_overlaps[name]), pixels)
+            if compare:
+                self._refuse_different(session, name)
         return count
+
+    def _refuse_different(self, session: Session, name: str) -> None:
+        """Raise for a staged record that says something else than the one in the table; absence says nothing."""
+        table, key = self._schema.elements[name], self._schema.element_key(name)
+        told = [column.name for column in table.c if column.name not in key]
+        if not told:
+            return
+        row = session.row(self._database.prepare(("different", name), lambda: self._build_different(name, told)))
+        if row is None:
+            return
+        count, pairs = len(key), len(told)
+        theirs, ours = row[count : count + pairs], row[count + pairs :]
+        for column, new, old in zip(told, theirs, ours, strict=True):
+            if new is not None and new != old:
+                shown = "" if isinstance(new, bytes | memoryview) else f": {old!r}, not {new!r}"
+                raise ConflictError(
+                    f"the {name} record {_show(dict(zip(key, row[:count], strict=True)))} is there and has another "
+                    f"{column}{shown}",
+                    hint=f"skip_dimensions={{{name!r}}} (--skip-dimensions {name}) keeps those that are there",
+                    element=name,
+                )
+
+    def _build_different(self, name: str, told: Sequence[str]) -> sa.Select[Any]:
+        staged, table = self._staging(name), self._schema.elements[name]
+        key = self._schema.element_key(name)
+        return (
+            sa.select(
+                *[staged.c[column] for column in key],
+                *[staged.c[column].label(f"new_{column}") for column in told],
+                *[table.c[column].label(f"old_{column}") for column in told],
+            )
+            .join_from(staged, table, sa.and_(*[staged.c[column] == table.c[column] for column in key]))
+            .where(
+                sa.or_(
+                    *[
+                        sa.and_(staged.c[column].is_not(None), staged.c[column].is_distinct_from(table.c[column]))
+                        for column in told
+                    ]
+                )
+            )
+            .order_by(staged.c.position)
+            .limit(1)
+        )
 
     def _pixel_rows(self, session: Session, name: str, members: Sequence[Row]) -> list[Row]:
         """Give the rows of the sky index for staged records that are new."""

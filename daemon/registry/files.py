@@ -33,6 +33,9 @@ def make_file(row: Sequence[Any]) -> StoredFile:
 
 def file_values(file: StoredFile) -> tuple[Any, ...]:
     """Values of `FILE_COLUMNS` for a description."""
+    if not file.path:
+        # A dataset whose file has not come yet: there is nothing to hash.
+        return 0, b"", "", "", file.ingest_ns
     try:
         digest = bytes.fromhex(file.hash)
     except ValueError:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
-from pantry.daemon.registry.files import file_columns, in_path_order, make_file, shown_name
+from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.observing import ObservingTimes
 from pantry.daemon.registry.schema import Schema
@@ -193,14 +193,16 @@ class Lookup:
         group = known.group
         first = 4 + _FILE
         required = row[first : first + len(group.required)]
-        file = make_file(row[4:first])
+        file = make_file(row[4:first]) if row[4 + FILE_COLUMNS.index("path")] else None
         ref = DatasetRef(
             id=UUID(bytes=bytes(row[3])),
             dataset_type=known.definition,
             data_id=DataCoordinate(group.required, required, group.implied, row[first + len(group.required) :]),
             run=definitions.collections_by_id[row[2]].name,
         )
-        return FoundDataset(ref, file, shown_name(known, in_path_order(known, required), file.path))
+        # Imported without its file, or one that the datastore of an attached repository never had.
+        name = shown_name(known, in_path_order(known, required), file.path) if file is not None else ""
+        return FoundDataset(ref, file, name)
 
 
 def padded(count: int) -> int:

@@ -327,6 +327,8 @@ class Queries:
         found = []
         for row in rows:
             file = make_file(row[first : first + len(FILE_COLUMNS)])
+            if not file.path:
+                continue
             ordered = in_path_order(known, row[2 : 2 + len(known.group.required)])
             parts = directory_parts(known.definition.name, ordered)
             run = definitions.collections_by_id[row[1]].name

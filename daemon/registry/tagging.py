@@ -138,7 +138,7 @@ class Tagging:
                 hint="decertify that time first",
             )
         self._collections.summarize(session, collection, {row[1] for row in found})
-        self._add(
+        self.add_validity(
             session,
             [
                 (collection.id, type_id, data_id, key, timespan.begin_ns, timespan.end_ns)
@@ -195,10 +195,11 @@ class Tagging:
                 kept.append((*key, begin_ns, timespan.begin_ns))
             if end_ns > timespan.end_ns:
                 kept.append((*key, timespan.end_ns, end_ns))
-        self._add(session, kept)
+        self.add_validity(session, kept)
         return len(rows)
 
-    def _add(self, session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+    def add_validity(self, session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows of the table ``calibration``, without their keys."""
         valid = self._schema.calibration
         # The writer is alone (`Database.writing`): nobody else takes these keys.
         last = (

@@ -170,6 +170,8 @@ class Tree:
                 if data_id == before:
                     continue
                 before = data_id
+                if not path:
+                    continue
                 name = shown_name(known, [*values, *value], path)
                 if not only or name == only:
                     entries.append(

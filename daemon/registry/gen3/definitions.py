@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import Database, Session
-from pantry.daemon.registry.gen3.names import storage_class_of
 from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import DatasetType
+from pantry.model.gen3_names import storage_class_of
 
 HOLDS_S = 5.0
 """How late a change of collections or dataset types may be seen: Gen3 leaves no sign that there was one."""

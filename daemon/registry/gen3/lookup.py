@@ -12,12 +12,12 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
 from pantry.daemon.registry.files import file_columns
-from pantry.daemon.registry.gen3.names import formatter_of
 from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.lookup import NOTHING, Lookup, padded
 from pantry.daemon.registry.members import Members
 from pantry.model.datasets import StoredFile
+from pantry.model.gen3_names import formatter_of
 from pantry.wire.operations.registry import FindDataset, FoundDataset
 
 

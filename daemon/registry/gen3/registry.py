@@ -54,7 +54,15 @@ class Gen3Registry(Registry):
         self._database = database
         self._schema = schema
         self._definitions = Gen3Definitions(database, schema)
-        for part in ("_collections", "_dataset_types", "_datasets", "_preparation", "_tagging", "provenance"):
+        for part in (
+            "_collections",
+            "_dataset_types",
+            "_datasets",
+            "_preparation",
+            "_tagging",
+            "imports",
+            "provenance",
+        ):
             setattr(self, part, _ReadOnly())
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)

@@ -37,6 +37,15 @@ from pantry.wire.operations.data import (
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
+from pantry.wire.operations.importing import (
+    ImportDatasets,
+    ImportDefinitions,
+    ImportedCollection,
+    ImportedMembers,
+    ImportItem,
+    ImportMembers,
+    Standings,
+)
 from pantry.wire.operations.integrity import DamagedObject, DamageObject, VerifyObjects, VerifyProgress
 from pantry.wire.operations.keeping import (
     ListPins,
@@ -151,6 +160,12 @@ __all__ = [
     "GetProvenance",
     "GetRepository",
     "GetStatus",
+    "ImportDatasets",
+    "ImportDefinitions",
+    "ImportItem",
+    "ImportMembers",
+    "ImportedCollection",
+    "ImportedMembers",
     "IngestFiles",
     "IngestItem",
     "Ingested",
@@ -198,6 +213,7 @@ __all__ = [
     "RelativeBatch",
     "RepositoryList",
     "SetOffline",
+    "Standings",
     "StatObject",
     "Status",
     "StreamOperation",

@@ -74,12 +74,16 @@ class InsertDimensionRecords(
         Of any elements; inserted in the order of the universe.
     skip_existing : bool
         Leave equal keys alone; otherwise they are a `ConflictError`.
+    compare : bool
+        With ``skip_existing``: a record that is there must say the same, as far as the given one says anything;
+        otherwise `ConflictError`.
     """
 
     result_type = CountDone
     repository: str
     records: tuple[DimensionRecord, ...]
     skip_existing: bool = False
+    compare: bool = False
 
 
 class Associate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.associate"):

@@ -14,7 +14,6 @@ from pantry.client.butler.ingesting import MAX_ITEMS, MAX_ITEMS_WITH_DESCRIPTORS
 from pantry.client.connection import Link
 from pantry.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.datasets import DatasetType
-from pantry.model.dimensions import DimensionUniverse
 from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire.operations import (
     GetDimensions,
@@ -183,6 +182,7 @@ class _Work:
         from pantry.client.exports.migrations import migrate
         from pantry.client.exports.planning import Plan
         from pantry.client.exports.records import make_records
+        from pantry.model.dimensions import DimensionUniverse
 
         contents = read_contents(source, name)
         link, repository = self._link, self._repository
@@ -239,9 +239,7 @@ class _Work:
         batches: list[_Batch] = []
         for group in plan.groups:
             chosen: dict[tuple[str, bool], list[tuple[Any, str]]] = {}
-            for files in _chunks(
-                group.files, lambda file: len(file.path) + 100 * len(file.ids), MAX_ITEMS, _n_datasets
-            ):
+            for files in _chunks(group.files, _n_bytes, MAX_ITEMS, _n_datasets):
                 standings = self._link.call(self._operation(group, files, None, check=True)).found
                 position = 0
                 for file in files:
@@ -277,7 +275,7 @@ class _Work:
     def _batches(self, group: Any, chosen: dict[tuple[str, bool], list[tuple[Any, str]]]) -> Iterator[_Batch]:
         for (formatter, _), files in chosen.items():
             most = MAX_ITEMS_WITH_DESCRIPTORS if self._with_descriptors else MAX_ITEMS
-            for some in _chunks(files, lambda one: len(one[1]) + 100 * len(one[0].ids), MAX_ITEMS, _n_of_pair, most):
+            for some in _chunks(files, lambda one: _n_bytes(one[0]) + len(one[1]), MAX_ITEMS, _n_of_pair, most):
                 yield _Batch(group, [file for file, _ in some], [path for _, path in some], formatter)
 
     def _operation(
@@ -355,6 +353,10 @@ def _open(
         except OSError as exc:
             raise PermissionDeniedError(f"{path}: {exc.strerror}") from None
     raise NotFoundError(f"there is no export {' or '.join(tried)}", hint="name it: filename=...")
+
+
+def _n_bytes(file: Any) -> int:
+    return len(file.path) + 100 * len(file.ids)
 
 
 def _n_datasets(file: Any) -> int:

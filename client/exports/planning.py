@@ -148,7 +148,7 @@ class Plan:
             if known is not None and known.children and known.children != children:
                 raise self._contents.refuse(
                     one.line,
-                    f"the chain {one.name!r} is {', '.join(known.children)} here and {', '.join(children)} in the export",
+                    f"the chain {one.name!r} is {', '.join(known.children)} here, in the export {', '.join(children)}",
                     "redefine it here, or take it out of the export",
                 )
             found[one.name] = children

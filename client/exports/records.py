@@ -56,7 +56,9 @@ class _Maker:
             raise self._refuse(element, record, "region", region, "a region")
         own = element.keys[0].name if element.is_dimension else ""
         if own and own != element.name and element.name in values:
-            if values.setdefault(own, values[element.name]) != values.pop(element.name):
+            # Gen3 takes either name, and both if they agree.
+            other = values.pop(element.name)
+            if values.setdefault(own, other) != other:
                 raise self._contents.refuse(record.line, f"a {element.name} record has two values for {own!r}")
         columns = {name: self._universe[name].keys[0] for name in self._universe.required(element.name)}
         if own:

@@ -134,7 +134,7 @@ class _Reader:
         # The slow one is for installations of PyYAML without its library.
         self._events: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(limited)
         self._anchors: dict[str, tuple[Any, int]] = {}
-        self._resolve = yaml.resolver.Resolver().resolve
+        self._resolve: Any = yaml.resolver.Resolver().resolve
         self._construct = yaml.constructor.SafeConstructor()
 
     # -- events ------------------------------------------------------------------------------------

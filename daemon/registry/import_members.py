@@ -123,7 +123,7 @@ class ImportedMemberships:
         return len(new)
 
     def _tagged(self, session: Session, collection: Collection) -> dict[tuple[int, int], set[tuple[int, int, int]]]:
-        """What a TAGGED collection has for the data ids of the staged datasets."""
+        """Read what a TAGGED collection has for the data ids of the staged datasets."""
         staged, dataset, member = self._staged, self._schema.dataset, self._schema.membership
         statement = self._database.prepare(
             "import tagged",
@@ -145,7 +145,7 @@ class ImportedMemberships:
         return {(kind, data_id): {(key, 0, 0)} for kind, data_id, key in rows}
 
     def _valid(self, session: Session, collection: Collection) -> dict[tuple[int, int], set[tuple[int, int, int]]]:
-        """What a CALIBRATION collection has for the data ids of the staged datasets."""
+        """Read what a CALIBRATION collection has for the data ids of the staged datasets."""
         staged, dataset, valid = self._staged, self._schema.dataset, self._schema.calibration
         statement = self._database.prepare(
             "import valid",

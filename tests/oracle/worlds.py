@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from tests.oracle.asking import GenThreeButler
+from tests.oracle.asking import GenThreeButler, oracle_python
 
-from pantry.daemon.registry import NewDataset, Registry
+from pantry.client import Butler
+from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import Gen3Registry
 from pantry.model.collections import CollectionType
-from pantry.model.datasets import StoredFile
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.registry import FindDataset, QueryDataIds, QueryDatasets, QueryDimensionRecords
-from pantry.wire.operations.repositories import QueryCollections
 
 EXPORTS = {
     "base": ("base", "datasets", "spatial"),
@@ -26,6 +27,14 @@ EXPORTS = {
 _SECOND = 1_000_000_000
 _FIRST = ["2021-01-01T00:00:00", "2021-06-01T00:00:00"]
 _SECOND_HALF = ["2021-06-01T00:00:00", "2022-01-01T00:00:00"]
+
+
+@functools.cache
+def exports() -> Path:
+    """Find the directory of the exports that the oracle ships."""
+    script = "from importlib import resources; print(resources.files('lsst.daf.butler.tests') / 'registry_data')"
+    found = subprocess.run([oracle_python(), "-c", script], capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
 
 
 def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]]:
@@ -55,22 +64,29 @@ def _all(dataset_type: str, collection: str) -> dict[str, Any]:
     return {**asked, "order_by": ["instrument", "detector"], "data_id": {"instrument": "Cam1"}}
 
 
-def copy(source: Gen3Registry, target: Registry, steps: list[dict[str, Any]]) -> None:
-    """Fill a registry of ours with what an attached one holds, by the registry's own doors."""
-    for element in source.universe.elements:
-        if element not in source.universe.skypix:
-            asked = QueryDimensionRecords(repository="r", element=element)
-            found = [one for batch in source.query_dimension_records(asked) for one in batch.records]
-            target.insert_dimension_records(found, skip_existing=True)
-    for dataset_type in source.list_dataset_types():
-        known = dataset_type.name != "skyMap"
-        storage_class = dataset_type.storage_class if known else "Bytes"
-        target.register_dataset_type(msgspec.structs.replace(dataset_type, storage_class=storage_class))
-    for collection in source.query_collections(QueryCollections(repository="r")):
-        if collection.type is CollectionType.RUN:
-            target.register_collection(collection.name, collection.type)
-            for dataset_type in source.list_dataset_types():
-                _copy_run(source, target, dataset_type.name, collection.name)
+def imported(socket: str, name: str, world: str, root: Path, url: str, source: Registry, steps: Any) -> Registry:
+    """Let our own import take a world's exports into a new repository; then make the oracle's other collections.
+
+    Parameters
+    ----------
+    socket : str
+        Of the daemon that makes and fills the repository.
+    name, root, url : str, Path, str
+        Of the repository, of its directory and of its registry.
+    world : str
+        Key of `EXPORTS`.
+    source : Registry
+        Whose dimensions it gets.
+    steps : list
+        Of `furnish`.
+    """
+    dimensions = json.dumps(dict(source.universe.config))
+    with Butler.create(name, str(root), registry=url, dimensions=dimensions, socket=socket) as butler:
+        for export in EXPORTS[world]:
+            path = exports() / f"{export}.yaml"
+            # What reads a sky map is Rubin's.
+            butler.import_(filename=path, without_datastore=True, storage_classes={"SkyMap": "Bytes"})
+    target = Registry.open(url)
     for step in steps:
         match step["step"]:
             case "collection":
@@ -82,17 +98,7 @@ def copy(source: Gen3Registry, target: Registry, steps: list[dict[str, Any]]) ->
                 target.associate(step["name"], [UUID(one) for one in step["ids"]])
             case "certify":
                 target.certify(step["name"], [UUID(one) for one in step["ids"]], span(step["timespan"]))
-
-
-def _copy_run(source: Registry, target: Registry, dataset_type: str, run: str) -> None:
-    asked = QueryDatasets(repository="r", dataset_types=(dataset_type,), collections=(run,))
-    new: list[NewDataset] = []
-    for batch in source.query_datasets(asked):
-        for number in range(len(batch.run_index)):
-            id_ = batch.ids[16 * number : 16 * number + 16]
-            file = StoredFile(path=id_.hex(), size_bytes=1, hash="0" * 32, formatter="bytes", ingest_ns=1)
-            new.append((id_, tuple(column[number] for column in batch.columns), file))  # type: ignore[arg-type]
-    target.insert_datasets(run, dataset_type, new)
+    return target
 
 
 def span(ends: list[str | None]) -> Timespan:

@@ -38,8 +38,6 @@ _TIME = "!butler_time/tai/iso"
 class ExportError(InvalidRequestError):
     """An export that cannot be read, with the place in the file."""
 
-    code = "invalid_request"
-
 
 class Block(dict[str, Any]):
     """A mapping, and the line of the file where it begins, counted from 1."""

@@ -50,7 +50,7 @@ def _become(arguments: Sequence[str]) -> None:
 
     for name in _PRELOADED:
         importlib.import_module(name)
-    for package in ("connection", "butler", "cli"):
+    for package in ("connection", "butler", "cli", "exports"):
         path = [str(Path(pantry.client.__file__).parent / package)]
         for module in pkgutil.walk_packages(path, f"pantry.client.{package}."):
             importlib.import_module(module.name)

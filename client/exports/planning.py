@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pantry.client.exports.contents import Contents, Files, NamedType
+from pantry.errors import DatasetTypeError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType
@@ -93,12 +94,15 @@ class Plan:
                 f"(--storage-class {given.storage_class}=Bytes)",
             )
         group = set(self._universe.group(given.dimensions).names)
-        made = DatasetType(
-            name=given.name,
-            dimensions=tuple(name for name in self._universe.elements if name in group),
-            storage_class=ours,
-            is_calibration=given.is_calibration,
-        )
+        try:
+            made = DatasetType(
+                name=given.name,
+                dimensions=tuple(name for name in self._universe.elements if name in group),
+                storage_class=ours,
+                is_calibration=given.is_calibration,
+            )
+        except DatasetTypeError as exc:
+            raise self._contents.refuse(given.line, exc.message, exc.hint) from None
         known = self._existing.get(given.name)
         for field in ("dimensions", "storage_class", "is_calibration"):
             if known is not None and getattr(known, field) != getattr(made, field):

@@ -257,6 +257,10 @@ class _Reader:
         except (ValueError, OverflowError, yaml.constructor.ConstructorError) as exc:
             said = getattr(exc, "problem", None) or str(exc)
             raise self._refuse(event, f"bad value {text[:80]!r}: {said}") from None
+        except (LookupError, AttributeError):
+            # PyYAML's own way of saying that a tag's text is not of its kind.
+            said = f"not a {tag.removeprefix(_TAG)}"
+            raise self._refuse(event, f"bad value {text[:80]!r}: {said}") from None
 
     def _plain(self, event: Any, tag: str, text: str) -> Any:
         if tag == _TAG + "str":

@@ -56,9 +56,11 @@ def formatter_by_name(name: str) -> Formatter:
 
 def formatter_is_known(name: str) -> bool:
     """Whether `formatter_by_name` knows a name; loads nothing."""
+    if name in BUILTIN_FORMATTERS:
+        return True
     from importlib.metadata import entry_points
 
-    return name in BUILTIN_FORMATTERS or name in entry_points(group=ENTRY_POINT_GROUP).names
+    return name in entry_points(group=ENTRY_POINT_GROUP).names
 
 
 def _plugin(name: str) -> Formatter:

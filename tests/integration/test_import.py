@@ -260,7 +260,8 @@ else:
     words = (daemon.socket, str(night / "export.yaml"))
     refused = run_as(4243, code, *words).stdout
     assert refused.startswith("permission_denied you may not write")
-    unreadable = run_as(4242, code, *words).stdout
+    asked = run_as(4242, code, *words)
+    unreadable = asked.stdout + asked.stderr
     assert "0.json" in unreadable, unreadable
     os.chown(night / "info" / "0.json", 4242, 4242)
     done = run_as(4242, code, *words)

@@ -65,6 +65,12 @@ doors = [
     ops.IngestFiles(repository="shared", dataset_type="blob", run="u/mine", transfer="copy",
                     dimensions=("instrument", "exposure", "detector"), items=()),
     ops.RegisterCollection(repository="shared", name="x", type="RUN"),
+    ops.ImportDefinitions(repository="shared"),
+    ops.ImportDatasets(repository="shared", dataset_type="blob", run="u/mine", transfer="copy", dimensions=(),
+                       items=(), ids=b""),
+    ops.ImportDatasets(repository="shared", dataset_type="blob", run="u/mine", transfer="copy", dimensions=(),
+                       items=(ops.ImportItem("", ()),), ids=bytes(16), check=True),
+    ops.ImportMembers(repository="shared"),
     ops.EvictObjects(hashes=(hash,)),
     ops.Certify(repository="shared", collection="c", ids=(UUID(dataset),), timespan=Timespan(0, 1)),
     ops.Decertify(repository="shared", collection="c", dataset_type="blob", timespan=Timespan(0, 1)),
@@ -171,7 +177,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 31
+    assert len(lines) == 35
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pantry.client.exports import values
 from pantry.client.exports.contents import Contents, read_contents
 from pantry.client.exports.files import ExportedFiles
+from pantry.client.exports.migrations import migrate
 from pantry.client.exports.planning import Plan, PlannedFile
 from pantry.client.exports.records import make_records
 from pantry.client.exports.values import EMPTY, ExportError, Instant, Region
@@ -256,3 +260,74 @@ def test_formatters_without_an_equal_are_refused_by_name() -> None:
     with pytest.raises(ExportError, match=r"line 9: the formatter '.*PickleFormatter' of skyMap"):
         ExportedFiles(read(text), "/e", {}).formatter(pickled, kind)
     assert ExportedFiles(read(text), "/e", {}).formatter(pickled._replace(path="a.fits", formatter="x"), kind)
+
+
+# -- anything at all -------------------------------------------------------------------------------
+
+SAMPLE = (
+    HEAD
+    + f"""\
+- {{type: dimension, element: detector, records: [{{instrument: A, id: 1_0, full_name: "D", purpose: 'S'}}]}}
+- type: dimension
+  element: visit
+  records:
+  - instrument: A
+    id: 1
+    datetime_begin: 2020-01-02 03:04:05.6 +2
+    datetime_end: &t !butler_time/tai/iso '2020-01-02 03:05:05.5'
+    region: !<lsst.sphgeom.Circle> {{encoded: '00'}}
+    exposure_time: 1.5e+1
+- {{type: collection, collection_type: CALIBRATION, name: c, doc: *t}}
+- {{type: run, name: r}}
+{TYPE}- type: dataset
+  dataset_type: bias
+  run: r
+  records:
+  - {{dataset_id: [{ID}, 5], data_id: [{{instrument: A, detector: 1}}, {{instrument: A, detector: 2}}], path: x}}
+- type: associations
+  collection: c
+  collection_type: CALIBRATION
+  validity_ranges:
+  - {{timespan: !lsst.daf.butler.Timespan {{begin: *t, end: null}}, dataset_ids: [{ID}]}}
+"""
+)
+
+
+def take(content: bytes) -> None:
+    """Read, migrate and plan."""
+    contents = read_contents(io.BytesIO(content), "e.yaml")
+    migrate(contents, UNIVERSE)
+    list(make_records(contents, UNIVERSE, ()))
+    Plan(contents, UNIVERSE, {}, {}, {})
+
+
+def test_the_sample_is_read() -> None:
+    take(SAMPLE.encode())
+
+
+@settings(max_examples=300, derandomize=True, database=None)
+@given(st.binary(max_size=200))
+def test_any_bytes(content: bytes) -> None:
+    with pytest.raises(ExportError, match=r"e\.yaml"):
+        take(content)
+
+
+_SCRAPS = [*"~[]{}'\"=\n\t\0", "", ": ", "- ", "*t", "&t ", "<<", "!!int ", "!!float ", "!!bool ", "!!binary "]
+_SCRAPS += ["!uuid ", "!!timestamp ", "!butler_time/tai/iso ", "!lsst.daf.butler.Timespan ", "null", "1e999", "-1"]
+_SCRAPS += ["9" * 30, "2020-02-30", "2020-01-02 25:61:61", "12:99:99", "190:20:30", ".inf", "0b1", "08", "a-b"]
+_SCRAPS += ["universe_version: 0\n", "%YAML 1.1\n"]
+
+
+@settings(max_examples=1000, derandomize=True, database=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(SAMPLE)), st.integers(0, 12), st.sampled_from(_SCRAPS)), min_size=1, max_size=2
+    )
+)
+def test_any_change_of_an_export(changes: list[tuple[int, int, str]]) -> None:
+    text = SAMPLE
+    for place, length, scrap in changes:
+        text = text[:place] + scrap + text[place + length :]
+    # A change may leave an export; every error says where it is.
+    with contextlib.suppress(ExportError):
+        take(text.encode())

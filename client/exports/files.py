@@ -71,11 +71,11 @@ class ExportedFiles:
         ExportError
             If Gen3's formatter has no equal here, and the user did not say as what to read it.
         """
+        if dataset_type.name in self._mapped:
+            return ""
         name = formatter_of(file.formatter, file.path)
         if not name or formatter_is_known(name):
             return name
-        if dataset_type.name in self._mapped:
-            return ""
         raise self._contents.refuse(
             file.line,
             f"the formatter {file.formatter!r} of {dataset_type.name} has no equal here: {file.path[:200]}",

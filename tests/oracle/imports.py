@@ -1,8 +1,9 @@
 """Exports and imports with the Gen3 Butler, and says what it then has: ``imports.py REQUESTS.json``.
 
 Run by a Python that has ``lsst-daf-butler``. Each request is a list: ``["export", ROOT, DIRECTORY]`` makes the
-repository of `gen3_repository` and exports all of it; ``["import", ROOT, FILE...]`` imports files into a new
-repository and prints one line of JSON with everything in it.
+repository of `gen3_repository` and exports all of it; ``["import", ROOT, UNIVERSE, FILE...]`` imports files into a
+new repository, with a published universe or with the newest (an empty name), and prints one line of JSON with
+everything in it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gen3_repository
-from lsst.daf.butler import Butler, CollectionType, Timespan
+from lsst.daf.butler import Butler, CollectionType, DimensionConfig, Timespan
 
 
 def export(root: str, directory: str) -> None:
@@ -39,13 +40,24 @@ def export(root: str, directory: str) -> None:
             exporter.saveCollection(info.name)
 
 
-def import_all(root: str, *files: str) -> dict[str, Any]:
+def import_all(root: str, universe: str, *files: str) -> dict[str, Any]:
     """Import files without the datastore and say what the repository has."""
-    Butler.makeRepo(root)
+    config = None
+    if universe:
+        config = DimensionConfig(f"resource://lsst.daf.butler/configs/old_dimensions/{universe}.yaml")
+    Butler.makeRepo(root, dimensionConfig=config)
     butler = Butler.from_config(root, writeable=True)
-    for file in files:
-        butler.import_(filename=file, without_datastore=True)
+    try:
+        for file in files:
+            butler.import_(filename=file, without_datastore=True)
+    except (TypeError, KeyError, ValueError) as exc:
+        return {"refused": repr(exc), "dimensions": dimensions(butler)}
     return dump(butler)
+
+
+def dimensions(butler: Butler) -> Any:
+    """Give the configuration of a repository's universe."""
+    return json.loads(butler.dimensions.dimensionConfig.dump(format="json") or "")
 
 
 def dump(butler: Butler) -> dict[str, Any]:
@@ -65,6 +77,7 @@ def dump(butler: Butler) -> dict[str, Any]:
             span = [0, 0] if one.timespan is None else list(one.timespan.nsec)
             members.append([one.collection, str(one.ref.id), *span])
     return {
+        "dimensions": dimensions(butler),
         "records": {name: rows for name, rows in records.items() if rows},
         "types": sorted(
             [one.name, list(one.dimensions.names), one.isCalibration()] for one in butler.registry.queryDatasetTypes()

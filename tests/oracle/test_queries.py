@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.oracle.asking import GenThreeButler
 from tests.oracle.by_hand import BY_HAND
-from tests.oracle.worlds import EXPORTS, ask, furnish, imported, opened
-from tests.servers.pantryd import PantryDaemon
+from tests.oracle.worlds import EXPORTS, ask, furnish, imported, opened, running_daemon
 from tests.servers.postgresql import PostgresqlServer
 
 from pantry.daemon.registry import Registry
@@ -79,29 +76,25 @@ def worlds(
 ) -> Iterator[dict[str, World]]:
     made: dict[str, World] = {}
     databases = []
-    place = Path(tempfile.mkdtemp(prefix="pty-"))
-    daemon = PantryDaemon(place).start()
-    for name in EXPORTS:
-        directory = tmp_path_factory.mktemp("worlds") / name
-        world = made[name] = World(oracle, directory, name)
-        database = postgresql.database()
-        databases.append(database)
-        attached = world.registries["attached"]
-        urls = {"sqlite": f"sqlite:///{directory}/ours.sqlite3", "postgresql": database.__enter__()}
-        for engine, url in urls.items():
-            repository = f"{name}_{engine}"
-            world.registries[engine] = imported(
-                daemon.socket, repository, name, directory / repository, url, attached, world.steps
-            )
+    with running_daemon() as daemon:
+        for name in EXPORTS:
+            directory = tmp_path_factory.mktemp("worlds") / name
+            world = made[name] = World(oracle, directory, name)
+            database = postgresql.database()
+            databases.append(database)
+            attached = world.registries["attached"]
+            urls = {"sqlite": f"sqlite:///{directory}/ours.sqlite3", "postgresql": database.__enter__()}
+            for engine, url in urls.items():
+                repository = f"{name}_{engine}"
+                world.registries[engine] = imported(
+                    daemon.socket, repository, name, directory / repository, url, attached, world.steps
+                )
     yield made
     for world in made.values():
         for registry in world.registries.values():
             registry.close()
-    daemon.stop()
     for database in databases:
         database.__exit__(None, None, None)
-    assert daemon.unexpected_log_lines() == []
-    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("name", EXPORTS)

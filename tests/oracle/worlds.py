@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from tests.oracle.asking import GenThreeButler, oracle_python
+from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
 from pantry.daemon.registry import Registry
@@ -27,6 +32,16 @@ EXPORTS = {
 _SECOND = 1_000_000_000
 _FIRST = ["2021-01-01T00:00:00", "2021-06-01T00:00:00"]
 _SECOND_HALF = ["2021-06-01T00:00:00", "2022-01-01T00:00:00"]
+
+
+@contextlib.contextmanager
+def running_daemon() -> Iterator[PantryDaemon]:
+    """Run a daemon for many tests; unexpected lines in its log fail the last one."""
+    place = Path(tempfile.mkdtemp(prefix="pty-"))
+    with PantryDaemon(place) as daemon:
+        yield daemon
+    assert daemon.unexpected_log_lines() == []
+    shutil.rmtree(place)
 
 
 @functools.cache

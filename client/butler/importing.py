@@ -123,7 +123,10 @@ class Importing(RepositoryAccess):
         """
         self._writing()
         if not self.info.writable:
-            raise PermissionDeniedError(f"you may not write to {self.repository!r}")
+            raise PermissionDeniedError(
+                f"you may not write to {self.repository!r}",
+                hint="ask its owner to name you among its writers; attached repositories are only read",
+            )
         if transfer not in get_args(Transfer):
             raise InvalidRequestError(f"unknown transfer {transfer!r}", hint=f"one of {', '.join(get_args(Transfer))}")
         if (format or "yaml").lstrip(".") not in ("yaml", "yml"):
@@ -136,7 +139,8 @@ class Importing(RepositoryAccess):
                 )
         work = _Work(
             self.connection.link(),
-            self.repository,
+            # What is written to a chain goes to its first repository, whose definitions alone count.
+            self.info.chain[0] if self.info.chain else self.repository,
             _Options(transfer, frozenset(names(skip_dimensions or ())), without_datastore, allow_missing, mapped),
             progress or (lambda what, done, total: None),
         )

@@ -140,7 +140,9 @@ class _Sorter:
         for key, value in read_top(source, found.name, self._file_record):
             if key != "data":
                 head[key] = value
-            elif isinstance(value, Block):
+                continue
+            head[key] = None
+            if isinstance(value, Block):
                 self._item(value)
             elif value not in (None, []):
                 raise ExportError(f"{found.name}: 'data' is not a list of mappings")
@@ -149,8 +151,9 @@ class _Sorter:
 
     def _head(self, head: Mapping[str, Any]) -> None:
         found, version = self._contents, head.get("version")
-        if "version" not in head:
-            raise ExportError(f"{found.name}: not an export of the Gen3 Butler: it has no 'version'")
+        for key in ("version", "data"):
+            if key not in head:
+                raise ExportError(f"{found.name}: not an export of the Gen3 Butler: it has no {key!r}")
         match = _VERSION.match(version) if isinstance(version, str) else None
         if version != 0 and (match is None or int(match[1]) != 1 or int(match[2]) > 0):
             raise ExportError(

@@ -98,7 +98,7 @@ def read_top(source: IO[bytes], name: str, compact: Callable[[Block], Any]) -> I
     Yields
     ------
     tuple of str and value
-        Each key of the top level with its value; for ``data``, once for each of its items.
+        Each key of the top level with its value; for a list ``data``, first None and then each of its items.
 
     Raises
     ------
@@ -163,6 +163,7 @@ class _Reader:
             key = self._key(event, seen)
             event = self._next()
             if key == "data" and isinstance(event, yaml.SequenceStartEvent):
+                yield key, None
                 while not isinstance(event := self._next(), yaml.SequenceEndEvent):
                     yield key, self._value(event, 2, "")[0]
             else:

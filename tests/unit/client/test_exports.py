@@ -97,6 +97,7 @@ def test_refused_values_are_named_with_their_line(text: str, said: str) -> None:
         ("", "not an export"),
         ("[1, 2]", "not an export"),
         ("a: 1", "no 'version'"),
+        ("version: 2\nuuid: x", "no 'data'"),
         ("version: 2.0.0\ndata: []", "version '2.0.0'"),
         ("version: 1.1.0\ndata: []", "version '1.1.0'"),
         ("version: 0\ndata: 5", "'data' is not a list"),
@@ -106,7 +107,7 @@ def test_refused_values_are_named_with_their_line(text: str, said: str) -> None:
         ("version: 0\ndata:\n- {type: dimension, element: x, records: [5]}", "line 3: a record of x"),
         ("version: 0\ndata:\n- {type: run, name: ../x}", "line 3: bad collection name"),
         ("\x00", "not YAML"),
-        ("version: 0\nuniverse_version: x", "universe_version is an integer"),
+        ("version: 0\ndata: []\nuniverse_version: x", "universe_version is an integer"),
     ],
 )
 def test_what_is_no_export(text: str, said: str) -> None:
@@ -240,13 +241,13 @@ def test_ids_that_are_numbers_become_those_of_gen3() -> None:
     "path", ["/etc/passwd", "../x", "a/../../x", "file:///etc/passwd", "s3://bucket/x", "x\0y", "a/..", "."]
 )
 def test_files_outside_of_the_directory_are_refused(path: str) -> None:
-    finder = ExportedFiles(read("version: 0"), "/exports/night", {})
+    finder = ExportedFiles(read("version: 0\ndata: []"), "/exports/night", {})
     with pytest.raises(ExportError, match="line 3"):
         finder.path(PlannedFile(3, (), (), path, ""))
 
 
 def test_files_below_the_directory_are_found() -> None:
-    finder = ExportedFiles(read("version: 0"), "/exports/night", {})
+    finder = ExportedFiles(read("version: 0\ndata: []"), "/exports/night", {})
     for path in ("a/b.fits", "/exports/night/a/b.fits", "file:///exports/night/a/b.fits", "a/../a/b.fits"):
         assert finder.path(PlannedFile(3, (), (), path, "")) == "/exports/night/a/b.fits"
 

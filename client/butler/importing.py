@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import IO, Any, NamedTuple, get_args
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -14,6 +14,7 @@ from pantry.client.butler.ingesting import MAX_ITEMS, MAX_ITEMS_WITH_DESCRIPTORS
 from pantry.client.connection import Link
 from pantry.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.datasets import DatasetType
+from pantry.model.records import DimensionRecord
 from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire.operations import (
     GetDimensions,
@@ -27,6 +28,12 @@ from pantry.wire.operations import (
 )
 from pantry.wire.operations.data import Transfer
 
+if TYPE_CHECKING:
+    from pantry.client.exports.files import ExportedFiles
+    from pantry.client.exports.planning import Group, Plan, PlannedFile
+
+T = TypeVar("T")
+
 Progress = Callable[[str, int, int], None]
 """Told what is done, how many of it are, and how many there will be."""
 
@@ -34,6 +41,7 @@ _MAX_RECORDS = 10_000
 _MAX_BYTES = 4 * 1024 * 1024
 """Most bytes of one request, as far as they can be told; well below the longest frame."""
 _MAX_MEMBERS = 100_000
+"""Most dataset ids of one request that puts them into collections."""
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,8 +170,8 @@ class _Options(NamedTuple):
 class _Batch(NamedTuple):
     """Files of one request."""
 
-    group: Any
-    files: list[Any]
+    group: Group
+    files: list[PlannedFile]
     paths: list[str]
     formatter: str
 
@@ -220,7 +228,7 @@ class _Work:
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _insert_records(self, records: list[Any]) -> int:
+    def _insert_records(self, records: list[DimensionRecord]) -> int:
         count = done = 0
         for batch in _chunks(records, lambda one: len(one.region or b"") + 40 * len(one.values), _MAX_RECORDS):
             operation = InsertDimensionRecords(
@@ -233,16 +241,16 @@ class _Work:
 
     # -- datasets ----------------------------------------------------------------------------------
 
-    def _choose(self, plan: Any, finder: Any) -> tuple[list[_Batch], int]:
+    def _choose(self, plan: Plan, finder: ExportedFiles) -> tuple[list[_Batch], int]:
         """Ask how the datasets stand, look for the files of those that lack them, and put them into batches."""
         from pantry.wire.operations.importing import IS_STORED
 
         total = sum(len(file.ids) for group in plan.groups for file in group.files)
         done = present = 0
-        missing: list[Any] = []
+        missing: list[PlannedFile] = []
         batches: list[_Batch] = []
         for group in plan.groups:
-            chosen: dict[tuple[str, bool], list[tuple[Any, str]]] = {}
+            chosen: dict[tuple[str, bool], list[tuple[PlannedFile, str]]] = {}
             for files in _chunks(group.files, _n_bytes, MAX_ITEMS, _n_datasets):
                 standings = self._link.call(self._operation(group, files, None, check=True)).found
                 position = 0
@@ -267,23 +275,23 @@ class _Work:
             )
         return batches, present
 
-    def _find(self, file: Any, finder: Any, missing: list[Any]) -> str:
+    def _find(self, file: PlannedFile, finder: ExportedFiles, missing: list[PlannedFile]) -> str:
         if self._options.without_datastore:
             return ""
-        path: str = finder.path(file) if file.path else ""
+        path = finder.path(file) if file.path else ""
         if path and (self._in_place or finder.is_there(path)):
             return path
         missing.append(file)
         return ""
 
-    def _batches(self, group: Any, chosen: dict[tuple[str, bool], list[tuple[Any, str]]]) -> Iterator[_Batch]:
+    def _batches(self, group: Group, chosen: dict[tuple[str, bool], list[tuple[PlannedFile, str]]]) -> Iterator[_Batch]:
         for (formatter, _), files in chosen.items():
             most = MAX_ITEMS_WITH_DESCRIPTORS if self._with_descriptors else MAX_ITEMS
             for some in _chunks(files, lambda one: _n_bytes(one[0]) + len(one[1]), MAX_ITEMS, _n_of_pair, most):
                 yield _Batch(group, [file for file, _ in some], [path for _, path in some], formatter)
 
     def _operation(
-        self, group: Any, files: list[Any], paths: list[str] | None, *, check: bool = False, **more: Any
+        self, group: Group, files: list[PlannedFile], paths: list[str] | None, *, check: bool = False, **more: Any
     ) -> ImportDatasets:
         return ImportDatasets(
             repository=self._repository,
@@ -327,9 +335,11 @@ class _Work:
 
     # -- members -----------------------------------------------------------------------------------
 
-    def _insert_members(self, plan: Any) -> int:
+    def _insert_members(self, plan: Plan) -> int:
         count = 0
-        batches = list(_chunks(plan.members, lambda one: len(one.ids), _MAX_MEMBERS)) or [[]]
+        batches = list(
+            _chunks(plan.members, lambda one: len(one.ids) + 100, _MAX_MEMBERS, lambda one: len(one.ids) // 16)
+        ) or [[]]
         for number, batch in enumerate(batches, 1):
             # Chains come last, and so show nothing that is only half there.
             chains = plan.chains if number == len(batches) else {}
@@ -359,31 +369,31 @@ def _open(
     raise NotFoundError(f"there is no export {' or '.join(tried)}", hint="name it: filename=...")
 
 
-def _n_bytes(file: Any) -> int:
+def _n_bytes(file: PlannedFile) -> int:
     return len(file.path) + 100 * len(file.ids)
 
 
-def _n_datasets(file: Any) -> int:
+def _n_datasets(file: PlannedFile) -> int:
     return len(file.ids)
 
 
-def _n_of_pair(pair: tuple[Any, str]) -> int:
+def _n_of_pair(pair: tuple[PlannedFile, str]) -> int:
     return len(pair[0].ids)
 
 
-def _one(item: Any) -> int:
+def _one(item: object) -> int:
     return 1
 
 
 def _chunks(
-    items: Iterable[Any],
-    n_bytes: Callable[[Any], int],
+    items: Iterable[T],
+    n_bytes: Callable[[T], int],
     most: int,
-    count: Callable[[Any], int] = _one,
+    count: Callable[[T], int] = _one,
     most_items: int = 1 << 30,
-) -> Iterator[list[Any]]:
+) -> Iterator[list[T]]:
     """Cut a list so that each part has at most ``most`` things, ``most_items`` items and `_MAX_BYTES`."""
-    part: list[Any] = []
+    part: list[T] = []
     n = size = 0
     for item in items:
         if part and (n + count(item) > most or size + n_bytes(item) > _MAX_BYTES or len(part) >= most_items):

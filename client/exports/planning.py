@@ -15,6 +15,9 @@ from pantry.model.gen3_names import storage_class_of
 from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire.operations import ImportedCollection, ImportedMembers
 
+_IDS_AT_ONCE = 50_000
+"""Most members that one part of a request names; an export may have a million of one collection."""
+
 
 class Group(NamedTuple):
     """Datasets of one type and run, whose data ids give the same dimensions; ``files`` number them by file."""
@@ -217,5 +220,7 @@ class Plan:
                 raise self._contents.refuse(one.line, f"{one.collection!r} is {what}, and gets members of a {kind}")
             if not all(id_ in self.ids for id_ in one.ids):
                 raise self._contents.refuse(one.line, f"{one.collection!r} has a dataset that is not in the export")
-            found.append(ImportedMembers(collection=one.collection, ids=b"".join(one.ids), timespan=one.timespan))
+            for start in range(0, len(one.ids), _IDS_AT_ONCE):
+                ids = b"".join(one.ids[start : start + _IDS_AT_ONCE])
+                found.append(ImportedMembers(collection=one.collection, ids=ids, timespan=one.timespan))
         return found

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pantry.client.exports import values
+from pantry.client.exports import planning, values
 from pantry.client.exports.contents import Contents, read_contents
 from pantry.client.exports.files import ExportedFiles
 from pantry.client.exports.migrations import migrate
@@ -332,3 +332,18 @@ def test_any_change_of_an_export(changes: list[tuple[int, int, str]]) -> None:
     # A change may leave an export; every error says where it is.
     with contextlib.suppress(ExportError):
         take(text.encode())
+
+
+def test_a_collection_of_many_members_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_IDS_AT_ONCE", 2)
+    numbers = range(1, 6)
+    records = ", ".join(f"{{dataset_id: {n}, data_id: {{instrument: A, detector: {n}}}}}" for n in numbers)
+    made = plan(
+        f"{TYPE}- {{type: dataset, dataset_type: bias, run: r, records: [{records}]}}\n"
+        "- {type: collection, collection_type: TAGGED, name: t}\n"
+        "- {type: associations, collection: t, collection_type: TAGGED, dataset_ids: [1, 2, 3, 4, 5]}\n"
+    )
+    assert [len(one.ids) for one in made.members] == [32, 32, 16]
+    assert b"".join(one.ids for one in made.members) == b"".join(
+        file.ids[0] for group in made.groups for file in group.files
+    )

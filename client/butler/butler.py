@@ -15,6 +15,7 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
 from pantry.client.butler.reading import Reading
+from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.writing import Writing
 from pantry.client.connection import Connection, connect
 from pantry.errors import PermissionDeniedError
@@ -23,7 +24,17 @@ from pantry.wire.operations import CreateRepository, GetRepository, ListReposito
 
 
 class Butler(
-    Discovery, Describing, Graphing, Reading, Writing, Ingesting, Importing, Prefetching, Definitions, Lineage
+    Discovery,
+    Describing,
+    Graphing,
+    Tilings,
+    Reading,
+    Writing,
+    Ingesting,
+    Importing,
+    Prefetching,
+    Definitions,
+    Lineage,
 ):
     """Finds, reads and writes the datasets of a repository.
 

@@ -8,6 +8,7 @@ import sys
 from typing import BinaryIO
 
 import click
+import msgspec
 
 from pantry.client.cli.arguments import (
     collections_option,
@@ -64,7 +65,7 @@ def get(
 
 
 def _as_json(obj: object, dataset_type: str) -> object:
-    if isinstance(obj, dict | list | tuple | str | int | float | None):
+    if isinstance(obj, msgspec.Struct | dict | list | tuple | str | int | float | None):
         return plain(obj)
     raise FormatterError(
         f"{dataset_type} is a {type(obj).__name__}, which cannot be printed as JSON",

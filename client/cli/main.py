@@ -36,6 +36,7 @@ _COMMANDS = {
     "query-datasets": ("queries:query_datasets", "Find datasets."),
     "query-dimension-records": ("queries:query_dimension_records", "Find exposures, detectors, tracts, ..."),
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
+    "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
     "stage": ("files:stage", "Copy datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),

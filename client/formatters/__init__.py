@@ -28,6 +28,7 @@ BUILTIN_FORMATTERS: dict[str, str] = {
     "hdf5": "hdf5:Hdf5Formatter",
     "json": "plain:JsonFormatter",
     "parquet": "parquet:ParquetFormatter",
+    "skymap": "skymap:SkyMapFormatter",
     "yaml": "plain:YamlFormatter",
 }
 """Formatter names as repositories store them, never renamed, and where each is."""

@@ -13,6 +13,7 @@ _ALIASES = {
     "astropy.io.fits.hdu.hdulist.HDUList": "astropy.io.fits.HDUList",
     "pandas.core.frame.DataFrame": "pandas.DataFrame",
     "pyarrow.lib.Table": "pyarrow.Table",
+    "pantry.client.skymaps.skymap.SkyMap": "pantry.client.skymaps.SkyMap",
 }
 _TABLES = ("astropy.table.Table", "astropy.table.QTable", "pandas.DataFrame", "pyarrow.Table", "numpy.ndarray")
 

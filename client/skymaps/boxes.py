@@ -19,11 +19,15 @@ class PixelBox(NamedTuple):
         right, top = self.x_end - 0.5, self.y_end - 0.5
         return [(left, bottom), (right, bottom), (right, top), (left, top)]
 
-    def grown_within(self, border: int, limit: PixelBox) -> PixelBox:
-        """Return this box with a border on each side, cut off at the limit."""
+    def grown(self, border: int) -> PixelBox:
+        """Return this box with a border on each side."""
+        return PixelBox(self.x_begin - border, self.y_begin - border, self.x_end + border, self.y_end + border)
+
+    def within(self, limit: PixelBox) -> PixelBox:
+        """Return what of this box lies in another."""
         return PixelBox(
-            max(self.x_begin - border, limit.x_begin),
-            max(self.y_begin - border, limit.y_begin),
-            min(self.x_end + border, limit.x_end),
-            min(self.y_end + border, limit.y_end),
+            max(self.x_begin, limit.x_begin),
+            max(self.y_begin, limit.y_begin),
+            min(self.x_end, limit.x_end),
+            min(self.y_end, limit.y_end),
         )

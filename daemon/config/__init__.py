@@ -7,8 +7,8 @@ import re
 
 import msgspec
 
-from pantry.daemon.config.loading import load_yaml_file
 from pantry.errors import ConfigError
+from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
 
 MIB = 1024 * 1024

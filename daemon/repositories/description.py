@@ -9,9 +9,9 @@ import msgspec
 import yaml
 
 from pantry.backends.contract import ByteRange, ObjectBackend
-from pantry.daemon.config.loading import load_yaml
 from pantry.daemon.repositories.access import AccessRules
 from pantry.errors import ConfigError, ObjectNotFoundError, RepositoryNotFoundError
+from pantry.model.loading import load_yaml
 from pantry.model.repository import DATA_MODEL_VERSION
 
 DESCRIPTION_KEY = "pantry.yaml"

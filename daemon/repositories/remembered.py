@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import xxhash
 
-from pantry.daemon.config.loading import load_yaml_file
 from pantry.daemon.repositories.description import RepositoryDescription, dump_description
 from pantry.errors import ConfigError
+from pantry.model.loading import load_yaml_file
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.backends.s3.options import S3Options
 from pantry.daemon.config import DaemonConfig, load_config
-from pantry.daemon.config.loading import load_yaml
 from pantry.daemon.repositories.description import RepositoryDescription
+from pantry.model.loading import load_yaml
 
 PAGE = (DOCS / "reference" / "configuration.md").read_text()
 EXAMPLE = ROOT / "systemd" / "pantryd.yaml"

@@ -50,6 +50,7 @@ STORAGE_CLASSES: dict[str, StorageClass] = _table(
     ("AstropyTable", "astropy.table.Table", "ecsv", ".ecsv"),
     ("HDF5", "dict", "hdf5", ".h5"),
     ("NumpyArray", "numpy.ndarray", "hdf5", ".h5"),
+    ("SkyMap", "pantry.client.skymaps.SkyMap", "skymap", ".yaml"),
     ("Bytes", "bytes", "bytes", ".bin"),
 )
 """The storage classes that every repository knows, by name."""

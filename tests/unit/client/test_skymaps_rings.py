@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 
 import pytest
@@ -10,10 +11,17 @@ from hypothesis import strategies as st
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from pantry.client.skymaps import RingsSkyMap
-from pantry.errors import ConfigError
+from pantry.errors import ConfigError, InvalidRequestError
 
 HSC = RingsSkyMap(num_rings=120, pixel_scale=0.168, tract_overlap=1 / 60)
-SMALL = RingsSkyMap(8, 30.0, 0.1, patch_inner_dimensions=(500, 700), patch_border=10, ra_start=20)
+SMALL = RingsSkyMap(
+    num_rings=8,
+    pixel_scale=30.0,
+    tract_overlap=0.1,
+    patch_inner_dimensions=(500, 700),
+    patch_border=10,
+    ra_start=20.0,
+)
 
 # Regions of hsc_rings_v1, from hsc-rc2-subset-v0.yaml in lsst-daf-butler's test data.
 TRACT_9615 = (
@@ -47,7 +55,7 @@ def test_a_patch_is_that_of_hsc_rings() -> None:
     tract = HSC.tract(9615)
     assert tract.cell(14) == (5, 1)
     assert HSC.tract(9813).cell(72) == (0, 8)
-    assert _off_by_pixels(tract.patch_region(14), PATCH_9615_14) < 0.01
+    assert _off_by_pixels(tract.patch(14).region, PATCH_9615_14) < 0.01
 
 
 @given(ra=st.floats(0, 360), z=st.floats(-1, 1))
@@ -57,15 +65,21 @@ def test_every_direction_lies_in_a_tract_and_a_patch(ra: float, z: float) -> Non
     holding = [t for t in tracts if t.region.contains(direction)]
     assert holding
     for tract in holding:
-        patches = range(tract.patches_x * tract.patches_y)
-        assert any(tract.patch_region(p).contains(direction) for p in patches)
+        assert any(patch.region.contains(direction) for patch in tract)
+    assert SMALL.find_tract((ra, math.degrees(math.asin(z)))) in holding
+
+
+def test_the_hash_is_that_of_lsst_skymap() -> None:
+    # Of the record of hsc_rings_v1 in hsc-rc2-subset-v0.yaml, there in base64.
+    assert HSC.sha1 == base64.b64decode("4p/p8QCONZ82o2d+fWnMQ5N20eY=").hex()
+    assert len(HSC) == 18938  # its tract_max
 
 
 def test_what_gives_no_tiling_is_refused() -> None:
-    for wrong in ({"num_rings": 0}, {"pixel_scale": 0.0}, {"tract_overlap": 90.0}):
+    for wrong in ({"pixel_scale": 0.0}, {"pixel_scale": math.nan}, {"tract_overlap": 90.0}):
         with pytest.raises(ConfigError):
-            RingsSkyMap(**{"num_rings": 8, "pixel_scale": 30.0, "tract_overlap": 0.1} | wrong)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no tract"):
+            RingsSkyMap(**{"num_rings": 8, "pixel_scale": 30.0, "tract_overlap": 0.1} | wrong)
+    with pytest.raises(InvalidRequestError, match="no tract"):
         SMALL.tract(len(SMALL))
-    with pytest.raises(ConfigError, match="no patch"):
+    with pytest.raises(InvalidRequestError, match="no patch"):
         SMALL.tract(3).cell(-1)

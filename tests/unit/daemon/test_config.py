@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pantry.daemon.config import DaemonConfig, load_config
-from pantry.daemon.config.loading import load_yaml
 from pantry.errors import ConfigError
+from pantry.model.loading import load_yaml
 
 
 def load(text: str) -> DaemonConfig:
@@ -80,3 +80,10 @@ def test_arguments_win_over_the_file(tmp_path: Path) -> None:
     assert config.idle_exit_s == 5
     assert config.source == str(file)
     assert load_config(str(file)).idle_exit_s == 0, "only a daemon started on demand leaves by itself"
+
+
+def test_aliases_in_aliases_are_refused_before_they_grow() -> None:
+    lines = ["a: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigError, match="more than 1000000 values"):
+        load_yaml("\n".join(lines), DaemonConfig, source="bomb.yaml")

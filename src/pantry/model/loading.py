@@ -16,6 +16,8 @@ from pantry.errors import ConfigError
 T = TypeVar("T", bound=msgspec.Struct)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])iB\Z")
+MAX_VALUES = 1_000_000
+"""Most values of one file."""
 _UNIT = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -74,6 +76,8 @@ def _plain(
     node: yaml.Node, loader: yaml.SafeLoader, place: str, lines: dict[str, int], source: str, *, depth: int
 ) -> Any:
     lines[place] = node.start_mark.line + 1
+    if len(lines) > MAX_VALUES:  # also of aliases in aliases, which are few bytes
+        raise ConfigError(f"{source}: more than {MAX_VALUES} values")
     if depth > 20:
         raise ConfigError(f"{source}:{lines[place]}: nested too deeply")
     if isinstance(node, yaml.MappingNode):
@@ -111,7 +115,7 @@ def _structs_in(kind: Any) -> Iterator[tuple[str, type[msgspec.Struct]]]:
 def _refuse_unknown(value: Any, kind: type[msgspec.Struct], place: str, lines: dict[str, int], source: str) -> None:
     if not isinstance(value, dict):
         return
-    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name != "source"}
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind) if field.name != "source"}
     for key, inner in value.items():
         below = f"{place}.{key}"
         if key not in types:

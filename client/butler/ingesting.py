@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain, islice
 from typing import get_args
 from uuid import UUID
 
@@ -24,6 +26,8 @@ MAX_ITEMS = 5000
 """Most files of one request; one request is all or nothing."""
 MAX_ITEMS_WITH_DESCRIPTORS = 100
 """Most files of one request that carries their descriptors; below the frame's and the process's limits."""
+_AHEAD = 2
+"""Requests that are under way at once."""
 _MAX_PATH_BYTES = 8 * 1024 * 1024
 """Most bytes of paths in one request, well below the longest frame."""
 
@@ -74,7 +78,8 @@ class Ingesting(RepositoryAccess):
         ------
         DatasetExistsError
             The run has one of them already. Of the request that failed (up to 5,000 files, 100 if the daemon
-            is another user) nothing was ingested; earlier ones stay, and ``skip_existing`` passes over them.
+            is another user) nothing was ingested; others before it, and one that was under way beside it, stay,
+            and ``skip_existing`` passes over them.
         """
         self._writing()
         if transfer not in get_args(Transfer):
@@ -85,9 +90,9 @@ class Ingesting(RepositoryAccess):
         # The daemon reads nothing that this user could not; in place it reads only the repository's own storage.
         with_descriptors = link.welcome.uid != os.geteuid() and not in_place
         most = MAX_ITEMS_WITH_DESCRIPTORS if with_descriptors else MAX_ITEMS
-        done: list[UUID | None] = []
         entries, read_by = self._declared(name, formatter)
-        for dimensions, items in _batches(files, most, str if in_place else os.path.abspath):
+
+        def ask(dimensions: tuple[str, ...], items: list[IngestItem]) -> list[UUID | None]:
             operation = IngestFiles(
                 repository=self.repository,
                 dataset_type=name,
@@ -97,13 +102,21 @@ class Ingesting(RepositoryAccess):
                 items=tuple(items),
                 formatter=formatter,
                 skip_existing=skip_existing,
-                metadata=read_metadata(read_by, [self._local(item.path, in_place) for item in items], entries),
+                metadata=read_metadata(read_by, self._local(items, in_place), entries) if entries else {},
             )
             with ExitStack() as opened:
                 fds = [open_for_daemon(opened, item.path) for item in items if with_descriptors]
-                done += (one if one.int else None for one in uuids(link.call(operation, fds).ids))
-            if progress is not None:
-                progress(len(done))
+                return [one if one.int else None for one in uuids(link.call(operation, fds).ids)]
+
+        done: list[UUID | None] = []
+        try:
+            for ids in _in_turn(ask, _batches(files, most, str if in_place else os.path.abspath)):
+                done += ids
+                if progress is not None:
+                    progress(len(done))
+        except KeyboardInterrupt:
+            self.connection.close()  # gives up what threads have under way
+            raise
         return done
 
     def _declared(self, dataset_type: str, formatter: str) -> tuple[tuple[MetadataEntry, ...], str]:
@@ -113,13 +126,35 @@ class Ingesting(RepositoryAccess):
         stored_as = STORAGE_CLASSES.get(kind.storage_class)
         return kind.metadata, formatter or (stored_as.formatter if stored_as is not None else "")
 
-    def _local(self, path: str, in_place: bool) -> str:
-        """Give where this process can read a file; empty if only the daemon can."""
+    def _local(self, items: Iterable[IngestItem], in_place: bool) -> list[str]:
+        """Give where this process can read each file; empty if only the daemon can."""
         if not in_place:
-            return path
+            return [item.path for item in items]
         root = self.info.root.removeprefix("file://")
-        found = os.path.join(root, path)
-        return found if os.path.isabs(found) and os.access(found, os.R_OK) else ""
+        found = [os.path.join(root, item.path) for item in items]
+        return [path if os.path.isabs(path) and os.access(path, os.R_OK) else "" for path in found]
+
+
+def _in_turn(
+    ask: Callable[[tuple[str, ...], list[IngestItem]], list[UUID | None]],
+    batches: Iterable[tuple[tuple[str, ...], list[IngestItem]]],
+) -> Iterator[list[UUID | None]]:
+    """Give the answers in order, with one request ahead: while files of one are hashed, another is committed."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    batches = iter(batches)
+    first = list(islice(batches, _AHEAD))
+    if len(first) < _AHEAD:  # most often all fits into one request
+        yield from (ask(*batch) for batch in first)
+        return
+    under_way: deque[Future[list[UUID | None]]] = deque()
+    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="pantry-ingest") as threads:
+        for batch in chain(first, batches):
+            under_way.append(threads.submit(ask, *batch))
+            if len(under_way) == _AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def read_metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEntry]) -> dict[str, list[MetadataValue]]:

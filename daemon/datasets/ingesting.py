@@ -90,6 +90,15 @@ def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def _new_ids(count: int) -> list[bytes]:
+    """Make dataset ids as `uuid.uuid4` does (RFC 9562, version 4), but from one read of the random source."""
+    raw = bytearray(os.urandom(16 * count))
+    for begin in range(0, len(raw), 16):
+        raw[begin + 6] = raw[begin + 6] & 0x0F | 0x40
+        raw[begin + 8] = raw[begin + 8] & 0x3F | 0x80
+    return [bytes(raw[begin : begin + 16]) for begin in range(0, len(raw), 16)]
+
+
 class Ingester:
     """Ingests files.
 
@@ -149,7 +158,9 @@ class Ingester:
                 hint="use skip_existing (--skip-existing) to ingest only the others",
             )
         wanted = [number for number, found in enumerate(prepared.exists) if not found]
-        ids = [NOT_INGESTED if found else uuid.uuid4().bytes for found in prepared.exists]
+        ids = [
+            NOT_INGESTED if found else made for found, made in zip(prepared.exists, _new_ids(len(items)), strict=True)
+        ]
         if not wanted:
             return ids
         metadata = check_columns(
@@ -191,14 +202,15 @@ class Ingester:
         self, repository: Repository, paths: list[str], fds: Sequence[int], wanted: list[int], *, in_place: bool
     ) -> list[_SourceFile]:
         backend = repository.backend
+        open_stored = backend.open_local if in_place and isinstance(backend, LocalPlacement) else None
         made: list[_SourceFile] = []
 
         def measure(numbers: list[int]) -> list[_SourceFile]:
             sources = []
             for number in numbers:
                 fd = None
-                if in_place and isinstance(backend, LocalPlacement):
-                    fd = backend.open_local(paths[number])
+                if open_stored is not None:
+                    fd = open_stored(paths[number])
                 elif fds:
                     fd = fds[number]
                 source = _SourceFile(paths[number], fd)

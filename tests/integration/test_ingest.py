@@ -116,6 +116,29 @@ def test_all_or_none_and_no_clobber(local: Butler, short_dir: Path) -> None:
     check(local)
 
 
+def test_several_requests_keep_their_order_and_each_is_all_or_nothing(
+    local: Butler, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pantry.client.butler.ingesting.MAX_ITEMS", 3)
+    files = files_in(short_dir / "source")
+    done: list[int] = []
+    ids = local.ingest("blob", files, run="u/in", progress=done.append)
+    assert done == [3, 6, 9, 10]
+    for id_, (path, _) in zip(ids, files, strict=True):
+        assert id_ is not None
+        with local.open(local.get_dataset(id_)) as file:
+            assert file.read() == Path(path).read_bytes()
+    # The second of four requests has a dataset that is there: it fails alone, and those beside it are whole.
+    local.ingest("blob", files[4:5], run="u/again")
+    with pytest.raises(DatasetExistsError, match="1 of 3 datasets exist"):
+        local.ingest("blob", files, run="u/again")
+    found = {ref.data_id["exposure"] * 2 - ref.data_id["detector"] for ref in local.query_datasets("blob", "u/again")}
+    assert {1, 2, 3, 5} <= found
+    assert not {4, 6} & found
+    assert {7, 8, 9} <= found or not {7, 8, 9} & found
+    assert 10 not in found
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [

@@ -16,6 +16,7 @@ from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
 from pantry.client.butler.reading import Reading
 from pantry.client.butler.tilings import Tilings
+from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Writing
 from pantry.client.connection import Connection, connect
 from pantry.errors import PermissionDeniedError
@@ -28,6 +29,7 @@ class Butler(
     Describing,
     Graphing,
     Tilings,
+    Visits,
     Reading,
     Writing,
     Ingesting,

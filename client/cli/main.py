@@ -23,6 +23,7 @@ _COMMANDS = {
     "collections": ("collections:collections", "List, make and chain collections."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
+    "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),
     "get": ("files:get", "Print a dataset, or write its file."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),

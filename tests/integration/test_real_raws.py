@@ -35,6 +35,7 @@ def pantry(socket: str, *words: str, check: bool = True) -> subprocess.Completed
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0008")
+@pytest.mark.req("DMS-MWBT-REQ-0022")
 @pytest.mark.req("DMS-MWBT-REQ-0031")
 @pytest.mark.req("DMS-MWBT-REQ-0049")
 def test_every_real_raw_is_byte_identical_by_every_door(
@@ -54,7 +55,13 @@ def test_every_real_raw_is_byte_identical_by_every_door(
     butler = Butler("rubin", collections="raw/all", socket=daemon.socket)
     refs = butler.query_datasets("raw")
     assert len(refs) == len(raws)
-    assert {ref.data_id["instrument"] for ref in refs} == {"LATISS", "LSSTComCam", "LSSTCam-imSim"}
+    # Real cameras and a simulated one, each with its own detectors and filters.
+    instruments = {"LATISS", "LSSTComCam", "LSSTCam-imSim"}
+    assert {ref.data_id["instrument"] for ref in refs} == instruments
+    for instrument in instruments:
+        own = butler.query_datasets("raw", where="instrument = :name", bind={"name": instrument})
+        assert {ref.id for ref in own} == {ref.id for ref in refs if ref.data_id["instrument"] == instrument}
+        assert butler.query_dimension_records("detector", where="instrument = :name", bind={"name": instrument})
 
     bucket, prefix = s3_root.removeprefix("s3://").split("/", 1)
     staged = {path.name: path for path in stage(butler, refs, short_dir / "staged")}

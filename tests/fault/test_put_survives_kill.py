@@ -39,6 +39,8 @@ class Lane(ABC):
         self.acknowledged: dict[tuple[int, int], str] = {}
         self.next_exposure = 0
         self.lock = threading.Lock()
+        self.enough = threading.Event()
+        self.last_write = 0
 
     def run(self, kills: int) -> int:
         self.daemon.start()
@@ -55,24 +57,27 @@ class Lane(ABC):
         return len(self.acknowledged)
 
     def write_until_killed(self) -> None:
-        begun = threading.Event()
+        # Writes done choose about when the daemon dies, and so it has done some however slow the machine is; a short
+        # random wait chooses the point within the next ones.
+        writes, self.enough = self.random.randrange(8), threading.Event()
+        self.last_write = len(self.acknowledged) + writes
         with ThreadPoolExecutor(WRITERS) as writers:
-            waiting = [writers.submit(self.write, detector, begun) for detector in range(WRITERS)]
-            begun.wait(30)
-            # The one random wait: it chooses the point at which the daemon dies.
-            threading.Event().wait(self.random.random() * 0.12)
+            waiting = [writers.submit(self.write, detector) for detector in range(WRITERS)]
+            self.enough.wait(60)
+            threading.Event().wait(self.random.random() * 0.04)
             self.daemon.kill()
             for one in waiting:
                 one.result(60)
 
-    def write(self, detector: int, begun: threading.Event) -> None:
+    def write(self, detector: int) -> None:
         try:
             with Butler("killed", run="u/put", socket=self.daemon.socket) as butler:
                 while True:
                     with self.lock:
                         self.next_exposure += 1
                         exposure = self.next_exposure
-                    begun.set()
+                        if len(self.acknowledged) >= self.last_write:
+                            self.enough.set()
                     ref = butler.put(
                         content_of(exposure, detector),
                         "blob",
@@ -83,7 +88,7 @@ class Lane(ABC):
                     with self.lock:
                         self.acknowledged[exposure, detector] = str(ref.id)
         except DaemonUnavailableError:
-            begun.set()
+            self.enough.set()
 
     def check(self) -> None:
         """What is acknowledged is there; what is there is whole; nothing else is in the bucket."""

@@ -21,9 +21,10 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
-from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache, is_glob
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.import_members import ImportedMemberships
 from pantry.daemon.registry.importing import ImportedDatasets
 from pantry.daemon.registry.imports import Imports
@@ -32,8 +33,10 @@ from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
-from pantry.daemon.registry.queries import Keyed, NamedFile, Queries
+from pantry.daemon.registry.queries import NamedFile, Queries
+from pantry.daemon.registry.record_queries import RecordQueries
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searching import Keyed
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
@@ -120,6 +123,7 @@ class Registry:
         self.imports = Imports(database, self._definitions, imported, members, self._write)
         self._lookup = Lookup(database, schema, self._data_ids)
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
+        self._record_queries = RecordQueries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Tree(database, schema, self._definitions, self._data_ids)
         self._writer = Writer(database)
         self.provenance = Provenance(database, schema, self._definitions, self._lookup, self._write)
@@ -453,20 +457,33 @@ class Registry:
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            found = self._lookup.find(session, definitions, query)
-            if found.ref is None or not self._queries.overrides:
-                return found
-            known = definitions.dataset_type(query.dataset_type)
-            instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
-            if not instead:
-                return found
-            better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))
-            return found if better.ref is None else better
+            found = self._find(session, definitions, query)
+            return self._with_records(session, definitions, found) if query.dimension_records else found
 
-    def get_dataset(self, id: UUID) -> FoundDataset:  # noqa: A002 - Gen3's name
+    def _find(self, session: Session, definitions: Definitions, query: FindDataset) -> FoundDataset:
+        found = self._lookup.find(session, definitions, query)
+        if found.ref is None or not self._queries.overrides:
+            return found
+        known = definitions.dataset_type(query.dataset_type)
+        instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
+        if not instead:
+            return found
+        better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))
+        return found if better.ref is None else better
+
+    def _with_records(self, session: Session, definitions: Definitions, found: FoundDataset) -> FoundDataset:
+        if found.ref is None:
+            return found
+        group = definitions.dataset_type(found.ref.dataset_type.name).group
+        data_id = Expansion(session, self._schema, self._records, group).one(found.ref.data_id)
+        return replace(found, ref=replace(found.ref, data_id=data_id))
+
+    def get_dataset(self, id: UUID, *, dimension_records: bool = False) -> FoundDataset:  # noqa: A002 - Gen3's name
         """Look a dataset up by its id; `FoundDataset` of None if there is none."""
         with self._database.reading() as session:
-            return self._lookup.get(session, self._definitions.current(session), id)
+            definitions = self._definitions.current(session)
+            found = self._lookup.get(session, definitions, id)
+            return self._with_records(session, definitions, found) if dimension_records else found
 
     def get_metadata(self, id: UUID) -> dict[str, MetadataValue]:  # noqa: A002 - Gen3's name
         """Read what is recorded of the declared metadata of a dataset."""
@@ -479,7 +496,7 @@ class Registry:
         return self._queries.metadata(query)
 
     def query_datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
-        """Find datasets, in batches of at most 5,000 of one type each.
+        """Find datasets, in batches of at most 5,000 of one type each (2,000 with records).
 
         Nothing is checked or read before the first batch is asked for. From then on the iterator holds a
         read transaction, until it ends or is closed. ``order_by`` and ``limit`` work on each dataset type
@@ -508,19 +525,19 @@ class Registry:
 
     def query_data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
         """Find data ids over the dimension records, with implied values; holds a transaction as `query_datasets`."""
-        return self._queries.data_ids(query)
+        return self._record_queries.data_ids(query)
 
     def query_data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
         """Find data ids as `query_data_ids` does, with what they are sorted by."""
-        return self._queries.data_ids_keyed(query)
+        return self._record_queries.data_ids_keyed(query)
 
     def query_dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
         """Find records of one element; holds a transaction as `query_datasets`."""
-        return self._queries.dimension_records(query)
+        return self._record_queries.dimension_records(query)
 
     def query_dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
         """Find records as `query_dimension_records` does, with what they are sorted by."""
-        return self._queries.dimension_records_keyed(query)
+        return self._record_queries.dimension_records_keyed(query)
 
     def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
         """List one directory of the mounted view; holds a transaction as `query_datasets`.

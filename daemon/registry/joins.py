@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searched import Searched
 from pantry.errors import InvalidQueryError
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup
@@ -70,6 +71,8 @@ class RecordJoin:
         self._tables: dict[str, sa.Table] = {}
         self.declared: Declared | None = None
         self._described = False
+        self.searched: list[Searched] = []
+        self._named_collections: dict[int, ColumnLike] = {}
         # Values that may be NULL: implied ones, and what follows from them.
         self._optional: set[str] = set()
         self._must_exist = must_exist
@@ -118,6 +121,15 @@ class RecordJoin:
             if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.names):
                 self.element(element.name)
 
+    def join_sharing(self) -> None:
+        """Join the records of elements that imply the same dimension, which must be equal for all, as in Gen3."""
+        universe = self.schema.universe
+        there = [name for name in self.group.names if universe[name].implies and name in self.schema.elements]
+        implied = [other for name in there for other in universe[name].implies]
+        for name in there:
+            if any(implied.count(other) > 1 for other in universe[name].implies):
+                self.element(name)
+
     def lacking(self) -> list[str]:
         """Give the required dimensions whose values nothing gives: sky pixels, which have no records."""
         return [name for name in self.group.required if name not in self._columns]
@@ -139,20 +151,17 @@ class RecordJoin:
         # With nothing to join to, the table itself gives the values of its key.
         fixed = {dimension: self.column(dimension) for dimension in key if self._can_give(dimension)}
         self._tables[name] = table
-        optional = bool(self._optional.intersection(key))
+        optional = bool(self._optional.intersection(key)) or not self._must_exist or name in self.schema.foreign
         if self._source is None:
             self._source = table
         else:
             on = [table.c[dimension] == column for dimension, column in fixed.items()]
-            element = self.schema.universe[name]
-            if element.always_join:
-                # Universes before version 2 relate exposures to the visit that this implies.
-                on += [table.c[other] == self._columns[other] for other in element.implies if other in self._columns]
-            self._source = self._source.join(
-                table,
-                sa.and_(*on) if on else sa.true(),
-                isouter=optional or not self._must_exist or name in self.schema.foreign,
-            )
+            if not optional:
+                # An exposure and a visit of one data id have one filter, as in Gen3; and universes before
+                # version 2 relate exposures to the visit that their visit_definition implies.
+                implied = self.schema.universe[name].implies
+                on += [table.c[other] == self._columns[other] for other in implied if other in self._columns]
+            self._source = self._source.join(table, sa.and_(*on) if on else sa.true(), isouter=optional)
         for dimension in key:
             self._columns.setdefault(dimension, table.c[dimension])
         for dimension in self.schema.universe[name].implies:
@@ -172,6 +181,15 @@ class RecordJoin:
             on = declared.table.c.dataset_id == declared.dataset
             self._source = self.source.join(declared.table, on, isouter=True)
         return declared.table.c[entry]
+
+    def collection_name(self, key: ColumnLike) -> ColumnLike:
+        """Column with the name of the collection whose primary key a column has, joined."""
+        found = self._named_collections.get(id(key))
+        if found is None:
+            table = self.schema.collection.alias(f"named_{len(self._named_collections)}")
+            self._source = self.source.join(table, table.c.id == key)
+            found = self._named_collections[id(key)] = table.c.name
+        return found
 
     def _can_give(self, dimension: str) -> bool:
         return dimension in self._columns or dimension in self.group.implied

@@ -14,6 +14,7 @@ from pantry.daemon.registry.expressions import (
     UnknownNameError,
     compile_expression,
     conjuncts,
+    dimension_of,
     elements_in,
     invalid,
     names_in,
@@ -22,11 +23,15 @@ from pantry.daemon.registry.expressions import (
 )
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searched import FIELDS
 from pantry.daemon.registry.sky import Pixels, SkyMatches
 from pantry.daemon.registry.sky.connections import SkyConnections, families
 from pantry.errors import DimensionNameError, InvalidQueryError
 from pantry.model.dimensions import DimensionGroup
 from pantry.wire.operations.registry import QueryDataIds, QueryDatasets, QueryDimensionRecords
+
+MAX_ORDER_BY = 64
+"""SQLite takes 64 tables in one statement, and each term may need one."""
 
 Query = QueryDatasets | QueryDataIds | QueryDimensionRecords
 Sorting = list[tuple[sa.ColumnElement[Any], bool]]
@@ -74,6 +79,8 @@ class Plan:
         self._session = session
         self._data_ids = data_ids
         self._query = query
+        if len(query.order_by) > MAX_ORDER_BY:
+            raise InvalidQueryError(f"order_by with {len(query.order_by)} terms; at most {MAX_ORDER_BY} are taken")
         self._tree = parse(query.where) if query.where.strip() else None
         universe = schema.universe
         named = {name.partition(".")[0] for name in query.data_id} & universe.elements.keys()
@@ -124,6 +131,7 @@ class Plan:
             join.join_pairs(pairs, [column.name for column in pairs.c if column.name in self.whole.names])
         if self.repeats or not isinstance(self._query, QueryDatasets):
             join.join_records(related=True)
+        join.join_sharing()
         lacking = join.lacking()
         if lacking:
             raise InvalidQueryError(
@@ -136,6 +144,13 @@ class Plan:
         """Return the element whose time span says when the results are about; None if they have no time."""
         found = families(self._schema.universe, self.whole.required, "temporal")
         return next((members[0] for members in found.values()), None)
+
+    def speaks_of(self, dataset_type: str, *, bare: bool) -> bool:
+        """Whether conditions or order name a field of the datasets of a type."""
+        used = [] if self._tree is None else [name.text for name in names_in(self._tree, self._query.bind)]
+        used += [term.removeprefix("-") for term in self._query.order_by]
+        firsts = {name.partition(".")[0] for name in used}
+        return dataset_type in firsts or (bare and not firsts.isdisjoint({*FIELDS, "timespan"}))
 
     def conditions(self, join: RecordJoin) -> tuple[list[sa.ColumnElement[bool]], list[sa.ColumnElement[bool]]]:
         """Make the conditions of ``data_id`` and ``where``, and apart those on the metadata of single datasets."""
@@ -165,7 +180,10 @@ class Plan:
                         f"the results have no {element!r} to sort by",
                         f"their dimensions: {', '.join(self.shown.names)}",
                     )
-                found.append((names.resolve(name).column, term.startswith("-")))
+                meaning = names.resolve(name)
+                if meaning.kind == "uuid":
+                    raise InvalidQueryError(f"order_by: {name}: ids of datasets have no order")
+                found.append((meaning.column, term.startswith("-")))
             except UnknownNameError as exc:
                 raise InvalidQueryError(f"order_by: {exc}", hint=exc.hint) from None
         return found
@@ -214,7 +232,7 @@ class Plan:
         tests = _given_tests(join, self._data_ids.interpret(join.group, given))
         for part in conjuncts(self._tree):
             named = elements_in(part, universe, self._query.bind)
-            firsts = {name.text.partition(".")[0] for name in names_in(part, self._query.bind)}
+            firsts = {dimension_of(universe, name.text) for name in names_in(part, self._query.bind)}
             if len(firsts) > len(named) or sky_joins(part, self._query.bind):
                 continue  # a column by its bare name may be any element's
             if all(set(universe.required(name)) <= there for name in named):

@@ -1,4 +1,4 @@
-"""Streams of datasets, data ids and dimension records.
+"""Streams of datasets.
 
 Rows stay columns from the cursor to the wire. An iterator holds a connection and a read transaction
 from its first batch to its last, or until it is closed.
@@ -6,6 +6,7 @@ from its first batch to its last, or until it is closed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,34 +18,70 @@ from pantry.daemon.registry.definitions import Collection, Definitions, Definiti
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.exclusions import Exclusions
+from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import Declared, RecordJoin
-from pantry.daemon.registry.members import Members
+from pantry.daemon.registry.nearest import nearest
 from pantry.daemon.registry.overrides import Override, preferred
-from pantry.daemon.registry.planning import Plan, Query, in_order
+from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
-from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
+from pantry.daemon.registry.searched import Searched
+from pantry.daemon.registry.searching import (
+    Keyed,
+    batch_rows,
+    check_limit,
+    keys_of,
+    members_of,
+    need_collections,
+    valid_then,
+)
+from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataEntry
 from pantry.model.naming import directory_parts
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
-    DataIdBatch,
-    QueryDataIds,
     QueryDatasets,
-    QueryDimensionRecords,
-    RecordBatch,
     RefBatch,
 )
 
-BATCH_ROWS = 5_000
-_RECORD_BATCH_ROWS = 1_000
 T = TypeVar("T")
-Keyed = tuple[T, list[tuple[Any, ...]]]
-"""A batch, and of each row the values that it is sorted by."""
 More = Callable[[KnownType, RecordJoin], list[sa.ColumnElement[Any]]]
 """Gives further columns of the datasets of a type."""
+
+
+class Shown(NamedTuple):
+    """Which values of a dataset's data id the rows begin with, after its id and run."""
+
+    names: tuple[str, ...]
+    expansion: Expansion | None = None
+
+
+Rows = list[tuple[Any, ...]]
+Shape = Callable[[Definitions, KnownType, Rows, Shown], T]
+"""Makes a batch of rows."""
+
+
+class Planned(NamedTuple):
+    """How the datasets of one type are found.
+
+    Attributes
+    ----------
+    known : KnownType
+        The type.
+    statement : Select
+        Finds them.
+    checked : bool
+        Whether the last column tells that a row is one of several first ones.
+    first : Select or None
+        Finds the first of them with less work, but perhaps too few; see `nearest`.
+    """
+
+    known: KnownType
+    statement: sa.Select[Any]
+    checked: bool
+    first: sa.Select[Any] | None
 
 
 class NamedFile(NamedTuple):
@@ -83,6 +120,7 @@ class Queries:
         records: DimensionRecords,
     ) -> None:
         self.overrides: Sequence[Override] = ()
+        self._nearest_first = database.is_sqlite and schema.has_data_ids
         self._database = database
         self._schema = schema
         self._definitions = definitions
@@ -98,11 +136,8 @@ class Queries:
     def datasets_keyed(self, query: QueryDatasets) -> Iterator[Keyed[RefBatch]]:
         """Find datasets as `datasets` does, with what they are sorted by."""
 
-        def shape(
-            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-        ) -> Keyed[RefBatch]:
-            first = 2 + len(known.group.names if expand else known.group.required)
-            return self._refs(definitions, known, rows, expand), _keys(rows, first, query)
+        def shape(definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> Keyed[RefBatch]:
+            return self._refs(definitions, known, rows, shown), keys_of(rows, 2 + len(shown.names), query)
 
         return self._each_type(query, shape)
 
@@ -128,15 +163,12 @@ class Queries:
         def more(known: KnownType, join: RecordJoin) -> list[sa.ColumnElement[Any]]:
             return [join.described(entry.name) for entry in wanted(known)]
 
-        def shape(
-            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-        ) -> MetadataBatch:
-            first = 2 + len(known.group.names if expand else known.group.required)
+        def shape(definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> MetadataBatch:
             columns = {
                 entry.name: [as_declared(entry.type, row[number]) for row in rows]
-                for number, entry in enumerate(wanted(known), first)
+                for number, entry in enumerate(wanted(known), 2 + len(shown.names))
             }
-            return MetadataBatch(self._refs(definitions, known, rows, expand), columns)
+            return MetadataBatch(self._refs(definitions, known, rows, shown), columns)
 
         return self._each_type(asked.query, shape, more)
 
@@ -146,19 +178,28 @@ class Queries:
     def _each_type(
         self,
         query: QueryDatasets,
-        shape: Callable[[Definitions, KnownType, list[tuple[Any, ...]], bool], T],
+        shape: Shape[T],
         more: More | None = None,
     ) -> Iterator[T]:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             left = query.limit
-            for known, statement, checked in self._planned(session, definitions, query, more):
+            for known, statement, checked, first in self._planned(session, definitions, query, more):
                 if left == 0:
                     continue
-                for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
+                shown = Shown(_shown_names(query, known))
+                if query.with_dimension_records:
+                    shown = Shown(shown.names, Expansion(session, self._schema, self._records, known.group))
+                if first is not None:
+                    rows = session.rows(self._database.compile(first.limit(left)))
+                    if len(rows) == left:
+                        yield shape(definitions, known, rows, shown)
+                        left = 0
+                        continue
+                for rows in session.batches(self._database.compile(statement.limit(left)), batch_rows(query)):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
-                    yield shape(definitions, known, rows, query.expand)
+                    yield shape(definitions, known, rows, shown)
                     left = None if left is None else left - len(rows)
 
     def counts(self, query: QueryDatasets) -> dict[str, int]:
@@ -167,7 +208,7 @@ class Queries:
         with self._database.reading() as session:
             left = query.limit
             definitions = self._definitions.current(session)
-            for known, statement, checked in self._planned(session, definitions, query):
+            for known, statement, checked, _ in self._planned(session, definitions, query):
                 rows = statement.order_by(None).limit(left).subquery("found")
                 wrong = sa.func.count(sa.case((rows.c.ambiguous, 1))) if checked else sa.literal(0)
                 count = self._database.compile(sa.select(sa.func.count(), wrong).select_from(rows))
@@ -180,10 +221,10 @@ class Queries:
 
     def _planned(
         self, session: Session, definitions: Definitions, query: QueryDatasets, more: More | None = None
-    ) -> Iterator[tuple[KnownType, sa.Select[Any], bool]]:
-        """Make the statement for each dataset type that can have what is asked for; see `_search`."""
-        _check_limit(query.limit)
-        _need_collections(query.collections)
+    ) -> Iterator[Planned]:
+        """Make the statements for each dataset type that can have what is asked for; see `_search`."""
+        check_limit(query.limit)
+        need_collections(query.collections)
         exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
         refusal: Exception | None = None
         planned = 0
@@ -196,7 +237,13 @@ class Queries:
                     order = _without_ambiguous(order, plan)
                 instead = preferred(self.overrides, definitions, known, query.collections) if query.find_first else []
                 alone = len(kinds) == 1
-                statement, checked = self._search(plan, query, known, order, exclusions, more, instead, bare=alone)
+                search = functools.partial(
+                    self._search, plan, query, known, order, exclusions, more, instead, bare=alone
+                )
+                statement, checked = search()
+                first = None
+                if self._nearest_first and not instead:
+                    first = nearest(self._schema, known, query, order)
             except (DimensionNameError, InvalidQueryError) as exc:
                 # A pattern also matches types that have not the dimensions asked for.
                 if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -205,7 +252,7 @@ class Queries:
                 continue
             planned += 1
             if order:
-                yield known, statement, checked
+                yield Planned(known, statement, checked, None if first is None else search(among=first)[0])
         if refusal is not None and not planned:
             raise refusal
 
@@ -227,23 +274,28 @@ class Queries:
         instead: Sequence[Collection],
         *,
         bare: bool,
+        among: sa.Select[tuple[int]] | None = None,
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
-        group, dataset = known.group, self._schema.dataset
+        dataset = self._schema.dataset
         asked = [collection.id for collection in order]
         if order:
             order = [*instead, *(collection for collection in order if collection not in instead)]
-        members = self._members(known, order)
+        members = members_of(self._schema, known, order)
         source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
         join = plan.join(source, members.values)
         table = self._schema.declared(known.id, known.definition) if known.definition.metadata else None
         join.declared = Declared(known.definition, table, members.dataset, bare)
+        own = self._schema.dataset_id_column
+        join.searched.append(Searched.of(known.definition.name, members, dataset, own, bare=True))
         tests, described = plan.conditions(join)
-        tests += self._valid_then(plan, join, members.span)
+        tests += valid_then(self._schema, plan, join, members.span)
         tests += exclusions.tests(known, join)
+        if among is not None:
+            (data_id,) = members.identity
+            tests.append(data_id.in_(among))
         sorting = plan.order(join)
-        given = group.names if query.expand else group.required
-        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in given]]
+        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in _shown_names(query, known)]]
         if more is not None:
             columns += more(known, join)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
@@ -287,43 +339,24 @@ class Queries:
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
         return in_order(statement, keys, sorting), calibrations
 
-    def _valid_then(
-        self, plan: Plan, join: RecordJoin, span: tuple[sa.ColumnElement[Any], ...] | None
-    ) -> list[sa.ColumnElement[bool]]:
-        """Make the condition that calibrations are valid at the time of what is asked about, if that has one."""
-        element = plan.temporal_element()
-        if span is None or element is None:
-            return []
-        begin, end = span
-        table = join.element(element)
-        valid = sa.and_(begin < table.c.timespan_end, end > table.c.timespan_begin)
-        return [sa.or_(begin.is_(None), valid)]
-
-    def _members(self, known: KnownType, order: Sequence[Collection]) -> Members:
-        plain = [collection.id for collection in order if collection.type is not CollectionType.CALIBRATION]
-        timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
-        return self._schema.members(known.id, known.group_id, known.group, plain, timed)
-
-    def _refs(self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool) -> RefBatch:
-        group = known.group
-        names = group.names if expand else group.required
-        ids, runs, *values = list(zip(*rows, strict=True))[: 2 + len(names)]
+    def _refs(self, definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> RefBatch:
+        required = known.group.required
+        ids, runs, *values = list(zip(*rows, strict=True))[: 2 + len(shown.names)]
         distinct = list(dict.fromkeys(runs))
         number = {run: position for position, run in enumerate(distinct)}
         return RefBatch(
             dataset_type=known.definition,
-            required=group.required,
-            implied=group.implied if expand else (),
+            required=required,
+            implied=shown.names[len(required) :],
             ids=b"".join(ids),
             columns=[list(column) for column in values],
             runs=[definitions.collections_by_id[run].name for run in distinct],
             run_index=[0] * len(rows) if len(distinct) == 1 else [number[run] for run in runs],
+            records=shown.expansion.tables(dict(zip(shown.names, values, strict=True))) if shown.expansion else [],
         )
 
-    def _files(
-        self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-    ) -> list[NamedFile]:
-        first = 2 + len(known.group.names if expand else known.group.required)
+    def _files(self, definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> list[NamedFile]:
+        first = 2 + len(shown.names)
         found = []
         for row in rows:
             file = make_file(row[first : first + len(FILE_COLUMNS)])
@@ -335,99 +368,9 @@ class Queries:
             found.append(NamedFile(file, "/".join([run, *parts, shown_name(known, ordered, file.path)])))
         return found
 
-    # -- data ids ----------------------------------------------------------------------------------
 
-    def data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
-        """Find data ids over the dimension records; see `Registry.query_data_ids`."""
-        return (batch for batch, _ in self.data_ids_keyed(query))
-
-    def data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
-        """Find data ids as `data_ids` does, with what they are sorted by."""
-        _check_limit(query.limit)
-        with self._database.reading() as session:
-            definitions = self._definitions.current(session)
-            universe = self._schema.universe
-            group = universe.group(query.dimensions)
-            if not group.required:
-                raise DimensionNameError("no dimensions are asked for")
-            if query.dataset_types:
-                _need_collections(query.collections)
-            kinds = [definitions.dataset_type(name) for name in query.dataset_types]
-            plan = Plan(session, self._schema, self._data_ids, query, group, [known.group for known in kinds])
-            join, valid = self._join_datasets(definitions, query, kinds, plan)
-            tests = plan.conditions(join)[0] + valid
-            sorting = plan.order(join)
-            labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
-            labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-            statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if plan.repeats or plan.multiplies or valid:
-                statement = statement.distinct()
-            keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
-            statement = in_order(statement, keys, sorting).limit(query.limit)
-            for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
-                columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
-                yield DataIdBatch(group.required, group.implied, columns), _keys(rows, len(group.names), query)
-
-    def _join_datasets(
-        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
-    ) -> tuple[RecordJoin, list[sa.ColumnElement[bool]]]:
-        source: sa.FromClause | None = None
-        columns: dict[str, sa.ColumnElement[Any]] = {}
-        timed: list[sa.Subquery] = []
-        for known in kinds:
-            order = definitions.search_order(query.collections, known.id)
-            members = self._members(known, order)
-            given = [column.label(name) for name, column in members.values.items()]
-            spans: list[sa.ColumnElement[Any]] = []
-            if members.span is not None and plan.temporal_element() is not None:
-                spans = [column.label(name) for name, column in zip(("begin_ns", "end_ns"), members.span, strict=True)]
-            # One row for each data id (and each validity), in however many collections it is.
-            there = sa.select(*given, *spans).select_from(members.source).distinct().subquery(f"have_{known.id}")
-            if spans:
-                timed.append(there)
-            shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
-            source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
-            for name in known.group.required:
-                columns.setdefault(name, there.c[name])
-        join = plan.join(source, columns)
-        return join, [
-            test for there in timed for test in self._valid_then(plan, join, (there.c.begin_ns, there.c.end_ns))
-        ]
-
-    # -- dimension records -------------------------------------------------------------------------
-
-    def dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
-        """Find records of one element; see `Registry.query_dimension_records`."""
-        return (batch for batch, _ in self.dimension_records_keyed(query))
-
-    def dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
-        """Find records as `dimension_records` does, with what they are sorted by."""
-        _check_limit(query.limit)
-        element = self._schema.universe[query.element]
-        if element.name not in self._schema.elements:
-            raise DimensionNameError(f"{element.name!r} has no records: its values need none")
-        group = self._schema.universe.element_group(element.name)
-        with self._database.reading() as session:
-            plan = Plan(session, self._schema, self._data_ids, query, group)
-            join = plan.join(begin=element.name)
-            tests, _ = plan.conditions(join)
-            sorting = plan.order(join)
-            columns = self._records.columns(element.name)
-            labels = [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-            statement = sa.select(*columns, *labels).select_from(join.source).where(*tests)
-            if plan.repeats or plan.multiplies:
-                statement = statement.distinct()
-            keys: list[sa.ColumnElement[Any]] = [sa.column(label.name) for label in labels]
-            statement = in_order(statement, keys, sorting).limit(query.limit)
-            for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
-                made = self._records.make(element.name, [row[: len(columns)] for row in rows])
-                yield RecordBatch(made), _keys(rows, len(columns), query)
-
-
-def _keys(rows: Sequence[tuple[Any, ...]], first: int, query: Query) -> list[tuple[Any, ...]]:
-    if not query.order_by:
-        return []
-    return [row[first : first + len(query.order_by)] for row in rows]
+def _shown_names(query: QueryDatasets, known: KnownType) -> tuple[str, ...]:
+    return known.group.names if query.with_dimension_records else known.group.required
 
 
 def _without_ambiguous(order: list[Collection], plan: Plan) -> list[Collection]:
@@ -442,13 +385,3 @@ def _ambiguous(known: KnownType) -> CollectionTypeError:
         f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
         hint="name the exposure or visit in the expression, or ask with find_first=False",
     )
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise InvalidRequestError(f"a limit is not negative: {limit}")
-
-
-def _need_collections(collections: Sequence[str]) -> None:
-    if not collections:
-        raise InvalidRequestError("no collections to search", hint="name them, or give the repository a default")

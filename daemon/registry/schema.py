@@ -66,6 +66,8 @@ class Schema:
     staged_ids : Table
         Temporary table of dataset ids.
 
+    has_data_ids : bool
+        Whether there are tables of data ids, which members of collections refer to.
     foreign, several : frozenset of str
         Elements that are tables of an operator's; those of them that may have several rows for one data id.
 
@@ -74,6 +76,8 @@ class Schema:
     universe : DimensionUniverse
         The repository's dimensions.
     """
+
+    has_data_ids = True
 
     def __init__(self, universe: DimensionUniverse) -> None:
         self.universe = universe
@@ -277,6 +281,15 @@ class Schema:
     def _foreign_key_to(self, name: str) -> sa.ForeignKeyConstraint:
         key = self.element_key(name)
         return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
+
+    @property
+    def dataset_id_column(self) -> sa.ColumnElement[Any]:
+        """The column of `dataset` with the ids that people know, of the kind that `dataset_id` gives."""
+        return self.dataset.c.uuid
+
+    def dataset_id(self, raw: bytes) -> Any:
+        """Give a dataset's id as `dataset_id_column` has it."""
+        return raw
 
     # -- declared metadata -------------------------------------------------------------------------
 

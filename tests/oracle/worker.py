@@ -19,7 +19,7 @@ from uuid import UUID
 
 import astropy.time
 import yaml
-from lsst.daf.butler import Butler, CollectionType, DimensionConfig, DimensionUniverse, Timespan
+from lsst.daf.butler import Butler, CollectionType, Config, DimensionConfig, DimensionUniverse, Timespan
 from lsst.daf.butler.time_utils import TimeConverter
 from lsst.resources import ResourcePath
 
@@ -86,10 +86,17 @@ class Oracle:
 
     # -- repositories --------------------------------------------------------------------------------
 
-    def create(self, root: str) -> None:
-        """Make a repository with the current universe."""
-        Butler.makeRepo(root)
+    def create(self, root: str, url: str = "") -> None:
+        """Make a repository with the current universe, its registry in SQLite or at a URL."""
+        config = Config()
+        if url:
+            config["registry", "db"] = url
+        Butler.makeRepo(root, config=config)
         self._butlers[root] = Butler.from_config(root, writeable=True)
+
+    def forget(self, root: str) -> None:
+        """Close a repository."""
+        self._butlers.pop(root).close()
 
     def import_export(self, root: str, name: str) -> None:
         """Import one of the package's registry exports, without its files."""
@@ -106,6 +113,8 @@ class Oracle:
                 case "chain":
                     butler.collections.register(step["name"], CollectionType.CHAINED)
                     butler.collections.redefine_chain(step["name"], step["children"])
+                case "records":
+                    butler.registry.insertDimensionData(step["element"], *step["records"])
                 case "associate":
                     butler.registry.associate(step["name"], self._refs(butler, step["ids"]))
                 case "certify":
@@ -132,6 +141,8 @@ class Oracle:
     def _record(self, record: Any) -> dict[str, Any]:
         shown = {}
         for name, value in record.toDict().items():
+            if value is None and name in ("timespan", "region"):
+                continue
             if isinstance(value, Timespan):
                 value = list(value.nsec)
             elif isinstance(value, bytes):
@@ -163,32 +174,59 @@ class Oracle:
                 query["dataset_type"], query["data_id"], collections=query["collections"], timespan=timespan
             )
             return [] if ref is None else [[str(ref.id), ref.run]]
+        if kind == "collections":
+            wanted = {CollectionType.from_name(one) for one in query["types"]} or None
+            return list(butler.collections.query(query["patterns"], wanted, flatten_chains=query["flatten"]))
         with butler.query() as asked:
-            if query.get("data_id"):
-                asked = asked.where(query["data_id"])
-            if query.get("where"):
-                asked = asked.where(query["where"], bind=bind)
-            if kind == "datasets":
+            if kind in ("datasets", "count"):
                 found = asked.datasets(
                     query["dataset_type"], collections=query["collections"], find_first=query["find_first"]
                 )
-                found = self._finish(found, query)
-                return [[str(ref.id), ref.run, [_plain(v) for v in ref.dataId.required_values]] for ref in found]
+                found = self._finish(found, query, bind)
+                if kind == "count":
+                    return [found.count(exact=True, discard=True)]
+                return [
+                    [
+                        str(ref.id),
+                        ref.run,
+                        [_plain(v) for v in ref.dataId.required_values],
+                        *self._expanded(ref.dataId, query),
+                    ]
+                    for ref in found
+                ]
             if kind == "data_ids":
                 for name in query.get("dataset_types", ()):
                     asked = asked.join_dataset_search(name, collections=query["collections"])
-                found = self._finish(asked.data_ids(query["dimensions"]), query)
-                return [[_plain(v) for v in one.full_values] for one in found]
-            found = self._finish(asked.dimension_records(query["element"]), query)
-            return [[_plain(v) for v in record.dataId.required_values] for record in found]
+                found = self._finish(asked.data_ids(query["dimensions"]), query, bind)
+                return [[[_plain(v) for v in one.full_values], *self._expanded(one, query)] for one in found]
+            found = self._finish(asked.dimension_records(query["element"]), query, bind)
+            return [self._record(record) for record in found]
 
-    def _finish(self, found: Any, query: dict[str, Any]) -> Any:
+    def _expanded(self, data_id: Any, query: dict[str, Any]) -> list[Any]:
+        if not query.get("with_dimension_records"):
+            return []
+        records = {name: one and self._record(one) for name, one in data_id.records.items()}
+        timespan, region = data_id.timespan, data_id.region
+        return [records, timespan and list(timespan.nsec), region and region.encode().hex()]
+
+    def _finish(self, found: Any, query: dict[str, Any], bind: dict[str, Any]) -> Any:
+        # As the Butler's own methods do: names in `where` mean what the results have.
+        found = found.where(query.get("data_id", {}), query.get("where", ""), bind=bind)
+        if query.get("with_dimension_records"):
+            found = found.with_dimension_records()
         if query.get("order_by"):
             found = found.order_by(*query["order_by"])
         return found.limit(query["limit"]) if query.get("limit") is not None else found
 
     def _bound(self, value: Any) -> Any:
-        return self._converter.nsec_to_astropy(value["ns"]) if isinstance(value, dict) else value
+        match value:
+            case {"ns": ns}:
+                return self._converter.nsec_to_astropy(ns)
+            case {"uuid": text}:
+                return UUID(text)
+            case {"timespan": ends}:
+                return Timespan(*map(self._converter.nsec_to_astropy, ends))
+        return [self._bound(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import json
 import shutil
@@ -17,11 +18,22 @@ from tests.oracle.asking import GenThreeButler, oracle_python
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
+from pantry.client.butler.batches import data_ids as data_ids_of
+from pantry.client.butler.batches import refs as refs_of
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import Gen3Registry
 from pantry.model.collections import CollectionType
+from pantry.model.data_id import DataCoordinate
+from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
-from pantry.wire.operations.registry import FindDataset, QueryDataIds, QueryDatasets, QueryDimensionRecords
+from pantry.wire.operations.registry import (
+    EncodedTimespan,
+    FindDataset,
+    QueryDataIds,
+    QueryDatasets,
+    QueryDimensionRecords,
+)
+from pantry.wire.operations.repositories import QueryCollections
 
 EXPORTS = {
     "base": ("base", "datasets", "spatial"),
@@ -52,9 +64,12 @@ def exports() -> Path:
     return Path(found.stdout.strip())
 
 
-def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]]:
-    """Make a repository with exports; give the steps that made its other collections."""
-    oracle("create", root=root)
+def furnish(oracle: GenThreeButler, root: str, name: str, url: str = "") -> list[dict[str, Any]]:
+    """Make a repository with exports; give the steps that made its other collections.
+
+    ``url`` is of a database of PostgreSQL for its registry.
+    """
+    oracle("create", root=root, url=url.replace("postgresql+psycopg:", "postgresql:"))
     for export in EXPORTS[name]:
         oracle("import_export", root=root, name=export)
     steps: list[dict[str, Any]] = []
@@ -70,8 +85,32 @@ def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]
             {"step": "chain", "name": "chain", "children": ["tagged", "imported_g", "imported_r"]},
             {"step": "chain", "name": "outer", "children": ["imported_r", "chain"]},
         ]  # fmt: skip
+        steps += _differing()
         oracle("build", root=root, steps=steps)
     return steps
+
+
+def _differing() -> list[dict[str, Any]]:
+    """Make exposures whose visits have another filter or another day."""
+    cam = {"instrument": "Cam2"}
+    taken = {1: ("r1", 20250101), 2: ("r2", 20250101), 3: ("g1", 20250101), 4: ("r1", 20250102)}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "instrument": [{"name": "Cam2", "detector_max": 4, "visit_max": 9, "exposure_max": 9, "class_name": ""}],
+        "physical_filter": [{**cam, "name": name, "band": name[0]} for name in ("r1", "r2", "g1")],
+        "day_obs": [{**cam, "id": day} for day in (20250101, 20250102)],
+        "detector": [{**cam, "id": number, "full_name": f"D{number}"} for number in (0, 1)],
+        "group": [{**cam, "name": "a"}],
+        "exposure": [
+            {**cam, "id": number, "obs_id": f"o{number}", "group": "a", "physical_filter": name, "day_obs": day}
+            for number, (name, day) in taken.items()
+        ],
+        "visit": [
+            {**cam, "id": number, "name": f"v{number}", "physical_filter": "r1", "day_obs": 20250101}
+            for number in taken
+        ],
+        "visit_definition": [{**cam, "visit": number, "exposure": number} for number in taken],
+    }
+    return [{"step": "records", "element": element, "records": records} for element, records in rows.items()]
 
 
 def _all(dataset_type: str, collection: str) -> dict[str, Any]:
@@ -113,6 +152,9 @@ def imported(socket: str, name: str, world: str, root: Path, url: str, source: R
                 target.associate(step["name"], [UUID(one) for one in step["ids"]])
             case "certify":
                 target.certify(step["name"], [UUID(one) for one in step["ids"]], span(step["timespan"]))
+            case "records":
+                records = [DimensionRecord(element=step["element"], values=values) for values in step["records"]]
+                target.insert_dimension_records(records, skip_existing=True)
     return target
 
 
@@ -129,6 +171,7 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
     more = {name: query[name] for name in ("where", "limit") if query.get(name) is not None}
     more["order_by"] = tuple(query.get("order_by", ()))
     more["data_id"] = query.get("data_id", {})
+    more["bind"] = {name: _bound(value) for name, value in query.get("bind", {}).items()}
     collections = tuple(query.get("collections", ()))
     if query["kind"] == "find":
         timespan = span(query["timespan"]) if query.get("timespan") else None
@@ -141,37 +184,82 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
         )
         ref = registry.find_dataset(asked).ref
         return [] if ref is None else [[str(ref.id), ref.run]]
+    if query["kind"] == "collections":
+        wanted = tuple(CollectionType(one) for one in query["types"])
+        about = QueryCollections(
+            repository="r", patterns=tuple(query["patterns"]), types=wanted, flatten_chains=query["flatten"]
+        )
+        return [one.name for one in registry.query_collections(about)]
+    expand = bool(query.get("with_dimension_records"))
     rows: list[Any] = []
-    if query["kind"] == "datasets":
+    if query["kind"] in ("datasets", "count"):
         datasets = QueryDatasets(
             repository="r",
             dataset_types=(query["dataset_type"],),
             collections=collections,
             find_first=query["find_first"],
+            with_dimension_records=expand,
             **more,
         )
+        if query["kind"] == "count":
+            return [registry.count_datasets(datasets).get(query["dataset_type"], 0)]
         for batch in registry.query_datasets(datasets):
-            for number, values in enumerate(zip(*batch.columns, strict=True)):
-                id_ = UUID(bytes=batch.ids[16 * number : 16 * number + 16])
-                rows.append([str(id_), batch.runs[batch.run_index[number]], list(values)])
+            rows += [
+                [str(ref.id), ref.run, list(ref.data_id.required_values), *_expanded(ref.data_id)]
+                for ref in refs_of(batch)
+            ]
         return rows
     if query["kind"] == "data_ids":
-        kinds = tuple(query.get("dataset_types", ()))
         data_ids = QueryDataIds(
-            repository="r", dimensions=tuple(query["dimensions"]), dataset_types=kinds, collections=collections, **more
+            repository="r",
+            dimensions=tuple(query["dimensions"]),
+            dataset_types=tuple(query.get("dataset_types", ())),
+            collections=collections,
+            with_dimension_records=expand,
+            **more,
         )
         for found in registry.query_data_ids(data_ids):
-            rows += [list(values) for values in zip(*found.columns, strict=True)]
+            rows += [[[*one.required_values, *one.implied_values], *_expanded(one)] for one in data_ids_of(found)]
         return rows
-    element = query["element"]
-    records = QueryDimensionRecords(repository="r", element=element, **more)
-    names = registry.universe.required(element)
-    own = registry.universe[element].keys[0].name if registry.universe[element].is_dimension else ""
-    for answer in registry.query_dimension_records(records):
-        rows += [[record.values[own if name == element else name] for name in names] for record in answer.records]
-    return rows
+    records = QueryDimensionRecords(repository="r", element=query["element"], **more)
+    return [shown(record) for answer in registry.query_dimension_records(records) for record in answer.records]
 
 
-def opened(root: Path) -> Gen3Registry:
+def _bound(value: Any) -> Any:
+    match value:
+        case {"ns": ns}:
+            return f"{nanoseconds(ns)}/tai"
+        case {"uuid": text}:
+            return text
+        case {"timespan": ends}:
+            return EncodedTimespan(*ends)
+    return tuple(_bound(one) for one in value) if isinstance(value, list) else value
+
+
+def nanoseconds(ns: int) -> str:
+    """Write a time, TAI, as text."""
+    seconds, rest = divmod(ns, _SECOND)
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}"
+
+
+def shown(record: DimensionRecord) -> dict[str, Any]:
+    """Show a record as the oracle does, with all of its columns."""
+    found: dict[str, Any] = dict(record.values)
+    if record.timespan is not None:
+        found["timespan"] = [record.timespan.begin_ns, record.timespan.end_ns]
+    if record.region is not None:
+        found["region"] = record.region.hex()
+    return found
+
+
+def _expanded(data_id: DataCoordinate) -> list[Any]:
+    if not data_id.has_records():
+        return []
+    records = {name: None if one is None else shown(one) for name, one in data_id.records.items()}
+    timespan, region = data_id.timespan, data_id.region
+    return [records, timespan and [timespan.begin_ns, timespan.end_ns], region and bytes(region.encode()).hex()]
+
+
+def opened(root: Path, url: str = "") -> Gen3Registry:
     """Attach the oracle's repository."""
-    return Gen3Registry.attach(f"sqlite:///{root}/gen3.sqlite3", uuid="3f0d0b7e-3c09-4d0a-a8a2-5c8a2b2f8b43")
+    return Gen3Registry.attach(url or f"sqlite:///{root}/gen3.sqlite3", uuid="3f0d0b7e-3c09-4d0a-a8a2-5c8a2b2f8b43")

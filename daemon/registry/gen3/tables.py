@@ -41,6 +41,8 @@ class Gen3Schema(Schema):
         For each dataset type its table of tags, and that of validity ranges if it has one.
     """
 
+    has_data_ids = False
+
     def __init__(self, universe: DimensionUniverse, *, is_sqlite: bool, nanoseconds: bool, records: str) -> None:
         super().__init__(universe)
         self._is_sqlite = is_sqlite
@@ -50,6 +52,9 @@ class Gen3Schema(Schema):
         self.sky_overlaps = cast("dict[str, sa.Table]", {name: self._overlap(name) for name in self.sky_overlaps})
         self.raw_dataset = sa.table("dataset", *map(sa.column, ("id", "dataset_type_id", "run_id", "ingest_date")))
         self.dataset = cast("sa.Table", self._datasets(records, nanoseconds))
+        number, name = sa.column("collection_id", sa.BigInteger()).label("id"), sa.column("name", sa.String())
+        named = sa.select(number, name).select_from(sa.table("collection"))
+        self.collection = cast("sa.Table", named.subquery("collection"))
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -79,6 +84,11 @@ class Gen3Schema(Schema):
                 sa.BigInteger
             ),
         )
+
+    @property
+    def dataset_id_column(self) -> sa.ColumnElement[Any]:
+        """The column itself, whose index a condition on bytes made of it could not use."""
+        return self.dataset.c.id
 
     def dataset_id(self, raw: bytes) -> Any:
         """Give a dataset's id as the tables have it."""

@@ -40,7 +40,7 @@ def test_all_of_a_run(raws: Registry) -> None:
 
 
 def test_expansion_gives_implied_values(raws: Registry) -> None:
-    for row in rows_of(raws, expand=True):
+    for row in rows_of(raws, with_dimension_records=True):
         assert row["band"] == ("r" if int(str(row["exposure"])) % 2 else "g")
         assert row["day_obs"] == DAY
 
@@ -79,10 +79,10 @@ def test_order_and_limit(raws: Registry) -> None:
     assert "exposure" in caught.value.hint
 
 
-@pytest.mark.parametrize("expand", [False, True])
-def test_the_first_collection_shadows_the_others(raws: Registry, expand: bool) -> None:
+@pytest.mark.parametrize("records", [False, True])
+def test_the_first_collection_shadows_the_others(raws: Registry, records: bool) -> None:
     replaced = put_raw(raws, "redo")
-    options: dict[str, object] = {"expand": expand, "order_by": ("exposure",)}
+    options: dict[str, object] = {"with_dimension_records": records, "order_by": ("exposure",)}
     rows = rows_of(raws, collections=("redo", "run"), **options)
     assert len(rows) == 24
     assert [row["id"] for row in rows if row["run"] == "redo"] == [replaced]
@@ -173,7 +173,7 @@ def test_calibrations_have_a_first_if_there_is_one(raws: Registry) -> None:
 
 
 def test_batches_are_of_one_type_and_bounded(raws: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantry.daemon.registry.queries.BATCH_ROWS", 10)
+    monkeypatch.setattr("pantry.daemon.registry.searching.BATCH_ROWS", 10)
     query = QueryDatasets(repository="r", dataset_types=("raw",), collections=("run",))
     assert [len(batch.run_index) for batch in raws.query_datasets(query)] == [10, 10, 4]
 
@@ -181,7 +181,7 @@ def test_batches_are_of_one_type_and_bounded(raws: Registry, monkeypatch: pytest
 def test_an_open_iterator_sees_one_state_and_gives_its_connection_back(
     raws: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pantry.daemon.registry.queries.BATCH_ROWS", 10)
+    monkeypatch.setattr("pantry.daemon.registry.searching.BATCH_ROWS", 10)
     pool = raws._database.engine.pool
     before = pool.checkedout()  # type: ignore[attr-defined]
     query = QueryDatasets(repository="r", dataset_types=("raw",), collections=("run",))
@@ -243,9 +243,13 @@ def test_values_that_no_database_holds(raws: Registry) -> None:
 
 def test_files_of_a_query_are_those_of_its_datasets(raws: Registry) -> None:
     put_raw(raws, "other")
-    for expand in (False, True):
+    for records in (False, True):
         asked = QueryDatasets(
-            repository="r", dataset_types=("raw",), collections=("other", "run"), where="detector = 94", expand=expand
+            repository="r",
+            dataset_types=("raw",),
+            collections=("other", "run"),
+            where="detector = 94",
+            with_dimension_records=records,
         )
         found = {named.name: named.file for batch in raws.query_files(asked) for named in batch}
         expected = {}
@@ -254,3 +258,26 @@ def test_files_of_a_query_are_those_of_its_datasets(raws: Registry) -> None:
             expected[f"{row['run']}/raw/{CAMERA}/{row['exposure']}/{one.name}"] = one.file
         assert len(found) == len(EXPOSURES)
         assert found == expected
+
+
+@pytest.mark.parametrize("tried", [1, 5, 1000])
+def test_the_first_in_order_whether_data_ids_are_tried_or_not(
+    raws: Registry, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few data ids are tried first, the answers are those of the whole sorted."""
+    monkeypatch.setattr("pantry.daemon.registry.nearest.TRIED", tried)
+    # Data ids of runs that are not searched come first in both directions.
+    for exposure in (EXPOSURES[0], EXPOSURES[-1]):
+        put(raws, "raw", "elsewhere", instrument=CAMERA, exposure=exposure, detector=2)
+    put_raw(raws, "other", exposure=EXPOSURES[2])
+    for order_by in (("exposure", "detector"), ("-exposure", "detector"), ("-detector", "exposure")):
+        for collections in (("run",), ("other", "run"), ("elsewhere", "run"), ("elsewhere",)):
+            for find_first in (True, False):
+                asked = {"order_by": order_by, "collections": collections, "find_first": find_first}
+                whole = [(row["exposure"], row["detector"], row["id"]) for row in rows_of(raws, **asked)]
+                for limit in (1, 3, 100):
+                    rows = rows_of(raws, limit=limit, **asked)
+                    found = [(row["exposure"], row["detector"], row["id"]) for row in rows]
+                    if find_first:
+                        assert found == whole[:limit], (order_by, collections, limit)
+                    assert [row[:2] for row in found] == [row[:2] for row in whole[:limit]]

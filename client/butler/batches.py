@@ -11,9 +11,10 @@ from typing import Any, cast
 from uuid import UUID, SafeUUID
 
 from pantry.errors import ProtocolError
-from pantry.model.data_id import DataCoordinate, DataIdValue
+from pantry.model.data_id import AttachedRecords, DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef
 from pantry.wire.operations import DataIdBatch, RefBatch
+from pantry.wire.operations.registry import RecordTable
 
 # The slots of a UUID, which has no constructor without checks; its own unpickling sets them likewise.
 _set_int: Any = UUID.__dict__["int"].__set__
@@ -38,7 +39,7 @@ def refs(batch: RefBatch) -> list[DatasetRef]:
     """Make the references of a batch."""
     ids = uuids(batch.ids)
     runs, dataset_type = batch.runs, batch.dataset_type
-    data_ids = _data_ids(batch.required, batch.implied, batch.columns, len(ids))
+    data_ids = _data_ids(batch, len(ids))
     if len(batch.run_index) != len(ids) or any(not 0 <= index < len(runs) for index in set(batch.run_index)):
         raise ProtocolError("a batch of datasets has columns of different lengths")
     if batch.repositories:
@@ -64,21 +65,39 @@ def data_ids(batch: DataIdBatch) -> list[DataCoordinate]:
     """Make the data ids of a batch."""
     # No dimensions at all have one data id, the empty one; a batch without columns stands for that.
     n_rows = len(batch.columns[0]) if batch.columns else 1
-    return _data_ids(batch.required, batch.implied, batch.columns, n_rows)
+    return _data_ids(batch, n_rows)
 
 
-def _data_ids(
-    required: tuple[str, ...], implied: tuple[str, ...], columns: list[list[DataIdValue | None]], n_rows: int
-) -> list[DataCoordinate]:
+def _data_ids(batch: RefBatch | DataIdBatch, n_rows: int) -> list[DataCoordinate]:
+    required, implied, columns = batch.required, batch.implied, batch.columns
     if len(columns) != len(required) + len(implied) or any(len(column) != n_rows for column in columns):
         raise ProtocolError("a batch has columns of different lengths")
     n_required = len(required)
     first = cast("list[tuple[DataIdValue, ...]]", _rows(columns[:n_required], n_rows))
-    if not implied:
+    if not implied and not batch.records:
         return list(map(DataCoordinate, repeat(required, n_rows), first))
-    return list(
-        map(DataCoordinate, repeat(required, n_rows), first, repeat(implied), _rows(columns[n_required:], n_rows))
-    )
+    rest = _rows(columns[n_required:], n_rows)
+    if not batch.records:
+        return list(map(DataCoordinate, repeat(required, n_rows), first, repeat(implied), rest))
+    attached = _attached(batch.records, n_rows)
+    return list(map(DataCoordinate, repeat(required, n_rows), first, repeat(implied), rest, attached))
+
+
+def _attached(tables: list[RecordTable], n_rows: int) -> list[AttachedRecords]:
+    """Make the records of each row; rows share them."""
+    columns = []
+    for table in tables:
+        if len(table.rows) != n_rows or not all(-1 <= row < len(table.records) for row in set(table.rows)):
+            raise ProtocolError("a batch has rows without their records")
+        # -1, for none, finds the last.
+        records = [*table.records, None]
+        columns.append([records[row] for row in table.rows])
+    names = tuple(table.element for table in tables)
+    spatial = tuple(table.element for table in tables if table.spatial)
+    temporal = tuple(table.element for table in tables if table.temporal)
+    return [
+        AttachedRecords(dict(zip(names, row, strict=True)), spatial, temporal) for row in zip(*columns, strict=True)
+    ]
 
 
 def _rows(columns: list[list[DataIdValue | None]], n_rows: int) -> list[tuple[DataIdValue | None, ...]]:

@@ -66,7 +66,8 @@ class Queries(RepositoryAccess):
         bind : Mapping, optional
             Values for names in ``where``: numbers, text, lists of these, astropy times, lsst.sphgeom regions.
         with_dimension_records : bool
-            Also give the values of implied dimensions, as ``band`` of a visit.
+            Give the data ids the values of implied dimensions, as ``band`` of a visit, and the records of all
+            elements: ``ref.data_id.records["visit"]``, ``ref.data_id.region``, ``ref.data_id.timespan``.
         order_by : str or iterable of str, optional
             Names of dimensions or of their fields, with ``-`` in front for descending.
         limit : int, optional
@@ -144,6 +145,7 @@ class Queries(RepositoryAccess):
         data_id: DataId | None = None,
         where: str = "",
         bind: Mapping[str, Any] | None = None,
+        with_dimension_records: bool = False,
         order_by: str | Iterable[str] | None = None,
         limit: int | None = None,
         **kwargs: Any,
@@ -156,7 +158,7 @@ class Queries(RepositoryAccess):
             Of the data ids.
         dataset_types : str or iterable of str
             Only data ids for which there are datasets of all these types in ``collections``.
-        collections, data_id, where, bind, order_by, limit, **kwargs
+        collections, data_id, where, bind, with_dimension_records, order_by, limit, **kwargs
             As of `query_datasets`.
         """
         wanted = names(dataset_types)
@@ -170,6 +172,7 @@ class Queries(RepositoryAccess):
             bind=bind_values(bind),
             order_by=names(order_by or ()),
             limit=limit,
+            with_dimension_records=with_dimension_records,
         )
         found: list[DataCoordinate] = []
         for batch in self.connection.stream(operation):
@@ -209,24 +212,31 @@ class Queries(RepositoryAccess):
         *,
         collections: str | Iterable[str] | None = None,
         timespan: TimespanLike | None = None,
+        dimension_records: bool = False,
         **kwargs: Any,
     ) -> DatasetRef | None:
         """Find the first dataset of this type and data id in the collections, or None.
 
         Arguments as of `Butler.get`; but as in Gen3, CALIBRATION collections are searched only with a
-        ``timespan``.
+        ``timespan``. ``dimension_records`` gives the data id its records, as in `query_datasets`.
         """
-        return self._find(dataset_type, data_id, kwargs, collections, timespan)
+        return self._find(dataset_type, data_id, kwargs, collections, timespan, dimension_records=dimension_records)
 
-    def get_dataset(self, id: UUID | str) -> DatasetRef | None:  # noqa: A002 - Gen3's name
-        """Look a dataset up by its id; None if there is none."""
+    def get_dataset(
+        self,
+        id: UUID | str,  # noqa: A002 - Gen3's name
+        *,
+        dimension_records: bool = False,
+    ) -> DatasetRef | None:
+        """Look a dataset up by its id; None if there is none. ``dimension_records`` as of `find_dataset`."""
         if isinstance(id, str):
             try:
                 id = UUID(id)  # noqa: A001
             except ValueError:
                 raise InvalidRequestError(f"{id!r} is not a dataset id", hint="a UUID, as DatasetRef.id is") from None
         try:
-            return self.connection.call(GetDataset(repository=self.repository, id=id)).ref
+            asked = GetDataset(repository=self.repository, id=id, dimension_records=dimension_records)
+            return self.connection.call(asked).ref
         except DatasetNotFoundError:
             return None
 
@@ -255,6 +265,7 @@ class Queries(RepositoryAccess):
         timespan: TimespanLike | None,
         *,
         time_of_data_id: bool = False,
+        dimension_records: bool = False,
     ) -> DatasetRef | None:
         operation = FindDataset(
             repository=self.repository,
@@ -263,6 +274,7 @@ class Queries(RepositoryAccess):
             collections=self._search(collections),
             timespan=optional_timespan(timespan),
             time_of_data_id=time_of_data_id,
+            dimension_records=dimension_records,
         )
         try:
             return self.connection.call(operation).ref
@@ -314,5 +326,6 @@ class Queries(RepositoryAccess):
             order_by=names(order_by or ()),
             limit=limit,
             expand=expand,
+            with_dimension_records=expand,
             exclude=excluded(self, exclude),
         )

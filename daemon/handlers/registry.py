@@ -78,7 +78,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def get(context: RequestContext, asked: GetDataset) -> FoundDataset:
         found = await repositories.readable_all(asked.repository, context.caller)
-        return await call(partial(found.registry.get_dataset, asked.id))
+        return await call(partial(found.registry.get_dataset, asked.id, dimension_records=asked.dimension_records))
 
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)

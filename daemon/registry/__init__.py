@@ -21,9 +21,10 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
-from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, DefinitionsCache, is_glob
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.import_members import ImportedMemberships
 from pantry.daemon.registry.importing import ImportedDatasets
 from pantry.daemon.registry.imports import Imports
@@ -453,20 +454,33 @@ class Registry:
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            found = self._lookup.find(session, definitions, query)
-            if found.ref is None or not self._queries.overrides:
-                return found
-            known = definitions.dataset_type(query.dataset_type)
-            instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
-            if not instead:
-                return found
-            better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))
-            return found if better.ref is None else better
+            found = self._find(session, definitions, query)
+            return self._with_records(session, definitions, found) if query.dimension_records else found
 
-    def get_dataset(self, id: UUID) -> FoundDataset:  # noqa: A002 - Gen3's name
+    def _find(self, session: Session, definitions: Definitions, query: FindDataset) -> FoundDataset:
+        found = self._lookup.find(session, definitions, query)
+        if found.ref is None or not self._queries.overrides:
+            return found
+        known = definitions.dataset_type(query.dataset_type)
+        instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
+        if not instead:
+            return found
+        better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))
+        return found if better.ref is None else better
+
+    def _with_records(self, session: Session, definitions: Definitions, found: FoundDataset) -> FoundDataset:
+        if found.ref is None:
+            return found
+        group = definitions.dataset_type(found.ref.dataset_type.name).group
+        data_id = Expansion(session, self._schema, self._records, group).one(found.ref.data_id)
+        return replace(found, ref=replace(found.ref, data_id=data_id))
+
+    def get_dataset(self, id: UUID, *, dimension_records: bool = False) -> FoundDataset:  # noqa: A002 - Gen3's name
         """Look a dataset up by its id; `FoundDataset` of None if there is none."""
         with self._database.reading() as session:
-            return self._lookup.get(session, self._definitions.current(session), id)
+            definitions = self._definitions.current(session)
+            found = self._lookup.get(session, definitions, id)
+            return self._with_records(session, definitions, found) if dimension_records else found
 
     def get_metadata(self, id: UUID) -> dict[str, MetadataValue]:  # noqa: A002 - Gen3's name
         """Read what is recorded of the declared metadata of a dataset."""

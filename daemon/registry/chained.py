@@ -13,6 +13,7 @@ from pantry.daemon.registry import Registry
 from pantry.daemon.registry.definitions import is_glob
 from pantry.daemon.registry.lookup import NOTHING
 from pantry.daemon.registry.queries import Keyed
+from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
 from pantry.daemon.registry.seen import Seen, Sorter
 from pantry.errors import ConflictingDefinitionError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionInfo
@@ -99,10 +100,10 @@ class ChainedRegistry:
                 return _named(found, name)
         return NOTHING
 
-    def get_dataset(self, id: UUID) -> FoundDataset:  # noqa: A002 - Gen3's name
+    def get_dataset(self, id: UUID, *, dimension_records: bool = False) -> FoundDataset:  # noqa: A002 - Gen3's name
         """Find a dataset by its id, in the first repository that has it."""
         for name, registry in self._members:
-            found = registry.get_dataset(id)
+            found = registry.get_dataset(id, dimension_records=dimension_records)
             if found.ref is not None:
                 return _named(found, name)
         return NOTHING
@@ -166,7 +167,7 @@ class ChainedRegistry:
                 for kind, count in (registry.count_datasets(one) if one is not None else {}).items():
                     found[kind] = found.get(kind, 0) + count
             return found
-        bare = msgspec.structs.replace(query, expand=False, order_by=())
+        bare = msgspec.structs.replace(query, expand=False, with_dimension_records=False, order_by=())
         with contextlib.closing(self.query_datasets(bare)) as batches:
             for batch in batches:
                 found[batch.dataset_type.name] = found.get(batch.dataset_type.name, 0) + len(batch.run_index)
@@ -255,11 +256,11 @@ class ChainedRegistry:
             with contextlib.closing(self._members_rows(query, ask, keys)) as batches:
                 for batch, sorting in batches:
                     shape = shape or batch
-                    sorter.add(sorting, _split(batch))
+                    sorter.add(sorting, _split(batch, sorter.keep))
             if shape is None:
                 return
             for rows in sorter.batches(_SORTED_ROWS, query.limit):
-                yield _joined(shape, rows)
+                yield _joined(shape, rows, sorter.kept)
 
 
 def _named_in(
@@ -309,37 +310,47 @@ def _rows(batch: Batch, rows: Sequence[int] | None, repository: str = "") -> Bat
             columns=[[column[row] for row in rows] for column in batch.columns],
             run_index=[batch.run_index[row] for row in rows],
             repositories=named,
+            records=chosen(batch.records, rows),
         )
     if rows is None:
         return batch
     if isinstance(batch, DataIdBatch):
-        return msgspec.structs.replace(batch, columns=[[column[row] for row in rows] for column in batch.columns])
+        columns = [[column[row] for row in rows] for column in batch.columns]
+        return msgspec.structs.replace(batch, columns=columns, records=chosen(batch.records, rows))
     return RecordBatch([batch.records[row] for row in rows])
 
 
-def _split(batch: Batch) -> Iterable[Any]:
-    """Give the rows of a batch as plain values."""
+def _split(batch: Batch, keep: Callable[[bytes], bytes]) -> Iterable[Any]:
+    """Give the rows of a batch as plain values; records are kept apart, each once."""
+    if isinstance(batch, RecordBatch):
+        return batch.records
+    digests = kept_records(batch.records, keep)
     if isinstance(batch, RefBatch):
         ids = [batch.ids[start : start + 16] for start in range(0, len(batch.ids), 16)]
         runs = list(zip(batch.runs, batch.repositories, strict=True))
-        return zip(ids, [runs[index] for index in batch.run_index], *batch.columns, strict=True)
-    return zip(*batch.columns, strict=True) if isinstance(batch, DataIdBatch) else batch.records
+        return zip(ids, [runs[index] for index in batch.run_index], *batch.columns, *digests, strict=True)
+    return zip(*batch.columns, *digests, strict=True)
 
 
-def _joined(shape: Batch, rows: Sequence[Any]) -> Batch:
+def _joined(shape: Batch, rows: Sequence[Any], kept: Callable[[bytes], bytes]) -> Batch:
     """Make a batch like ``shape`` of what `_split` gave."""
-    if isinstance(shape, RefBatch):
-        ids, runs, *columns = zip(*rows, strict=True)
-        distinct = {tuple(run): None for run in runs}
-        number = {run: position for position, run in enumerate(distinct)}
-        return msgspec.structs.replace(
-            shape,
-            ids=b"".join(ids),
-            columns=[list(column) for column in columns],
-            runs=[run for run, _ in distinct],
-            repositories=[repository for _, repository in distinct],
-            run_index=[number[tuple(run)] for run in runs],
-        )
+    if isinstance(shape, RecordBatch):
+        return RecordBatch([msgspec.convert(row, DimensionRecord) for row in rows])
+    values = [list(column) for column in zip(*rows, strict=True)]
+    first = 2 if isinstance(shape, RefBatch) else 0
+    columns, digests = values[first : first + len(shape.columns)], values[first + len(shape.columns) :]
+    records = restored_records(shape.records, digests, kept)
     if isinstance(shape, DataIdBatch):
-        return msgspec.structs.replace(shape, columns=[list(column) for column in zip(*rows, strict=True)])
-    return RecordBatch([msgspec.convert(row, DimensionRecord) for row in rows])
+        return msgspec.structs.replace(shape, columns=columns, records=records)
+    runs = values[1]
+    distinct = {tuple(run): None for run in runs}
+    number = {run: position for position, run in enumerate(distinct)}
+    return msgspec.structs.replace(
+        shape,
+        ids=b"".join(values[0]),
+        columns=columns,
+        runs=[run for run, _ in distinct],
+        repositories=[repository for _, repository in distinct],
+        run_index=[number[tuple(run)] for run in runs],
+        records=records,
+    )

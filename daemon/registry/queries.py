@@ -17,6 +17,7 @@ from pantry.daemon.registry.definitions import Collection, Definitions, Definiti
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.exclusions import Exclusions
+from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import Declared, RecordJoin
 from pantry.daemon.registry.members import Members
@@ -45,6 +46,18 @@ Keyed = tuple[T, list[tuple[Any, ...]]]
 """A batch, and of each row the values that it is sorted by."""
 More = Callable[[KnownType, RecordJoin], list[sa.ColumnElement[Any]]]
 """Gives further columns of the datasets of a type."""
+
+
+class Shown(NamedTuple):
+    """Which values of a dataset's data id the rows begin with, after its id and run."""
+
+    names: tuple[str, ...]
+    expansion: Expansion | None = None
+
+
+Rows = list[tuple[Any, ...]]
+Shape = Callable[[Definitions, KnownType, Rows, Shown], T]
+"""Makes a batch of rows."""
 
 
 class NamedFile(NamedTuple):
@@ -98,11 +111,8 @@ class Queries:
     def datasets_keyed(self, query: QueryDatasets) -> Iterator[Keyed[RefBatch]]:
         """Find datasets as `datasets` does, with what they are sorted by."""
 
-        def shape(
-            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-        ) -> Keyed[RefBatch]:
-            first = 2 + len(known.group.names if expand else known.group.required)
-            return self._refs(definitions, known, rows, expand), _keys(rows, first, query)
+        def shape(definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> Keyed[RefBatch]:
+            return self._refs(definitions, known, rows, shown), _keys(rows, 2 + len(shown.names), query)
 
         return self._each_type(query, shape)
 
@@ -128,15 +138,12 @@ class Queries:
         def more(known: KnownType, join: RecordJoin) -> list[sa.ColumnElement[Any]]:
             return [join.described(entry.name) for entry in wanted(known)]
 
-        def shape(
-            definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-        ) -> MetadataBatch:
-            first = 2 + len(known.group.names if expand else known.group.required)
+        def shape(definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> MetadataBatch:
             columns = {
                 entry.name: [as_declared(entry.type, row[number]) for row in rows]
-                for number, entry in enumerate(wanted(known), first)
+                for number, entry in enumerate(wanted(known), 2 + len(shown.names))
             }
-            return MetadataBatch(self._refs(definitions, known, rows, expand), columns)
+            return MetadataBatch(self._refs(definitions, known, rows, shown), columns)
 
         return self._each_type(asked.query, shape, more)
 
@@ -146,7 +153,7 @@ class Queries:
     def _each_type(
         self,
         query: QueryDatasets,
-        shape: Callable[[Definitions, KnownType, list[tuple[Any, ...]], bool], T],
+        shape: Shape[T],
         more: More | None = None,
     ) -> Iterator[T]:
         with self._database.reading() as session:
@@ -155,10 +162,13 @@ class Queries:
             for known, statement, checked in self._planned(session, definitions, query, more):
                 if left == 0:
                     continue
+                shown = Shown(_shown_names(query, known))
+                if query.with_dimension_records:
+                    shown = Shown(shown.names, Expansion(session, self._schema, self._records, known.group))
                 for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
-                    yield shape(definitions, known, rows, query.expand)
+                    yield shape(definitions, known, rows, shown)
                     left = None if left is None else left - len(rows)
 
     def counts(self, query: QueryDatasets) -> dict[str, int]:
@@ -242,8 +252,7 @@ class Queries:
         tests += self._valid_then(plan, join, members.span)
         tests += exclusions.tests(known, join)
         sorting = plan.order(join)
-        given = group.names if query.expand else group.required
-        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in given]]
+        columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in _shown_names(query, known)]]
         if more is not None:
             columns += more(known, join)
         labels = [column.label(f"v{number}") for number, column in enumerate(columns)]
@@ -304,26 +313,24 @@ class Queries:
         timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
         return self._schema.members(known.id, known.group_id, known.group, plain, timed)
 
-    def _refs(self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool) -> RefBatch:
-        group = known.group
-        names = group.names if expand else group.required
-        ids, runs, *values = list(zip(*rows, strict=True))[: 2 + len(names)]
+    def _refs(self, definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> RefBatch:
+        required = known.group.required
+        ids, runs, *values = list(zip(*rows, strict=True))[: 2 + len(shown.names)]
         distinct = list(dict.fromkeys(runs))
         number = {run: position for position, run in enumerate(distinct)}
         return RefBatch(
             dataset_type=known.definition,
-            required=group.required,
-            implied=group.implied if expand else (),
+            required=required,
+            implied=shown.names[len(required) :],
             ids=b"".join(ids),
             columns=[list(column) for column in values],
             runs=[definitions.collections_by_id[run].name for run in distinct],
             run_index=[0] * len(rows) if len(distinct) == 1 else [number[run] for run in runs],
+            records=shown.expansion.tables(dict(zip(shown.names, values, strict=True))) if shown.expansion else [],
         )
 
-    def _files(
-        self, definitions: Definitions, known: KnownType, rows: list[tuple[Any, ...]], expand: bool
-    ) -> list[NamedFile]:
-        first = 2 + len(known.group.names if expand else known.group.required)
+    def _files(self, definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> list[NamedFile]:
+        first = 2 + len(shown.names)
         found = []
         for row in rows:
             file = make_file(row[first : first + len(FILE_COLUMNS)])
@@ -364,9 +371,14 @@ class Queries:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             statement = in_order(statement, keys, sorting).limit(query.limit)
+            expansion = None
+            if query.with_dimension_records:
+                expansion = Expansion(session, self._schema, self._records, group)
             for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
-                yield DataIdBatch(group.required, group.implied, columns), _keys(rows, len(group.names), query)
+                tables = expansion.tables(dict(zip(group.names, columns, strict=True))) if expansion else []
+                batch = DataIdBatch(group.required, group.implied, columns, tables)
+                yield batch, _keys(rows, len(group.names), query)
 
     def _join_datasets(
         self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
@@ -422,6 +434,10 @@ class Queries:
             for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
                 made = self._records.make(element.name, [row[: len(columns)] for row in rows])
                 yield RecordBatch(made), _keys(rows, len(columns), query)
+
+
+def _shown_names(query: QueryDatasets, known: KnownType) -> tuple[str, ...]:
+    return known.group.names if query.expand or query.with_dimension_records else known.group.required
 
 
 def _keys(rows: Sequence[tuple[Any, ...]], first: int, query: Query) -> list[tuple[Any, ...]]:

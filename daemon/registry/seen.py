@@ -70,6 +70,7 @@ class Sorter:
         # Without a type, a column keeps what it is given.
         columns = [f"k{number}" for number in range(len(descending))]
         self._database.execute(f"CREATE TABLE rows ({', '.join(columns)}, row BLOB NOT NULL)")
+        self._database.execute("CREATE TABLE kept (digest BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
         places = ", ".join("?" * (len(columns) + 1))
         self._insert = f"INSERT INTO rows VALUES ({places})"  # noqa: S608 - names are our own
         terms = [
@@ -87,6 +88,17 @@ class Sorter:
         self._database.execute("BEGIN")
         self._database.executemany(self._insert, ((*key, encode(row)) for key, row in zip(keys, rows, strict=True)))
         self._database.execute("COMMIT")
+
+    def keep(self, value: bytes) -> bytes:
+        """Keep what many rows have in common, and give what `kept` finds it by."""
+        digest = hashlib.blake2b(value, digest_size=16).digest()
+        self._database.execute("INSERT INTO kept VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, value))
+        return digest
+
+    def kept(self, digest: bytes) -> bytes:
+        """Give what `keep` took."""
+        ((value,),) = self._database.execute("SELECT value FROM kept WHERE digest = ?", (digest,)).fetchall()
+        return bytes(value)
 
     def batches(self, size: int, limit: int | None) -> Iterator[list[Any]]:
         """Give the rows in order, up to ``size`` at once, ``limit`` in all."""

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pantry.model.records import DimensionRecord
+from pantry.model.timespan import Timespan
+
+if TYPE_CHECKING:
+    from lsst.sphgeom import Region
+
 DataIdValue = int | str
 """What a dimension's value can be."""
+
+
+class AttachedRecords(msgspec.Struct, frozen=True, array_like=True):
+    """The dimension records of one data id.
+
+    Attributes
+    ----------
+    records : dict of str to DimensionRecord
+        For each element that the data id identifies; None where there is no record.
+    spatial, temporal : tuple of str
+        The elements whose region and timespan are the data id's: of each family the most precise one.
+    """
+
+    records: dict[str, DimensionRecord | None]
+    spatial: tuple[str, ...] = ()
+    temporal: tuple[str, ...] = ()
 
 
 class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
@@ -25,12 +47,15 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         Their values.
     implied_names, implied_values : tuple
         Dimensions that follow from the required ones; empty unless the data id was expanded.
+    attached : AttachedRecords or None
+        What a query gives ``with_dimension_records``; see `records`.
     """
 
     required_names: tuple[str, ...]
     required_values: tuple[DataIdValue, ...]
     implied_names: tuple[str, ...] = ()
     implied_values: tuple[DataIdValue | None, ...] = ()
+    attached: AttachedRecords | None = None
 
     def __post_init__(self) -> None:
         if len(self.required_names) != len(self.required_values):
@@ -52,6 +77,81 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         return dict(
             zip(self.required_names + self.implied_names, self.required_values + self.implied_values, strict=True)
         )
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def has_records(self) -> bool:
+        """Tell whether this data id was expanded with its dimension records."""
+        return self.attached is not None
+
+    @property
+    def records(self) -> Mapping[str, DimensionRecord | None]:
+        """Record of each element that this data id identifies; None where there is none.
+
+        Raises
+        ------
+        AttributeError
+            Unless `has_records`.
+        """
+        return self._attached("records").records
+
+    @property
+    def region(self) -> Region | None:
+        """Where this is on the sky, a `lsst.sphgeom.Region`; None if no dimension says so.
+
+        Of observations and sky maps together it is where they overlap. Raises as `records` does.
+        """
+        attached = self._attached("region")
+        found = [attached.records.get(name) for name in attached.spatial]
+        encoded = [record.region for record in found if record is not None and record.region is not None]
+        if not encoded or len(encoded) < len(found):
+            return None
+        from lsst.sphgeom import IntersectionRegion, Region
+
+        regions = [Region.decode(one) for one in encoded]
+        result = regions[0]
+        for other in regions[1:]:
+            result = IntersectionRegion(result, other)
+        return result
+
+    @property
+    def timespan(self) -> Timespan | None:
+        """When this was observed; None if no dimension says so. Raises as `records` does."""
+        attached = self._attached("timespan")
+        found = [attached.records.get(name) for name in attached.temporal]
+        spans = [record.timespan for record in found if record is not None and record.timespan is not None]
+        if not spans or len(spans) < len(found):
+            return None
+        begin = max(span.begin_ns for span in spans)
+        return Timespan(begin, max(begin, min(span.end_ns for span in spans)))
+
+    def expanded(
+        self,
+        records: Mapping[str, DimensionRecord | None],
+        *,
+        spatial: tuple[str, ...] = (),
+        temporal: tuple[str, ...] = (),
+    ) -> DataCoordinate:
+        """Make the same data id with these records; ``spatial`` and ``temporal`` as of `AttachedRecords`."""
+        return msgspec.structs.replace(self, attached=AttachedRecords(dict(records), spatial, temporal))
+
+    def _attached(self, name: str) -> AttachedRecords:
+        if self.attached is None:
+            raise AttributeError(
+                f"{self!r} has no {name}: ask with with_dimension_records=True (find_dataset: dimension_records=True)"
+            )
+        return self.attached
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for what is not a field: Gen3's `data_id.visit`, a record.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._attached(name).records[name]
+        except KeyError:
+            raise AttributeError(f"{self!r} has no record of {name!r}") from None
+
+    # -- as a mapping ------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> DataIdValue | None:
         if name in self.required_names:

@@ -164,6 +164,8 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
     time_of_data_id : bool
         Without a timespan, take that of the exposure, visit or day that the data id names beside the type's
         own dimensions, or all times if it names none. Otherwise CALIBRATION collections are not searched.
+    dimension_records : bool
+        Give the reference's data id its records.
     """
 
     result_type = FoundDataset
@@ -173,14 +175,38 @@ class FindDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defau
     collections: tuple[str, ...]
     timespan: Timespan | None = None
     time_of_data_id: bool = False
+    dimension_records: bool = False
 
 
-class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, tag="dataset.get"):
-    """Look a dataset up by its id."""
+class GetDataset(Operation[FoundDataset], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.get"):
+    """Look a dataset up by its id; with the records of its data id for ``dimension_records``."""
 
     result_type = FoundDataset
     repository: str
     id: UUID
+    dimension_records: bool = False
+
+
+class RecordTable(msgspec.Struct, frozen=True, array_like=True):
+    """The records of one element that the data ids of a batch share.
+
+    Attributes
+    ----------
+    element : str
+        Whose they are.
+    records : list of DimensionRecord
+        Each once.
+    rows : list of int
+        For each row of the batch, which of ``records``; -1 for none.
+    spatial, temporal : bool
+        Whether the regions and timespans of the data ids are those of this element.
+    """
+
+    element: str
+    records: list[DimensionRecord]
+    rows: list[int]
+    spatial: bool = False
+    temporal: bool = False
 
 
 class RefBatch(msgspec.Struct, frozen=True, array_like=True):
@@ -202,6 +228,8 @@ class RefBatch(msgspec.Struct, frozen=True, array_like=True):
         For each dataset, which of ``runs``.
     repositories : list of str
         Of a chain of repositories, in which each of ``runs`` is; else empty.
+    records : list of RecordTable
+        Of every element that the data ids identify, if asked for.
     """
 
     dataset_type: DatasetType
@@ -212,6 +240,7 @@ class RefBatch(msgspec.Struct, frozen=True, array_like=True):
     runs: list[str]
     run_index: list[int]
     repositories: list[str] = []
+    records: list[RecordTable] = []
 
 
 class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_defaults=True, tag="dataset.query"):
@@ -239,6 +268,8 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         At most so many.
     expand : bool
         Give the values of implied dimensions too.
+    with_dimension_records : bool
+        Give these, and the records of all elements.
     exclude : ExcludedDatasets or None
         Datasets that are as if they were not there.
     """
@@ -254,6 +285,7 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
     order_by: tuple[str, ...] = ()
     limit: int | None = None
     expand: bool = False
+    with_dimension_records: bool = False
     exclude: ExcludedDatasets | None = None
 
 
@@ -263,6 +295,7 @@ class DataIdBatch(msgspec.Struct, frozen=True, array_like=True):
     required: tuple[str, ...]
     implied: tuple[str, ...]
     columns: list[list[DataIdValue | None]]
+    records: list[RecordTable] = []
 
 
 class QueryDataIds(StreamOperation[DataIdBatch], frozen=True, kw_only=True, omit_defaults=True, tag="data_id.query"):
@@ -281,6 +314,7 @@ class QueryDataIds(StreamOperation[DataIdBatch], frozen=True, kw_only=True, omit
     bind: dict[str, BindValue] = {}
     order_by: tuple[str, ...] = ()
     limit: int | None = None
+    with_dimension_records: bool = False
 
 
 class RecordBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -128,8 +128,4 @@ class Expansion:
 
 
 def _pixel(name: str, index: int) -> DimensionRecord:
-    return DimensionRecord(
-        element=name, values={"id": index}, region=bytes(pixelization(name).pixel(index).encode())
-    )
-
-
+    return DimensionRecord(element=name, values={"id": index}, region=bytes(pixelization(name).pixel(index).encode()))

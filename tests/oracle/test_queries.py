@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.oracle.asking import GenThreeButler
 from tests.oracle.by_hand import BY_HAND
@@ -52,6 +52,9 @@ class World:
                     f"{engine} refused {json.dumps(query)}: {exc}; {len(answer['rows'])} rows"
                 ) from exc
             expected = answer["rows"]
+            if query.get("with_dimension_records"):
+                # Gen3 leaves data ids out that have no record of an element such as visit_detector_region.
+                found = [row for row in found if None not in row[-3].values()]
             if query.get("find_first") is False:
                 # A dataset that two of the collections hold comes twice there, and once here.
                 found, expected = _once(found), _once(expected)
@@ -59,11 +62,24 @@ class World:
                 # Which of several datasets of one data id is first is left open.
                 assert [row[2] for row in found] == [row[2] for row in expected], (engine, json.dumps(query))
             if not query.get("order_by") or query.get("find_first") is False:
-                found, expected = sorted(found, key=json.dumps), sorted(expected, key=json.dumps)
+                found, expected = sorted(found, key=_text), sorted(expected, key=_text)
             if query.get("limit") is not None and (not query.get("order_by") or query.get("find_first") is False):
                 assert len(found) == len(expected), (engine, query)
             else:
-                assert found == expected, (engine, json.dumps(query))
+                if found != expected:
+                    raise AssertionError(f"{engine}: {json.dumps(query)}: {_difference(found, expected)}")
+
+
+def _difference(found: list[Any], expected: list[Any]) -> str:
+    """Show where two answers begin to differ; pytest's own comparison of records takes minutes."""
+    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            return f"row {number}: {_text(one)[:3000]} and not {_text(other)[:3000]}"
+    return f"{len(found)} rows and not {len(expected)}"
+
+
+def _text(row: Any) -> str:
+    return json.dumps(row, sort_keys=True)
 
 
 def _once(rows: list[Any]) -> list[Any]:
@@ -106,10 +122,7 @@ def test_dataset_types_collections_and_records(worlds: dict[str, World], name: s
         assert types == {one[0]: (set(one[1]), one[3]) for one in world.described["types"]}
         for element, expected in world.described["records"].items():
             found = ask(registry, {"kind": "records", "element": element})
-            names = registry.universe.required(element)
-            own = registry.universe[element].keys[0].name if registry.universe[element].is_dimension else ""
-            keys = [[record[own if part == element else part] for part in names] for record in expected]
-            assert sorted(found, key=json.dumps) == sorted(keys, key=json.dumps), element
+            assert sorted(found, key=_text) == sorted(expected, key=_text), element
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -234,9 +247,13 @@ def queries(draw: st.DrawFn, world: World) -> dict[str, Any]:
     if {"visit", "exposure"} & set(elements) and draw(st.booleans()):
         elements.append("physical_filter")
     query["where"] = draw(expressions(world, elements))
+    if kind != "records" and draw(st.integers(0, 3)) == 0:
+        query["with_dimension_records"] = True
     if draw(st.booleans()):
         query["order_by"] = [draw(st.sampled_from(["", "-"])) + name for name in _ordering(dimensions)]
-        if draw(st.booleans()):
+        # Gen3 counts a dataset that two collections hold twice, and leaves out what lacks a record.
+        counts_alike = query.get("find_first") is not False and not query.get("with_dimension_records")
+        if counts_alike and draw(st.booleans()):
             query["limit"] = draw(st.integers(1, 5))
     return query
 
@@ -255,7 +272,13 @@ def test_generated(worlds: dict[str, World], name: str) -> None:
     world.answered = 0
 
     @settings(
-        max_examples=N_EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=N_EXAMPLES,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        # What fails is shown as it is: each step of making it smaller would ask the oracle again.
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.lists(queries(world), min_size=N_QUERIES, max_size=N_QUERIES))
     def run(asked: list[dict[str, Any]]) -> None:

@@ -132,6 +132,8 @@ class Oracle:
     def _record(self, record: Any) -> dict[str, Any]:
         shown = {}
         for name, value in record.toDict().items():
+            if value is None and name in ("timespan", "region"):
+                continue
             if isinstance(value, Timespan):
                 value = list(value.nsec)
             elif isinstance(value, bytes):
@@ -173,16 +175,33 @@ class Oracle:
                     query["dataset_type"], collections=query["collections"], find_first=query["find_first"]
                 )
                 found = self._finish(found, query)
-                return [[str(ref.id), ref.run, [_plain(v) for v in ref.dataId.required_values]] for ref in found]
+                return [
+                    [
+                        str(ref.id),
+                        ref.run,
+                        [_plain(v) for v in ref.dataId.required_values],
+                        *self._expanded(ref.dataId, query),
+                    ]
+                    for ref in found
+                ]
             if kind == "data_ids":
                 for name in query.get("dataset_types", ()):
                     asked = asked.join_dataset_search(name, collections=query["collections"])
                 found = self._finish(asked.data_ids(query["dimensions"]), query)
-                return [[_plain(v) for v in one.full_values] for one in found]
+                return [[[_plain(v) for v in one.full_values], *self._expanded(one, query)] for one in found]
             found = self._finish(asked.dimension_records(query["element"]), query)
-            return [[_plain(v) for v in record.dataId.required_values] for record in found]
+            return [self._record(record) for record in found]
+
+    def _expanded(self, data_id: Any, query: dict[str, Any]) -> list[Any]:
+        if not query.get("with_dimension_records"):
+            return []
+        records = {name: one and self._record(one) for name, one in data_id.records.items()}
+        timespan, region = data_id.timespan, data_id.region
+        return [records, timespan and list(timespan.nsec), region and region.encode().hex()]
 
     def _finish(self, found: Any, query: dict[str, Any]) -> Any:
+        if query.get("with_dimension_records"):
+            found = found.with_dimension_records()
         if query.get("order_by"):
             found = found.order_by(*query["order_by"])
         return found.limit(query["limit"]) if query.get("limit") is not None else found

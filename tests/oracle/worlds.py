@@ -17,9 +17,13 @@ from tests.oracle.asking import GenThreeButler, oracle_python
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
+from pantry.client.butler.batches import data_ids as data_ids_of
+from pantry.client.butler.batches import refs as refs_of
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import Gen3Registry
 from pantry.model.collections import CollectionType
+from pantry.model.data_id import DataCoordinate
+from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.registry import FindDataset, QueryDataIds, QueryDatasets, QueryDimensionRecords
 
@@ -141,6 +145,7 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
         )
         ref = registry.find_dataset(asked).ref
         return [] if ref is None else [[str(ref.id), ref.run]]
+    expand = bool(query.get("with_dimension_records"))
     rows: list[Any] = []
     if query["kind"] == "datasets":
         datasets = QueryDatasets(
@@ -148,28 +153,47 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
             dataset_types=(query["dataset_type"],),
             collections=collections,
             find_first=query["find_first"],
+            with_dimension_records=expand,
             **more,
         )
         for batch in registry.query_datasets(datasets):
-            for number, values in enumerate(zip(*batch.columns, strict=True)):
-                id_ = UUID(bytes=batch.ids[16 * number : 16 * number + 16])
-                rows.append([str(id_), batch.runs[batch.run_index[number]], list(values)])
+            rows += [
+                [str(ref.id), ref.run, list(ref.data_id.required_values), *_expanded(ref.data_id)]
+                for ref in refs_of(batch)
+            ]
         return rows
     if query["kind"] == "data_ids":
-        kinds = tuple(query.get("dataset_types", ()))
         data_ids = QueryDataIds(
-            repository="r", dimensions=tuple(query["dimensions"]), dataset_types=kinds, collections=collections, **more
+            repository="r",
+            dimensions=tuple(query["dimensions"]),
+            dataset_types=tuple(query.get("dataset_types", ())),
+            collections=collections,
+            with_dimension_records=expand,
+            **more,
         )
         for found in registry.query_data_ids(data_ids):
-            rows += [list(values) for values in zip(*found.columns, strict=True)]
+            rows += [[[*one.required_values, *one.implied_values], *_expanded(one)] for one in data_ids_of(found)]
         return rows
-    element = query["element"]
-    records = QueryDimensionRecords(repository="r", element=element, **more)
-    names = registry.universe.required(element)
-    own = registry.universe[element].keys[0].name if registry.universe[element].is_dimension else ""
-    for answer in registry.query_dimension_records(records):
-        rows += [[record.values[own if name == element else name] for name in names] for record in answer.records]
-    return rows
+    records = QueryDimensionRecords(repository="r", element=query["element"], **more)
+    return [shown(record) for answer in registry.query_dimension_records(records) for record in answer.records]
+
+
+def shown(record: DimensionRecord) -> dict[str, Any]:
+    """Show a record as the oracle does, with all of its columns."""
+    found: dict[str, Any] = dict(record.values)
+    if record.timespan is not None:
+        found["timespan"] = [record.timespan.begin_ns, record.timespan.end_ns]
+    if record.region is not None:
+        found["region"] = record.region.hex()
+    return found
+
+
+def _expanded(data_id: DataCoordinate) -> list[Any]:
+    if not data_id.has_records():
+        return []
+    records = {name: None if one is None else shown(one) for name, one in data_id.records.items()}
+    timespan, region = data_id.timespan, data_id.region
+    return [records, timespan and [timespan.begin_ns, timespan.end_ns], region and bytes(region.encode()).hex()]
 
 
 def opened(root: Path) -> Gen3Registry:

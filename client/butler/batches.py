@@ -11,7 +11,7 @@ from typing import Any, cast
 from uuid import UUID, SafeUUID
 
 from pantry.errors import ProtocolError
-from pantry.model.data_id import AttachedRecords, DataCoordinate, DataIdValue
+from pantry.model.data_id import AttachedRecords, DataCoordinate, DataIdValue, RecordElements
 from pantry.model.datasets import DatasetRef
 from pantry.wire.operations import DataIdBatch, RefBatch
 from pantry.wire.operations.registry import RecordTable
@@ -92,12 +92,12 @@ def _attached(tables: list[RecordTable], n_rows: int) -> list[AttachedRecords]:
         # -1, for none, finds the last.
         records = [*table.records, None]
         columns.append([records[row] for row in table.rows])
-    names = tuple(table.element for table in tables)
-    spatial = tuple(table.element for table in tables if table.spatial)
-    temporal = tuple(table.element for table in tables if table.temporal)
-    return [
-        AttachedRecords(dict(zip(names, row, strict=True)), spatial, temporal) for row in zip(*columns, strict=True)
-    ]
+    elements = RecordElements(
+        tuple(table.element for table in tables),
+        tuple(table.element for table in tables if table.spatial),
+        tuple(table.element for table in tables if table.temporal),
+    )
+    return list(map(AttachedRecords, repeat(elements, n_rows), zip(*columns, strict=True)))
 
 
 def _rows(columns: list[list[DataIdValue | None]], n_rows: int) -> list[tuple[DataIdValue | None, ...]]:

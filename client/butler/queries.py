@@ -306,7 +306,7 @@ class Queries(RepositoryAccess):
         data_id: Any,
         where: str,
         bind: Mapping[str, Any] | None,
-        expand: bool,
+        with_dimension_records: bool,
         order_by: str | Iterable[str] | None,
         limit: int | None,
         exclude: Exclude | None = None,
@@ -325,7 +325,6 @@ class Queries(RepositoryAccess):
             bind=bind_values(bind),
             order_by=names(order_by or ()),
             limit=limit,
-            expand=expand,
-            with_dimension_records=expand,
+            with_dimension_records=with_dimension_records,
             exclude=excluded(self, exclude),
         )

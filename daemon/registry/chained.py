@@ -167,7 +167,7 @@ class ChainedRegistry:
                 for kind, count in (registry.count_datasets(one) if one is not None else {}).items():
                     found[kind] = found.get(kind, 0) + count
             return found
-        bare = msgspec.structs.replace(query, expand=False, with_dimension_records=False, order_by=())
+        bare = msgspec.structs.replace(query, with_dimension_records=False, order_by=())
         with contextlib.closing(self.query_datasets(bare)) as batches:
             for batch in batches:
                 found[batch.dataset_type.name] = found.get(batch.dataset_type.name, 0) + len(batch.run_index)

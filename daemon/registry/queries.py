@@ -239,7 +239,7 @@ class Queries:
         bare: bool,
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
-        group, dataset = known.group, self._schema.dataset
+        dataset = self._schema.dataset
         asked = [collection.id for collection in order]
         if order:
             order = [*instead, *(collection for collection in order if collection not in instead)]
@@ -437,7 +437,7 @@ class Queries:
 
 
 def _shown_names(query: QueryDatasets, known: KnownType) -> tuple[str, ...]:
-    return known.group.names if query.expand or query.with_dimension_records else known.group.required
+    return known.group.names if query.with_dimension_records else known.group.required
 
 
 def _keys(rows: Sequence[tuple[Any, ...]], first: int, query: Query) -> list[tuple[Any, ...]]:

@@ -17,20 +17,42 @@ DataIdValue = int | str
 """What a dimension's value can be."""
 
 
-class AttachedRecords(msgspec.Struct, frozen=True, array_like=True):
+class RecordElements(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which records the data ids of a group have.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The elements that a data id identifies.
+    spatial, temporal : tuple of str
+        Those whose region and timespan are the data id's: of each family the most precise one.
+    """
+
+    names: tuple[str, ...]
+    spatial: tuple[str, ...] = ()
+    temporal: tuple[str, ...] = ()
+
+
+class AttachedRecords(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The dimension records of one data id.
 
     Attributes
     ----------
-    records : dict of str to DimensionRecord
-        For each element that the data id identifies; None where there is no record.
-    spatial, temporal : tuple of str
-        The elements whose region and timespan are the data id's: of each family the most precise one.
+    elements : RecordElements
+        Whose they are; shared by many data ids.
+    values : tuple of DimensionRecord
+        For each of the elements; None where there is no record.
     """
 
-    records: dict[str, DimensionRecord | None]
-    spatial: tuple[str, ...] = ()
-    temporal: tuple[str, ...] = ()
+    # Without the garbage collector: there are many, and frozen values make no cycles.
+    elements: RecordElements
+    values: tuple[DimensionRecord | None, ...]
+
+    def __getitem__(self, name: str) -> DimensionRecord | None:
+        try:
+            return self.values[self.elements.names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
 
 
 class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
@@ -93,7 +115,8 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         AttributeError
             Unless `has_records`.
         """
-        return self._attached("records").records
+        attached = self._attached("records")
+        return dict(zip(attached.elements.names, attached.values, strict=True))
 
     @property
     def region(self) -> Region | None:
@@ -102,7 +125,7 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         Of observations and sky maps together it is where they overlap. Raises as `records` does.
         """
         attached = self._attached("region")
-        found = [attached.records.get(name) for name in attached.spatial]
+        found = [attached[name] for name in attached.elements.spatial]
         encoded = [record.region for record in found if record is not None and record.region is not None]
         if not encoded or len(encoded) < len(found):
             return None
@@ -118,7 +141,7 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
     def timespan(self) -> Timespan | None:
         """When this was observed; None if no dimension says so. Raises as `records` does."""
         attached = self._attached("timespan")
-        found = [attached.records.get(name) for name in attached.temporal]
+        found = [attached[name] for name in attached.elements.temporal]
         spans = [record.timespan for record in found if record is not None and record.timespan is not None]
         if not spans or len(spans) < len(found):
             return None
@@ -132,8 +155,9 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         spatial: tuple[str, ...] = (),
         temporal: tuple[str, ...] = (),
     ) -> DataCoordinate:
-        """Make the same data id with these records; ``spatial`` and ``temporal`` as of `AttachedRecords`."""
-        return msgspec.structs.replace(self, attached=AttachedRecords(dict(records), spatial, temporal))
+        """Make the same data id with these records; ``spatial`` and ``temporal`` as of `RecordElements`."""
+        elements = RecordElements(tuple(records), spatial, temporal)
+        return msgspec.structs.replace(self, attached=AttachedRecords(elements, tuple(records.values())))
 
     def _attached(self, name: str) -> AttachedRecords:
         if self.attached is None:
@@ -147,7 +171,7 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
         if name.startswith("_"):
             raise AttributeError(name)
         try:
-            return self._attached(name).records[name]
+            return self._attached(name)[name]
         except KeyError:
             raise AttributeError(f"{self!r} has no record of {name!r}") from None
 

@@ -314,7 +314,7 @@ def test_query_arguments(butler: Butler, daemon: FakeDaemon) -> None:
         bind={"x": (1, 2), "y": ("a",), "z": 1.5, "b": True},
         order_by=("-detector",),
         limit=5,
-        expand=True,
+        with_dimension_records=True,
     )
     with pytest.raises(InvalidRequestError, match="bind"):
         butler.query_datasets("config", bind={"x": object()})

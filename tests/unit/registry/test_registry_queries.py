@@ -40,7 +40,7 @@ def test_all_of_a_run(raws: Registry) -> None:
 
 
 def test_expansion_gives_implied_values(raws: Registry) -> None:
-    for row in rows_of(raws, expand=True):
+    for row in rows_of(raws, with_dimension_records=True):
         assert row["band"] == ("r" if int(str(row["exposure"])) % 2 else "g")
         assert row["day_obs"] == DAY
 
@@ -79,10 +79,10 @@ def test_order_and_limit(raws: Registry) -> None:
     assert "exposure" in caught.value.hint
 
 
-@pytest.mark.parametrize("expand", [False, True])
-def test_the_first_collection_shadows_the_others(raws: Registry, expand: bool) -> None:
+@pytest.mark.parametrize("records", [False, True])
+def test_the_first_collection_shadows_the_others(raws: Registry, records: bool) -> None:
     replaced = put_raw(raws, "redo")
-    options: dict[str, object] = {"expand": expand, "order_by": ("exposure",)}
+    options: dict[str, object] = {"with_dimension_records": records, "order_by": ("exposure",)}
     rows = rows_of(raws, collections=("redo", "run"), **options)
     assert len(rows) == 24
     assert [row["id"] for row in rows if row["run"] == "redo"] == [replaced]
@@ -243,9 +243,13 @@ def test_values_that_no_database_holds(raws: Registry) -> None:
 
 def test_files_of_a_query_are_those_of_its_datasets(raws: Registry) -> None:
     put_raw(raws, "other")
-    for expand in (False, True):
+    for records in (False, True):
         asked = QueryDatasets(
-            repository="r", dataset_types=("raw",), collections=("other", "run"), where="detector = 94", expand=expand
+            repository="r",
+            dataset_types=("raw",),
+            collections=("other", "run"),
+            where="detector = 94",
+            with_dimension_records=records,
         )
         found = {named.name: named.file for batch in raws.query_files(asked) for named in batch}
         expected = {}

@@ -57,7 +57,7 @@ def _visit_in_chain(registry: Registry, survey: Survey, number: int) -> int:
 
 
 def _visit_in_chain_by_data_id(registry: Registry, survey: Survey, number: int) -> int:
-    return _query(registry, "calexp", CHAIN, data_id={"visit": 1 + 7 * number % survey.visits}, expand=True)
+    return _query(registry, "calexp", CHAIN, data_id={"visit": 1 + 7 * number % survey.visits}, with_dimension_records=True)
 
 
 QUESTIONS: dict[str, tuple[Question, int]] = {
@@ -66,7 +66,7 @@ QUESTIONS: dict[str, tuple[Question, int]] = {
     "one visit by data id": (_visit_by_data_id, N_DETECTORS),
     "one visit by expression": (_visit_by_expression, N_DETECTORS),
     "one visit, first in a chain of 50 runs": (_visit_in_chain, N_DETECTORS),
-    "the same by data id, expanded": (_visit_in_chain_by_data_id, N_DETECTORS),
+    "the same by data id, with records": (_visit_in_chain_by_data_id, N_DETECTORS),
     ANY_TEN: (lambda registry, *_: _query(registry, "calexp", CHAIN, limit=10), 10),
 }
 

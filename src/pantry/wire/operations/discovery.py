@@ -22,7 +22,7 @@ class CountDatasets(Operation[DatasetCounts], frozen=True, kw_only=True, tag="da
     Attributes
     ----------
     query : QueryDatasets
-        With its limit; what it orders by and expands makes no difference.
+        With its limit; what it orders by and whether it asks for records makes no difference.
     """
 
     result_type = DatasetCounts

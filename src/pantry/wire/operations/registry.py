@@ -266,10 +266,8 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
         Dimension or metadata names, with ``-`` in front for descending.
     limit : int or None
         At most so many.
-    expand : bool
-        Give the values of implied dimensions too.
     with_dimension_records : bool
-        Give these, and the records of all elements.
+        Give the values of implied dimensions too, and the records of all elements.
     exclude : ExcludedDatasets or None
         Datasets that are as if they were not there.
     """
@@ -284,7 +282,6 @@ class QueryDatasets(StreamOperation[RefBatch], frozen=True, kw_only=True, omit_d
     bind: dict[str, BindValue] = {}
     order_by: tuple[str, ...] = ()
     limit: int | None = None
-    expand: bool = False
     with_dimension_records: bool = False
     exclude: ExcludedDatasets | None = None
 

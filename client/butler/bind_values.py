@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from pantry.errors import InvalidRequestError
-from pantry.wire.operations.registry import BindValue, EncodedRegion
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.registry import BindValue, EncodedRegion, EncodedTimespan
 
 
 def bind_values(values: Mapping[str, Any] | None) -> dict[str, BindValue]:
@@ -16,8 +18,9 @@ def bind_values(values: Mapping[str, Any] | None) -> dict[str, BindValue]:
     Parameters
     ----------
     values : Mapping, optional
-        Numbers, text, truth values, numpy's arrays and scalars, lists of these, `astropy.time.Time`,
-        `datetime.datetime` (UTC if it has no zone), regions and points of `lsst.sphgeom`.
+        Numbers, text, truth values, numpy's arrays and scalars, lists of these, `uuid.UUID`, bytes (of hashes),
+        `astropy.time.Time`, `datetime.datetime` (UTC if it has no zone) and `datetime.date`, `Timespan` (the Gen3
+        Butler's too), regions and points of `lsst.sphgeom`, and `astropy.coordinates.SkyCoord`, which is a point.
 
     Raises
     ------
@@ -39,6 +42,18 @@ def _plain(name: str, value: Any) -> BindValue:
     if isinstance(value, datetime.datetime):
         utc = value.astimezone(datetime.UTC) if value.tzinfo else value
         return f"{utc:%Y-%m-%dT%H:%M:%S.%f}/utc"
+    if isinstance(value, datetime.date):
+        return f"{value:%Y-%m-%d}/utc"
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Timespan):
+        return EncodedTimespan(value.begin_ns, value.end_ns)
+    if kind.__module__.startswith("lsst.daf.butler") and hasattr(value, "nsec"):
+        return EncodedTimespan(*value.nsec)
+    if kind.__module__.startswith("astropy.coordinates") and getattr(value, "isscalar", False):
+        return _point(value)
     if kind.__module__.startswith("lsst.sphgeom"):
         return _region(name, value)
     if hasattr(value, "tolist"):  # numpy's arrays and scalars
@@ -48,8 +63,16 @@ def _plain(name: str, value: Any) -> BindValue:
     if isinstance(value, int | str | float):
         return value
     raise InvalidRequestError(
-        f"bind: {name!r} is a {kind.__name__}", hint="give numbers, text, times, regions, or lists of numbers or text"
+        f"bind: {name!r} is a {kind.__name__}",
+        hint="give numbers, text, ids, times, time spans, regions, or lists of numbers or text",
     )
+
+
+def _point(value: Any) -> EncodedRegion:
+    from lsst.sphgeom import LonLat
+
+    icrs = value.transform_to("icrs")
+    return _region("", LonLat.fromDegrees(float(icrs.ra.degree), float(icrs.dec.degree)))
 
 
 def _region(name: str, value: Any) -> EncodedRegion:

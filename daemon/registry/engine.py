@@ -74,6 +74,14 @@ def parameter(name: str, kind: Any) -> sa.BindParameter[Any]:
     return sa.bindparam(name, None, type_=kind)
 
 
+_GLOB, _LIKE = re.compile(r"[*?\[]"), re.compile(r"[\\%_]")
+
+
+def _plain(part: str) -> str:
+    """Take the backslash from an escaped character of a pattern."""
+    return part[1:] if len(part) == 2 and part[0] == "\\" and part[1] in "*?\\" else part
+
+
 class Session:
     """One connection in one transaction, for one thread at a time.
 
@@ -289,13 +297,18 @@ class Database:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def glob(self, column: sa.ColumnElement[Any], pattern: str) -> sa.ColumnElement[bool]:
-        """Match text with ``*`` and ``?``, case-sensitively, all other characters literally."""
+        """Match text with ``*`` and ``?``, case-sensitively, all other characters literally.
+
+        As in Gen3, a backslash before one of these or before another one takes its meaning from it.
+        """
+        parts = [part for part in re.split(r"(\\[*?\\]|[*?])", pattern) if part]
         if self.is_sqlite:
-            # SQLite's LIKE ignores case; in its GLOB a bracket is quoted by a class of its own.
-            return column.op("GLOB", is_comparison=True)(sa.literal(pattern.replace("[", "[[]"), sa.String()))
-        for char in ("\\", "%", "_"):
-            pattern = pattern.replace(char, "\\" + char)
-        return column.like(sa.literal(pattern.replace("*", "%").replace("?", "_"), sa.String()), escape="\\")
+            # SQLite's LIKE ignores case; in its GLOB what has a meaning is quoted by a class of its own.
+            text = "".join(part if part in ("*", "?") else _GLOB.sub(r"[\g<0>]", _plain(part)) for part in parts)
+            return column.op("GLOB", is_comparison=True)(sa.literal(text, sa.String()))
+        marks = {"*": "%", "?": "_"}
+        text = "".join(marks.get(part) or _LIKE.sub(r"\\\g<0>", _plain(part)) for part in parts)
+        return column.like(sa.literal(text, sa.String()), escape="\\")
 
     def has_table(self, session: Session, name: str) -> bool:
         """Whether the database has a table of this name."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searched import Searched
 from pantry.errors import InvalidQueryError
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup
@@ -70,6 +71,8 @@ class RecordJoin:
         self._tables: dict[str, sa.Table] = {}
         self.declared: Declared | None = None
         self._described = False
+        self.searched: list[Searched] = []
+        self._named_collections: dict[int, ColumnLike] = {}
         # Values that may be NULL: implied ones, and what follows from them.
         self._optional: set[str] = set()
         self._must_exist = must_exist
@@ -172,6 +175,15 @@ class RecordJoin:
             on = declared.table.c.dataset_id == declared.dataset
             self._source = self.source.join(declared.table, on, isouter=True)
         return declared.table.c[entry]
+
+    def collection_name(self, key: ColumnLike) -> ColumnLike:
+        """Column with the name of the collection whose primary key a column has, joined."""
+        found = self._named_collections.get(id(key))
+        if found is None:
+            table = self.schema.collection.alias(f"named_{len(self._named_collections)}")
+            self._source = self.source.join(table, table.c.id == key)
+            found = self._named_collections[id(key)] = table.c.name
+        return found
 
     def _can_give(self, dimension: str) -> bool:
         return dimension in self._columns or dimension in self.group.implied

@@ -22,6 +22,7 @@ from pantry.daemon.registry.expressions import (
 )
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searched import FIELDS
 from pantry.daemon.registry.sky import Pixels, SkyMatches
 from pantry.daemon.registry.sky.connections import SkyConnections, families
 from pantry.errors import DimensionNameError, InvalidQueryError
@@ -137,6 +138,13 @@ class Plan:
         found = families(self._schema.universe, self.whole.required, "temporal")
         return next((members[0] for members in found.values()), None)
 
+    def speaks_of(self, dataset_type: str, *, bare: bool) -> bool:
+        """Whether conditions or order name a field of the datasets of a type."""
+        used = [] if self._tree is None else [name.text for name in names_in(self._tree, self._query.bind)]
+        used += [term.removeprefix("-") for term in self._query.order_by]
+        firsts = {name.partition(".")[0] for name in used}
+        return dataset_type in firsts or (bare and not firsts.isdisjoint({*FIELDS, "timespan"}))
+
     def conditions(self, join: RecordJoin) -> tuple[list[sa.ColumnElement[bool]], list[sa.ColumnElement[bool]]]:
         """Make the conditions of ``data_id`` and ``where``, and apart those on the metadata of single datasets."""
         tests = _given_tests(join, self._data_ids.interpret(join.group, self._query.data_id))
@@ -165,7 +173,10 @@ class Plan:
                         f"the results have no {element!r} to sort by",
                         f"their dimensions: {', '.join(self.shown.names)}",
                     )
-                found.append((names.resolve(name).column, term.startswith("-")))
+                meaning = names.resolve(name)
+                if meaning.kind == "uuid":
+                    raise InvalidQueryError(f"order_by: {name}: ids of datasets have no order")
+                found.append((meaning.column, term.startswith("-")))
             except UnknownNameError as exc:
                 raise InvalidQueryError(f"order_by: {exc}", hint=exc.hint) from None
         return found

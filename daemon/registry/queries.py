@@ -24,6 +24,7 @@ from pantry.daemon.registry.members import Members
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, Query, in_order
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searched import Searched
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
@@ -248,6 +249,8 @@ class Queries:
         join = plan.join(source, members.values)
         table = self._schema.declared(known.id, known.definition) if known.definition.metadata else None
         join.declared = Declared(known.definition, table, members.dataset, bare)
+        own = self._schema.dataset_id_column
+        join.searched.append(Searched.of(known.definition.name, members, dataset, own, bare=True))
         tests, described = plan.conditions(join)
         tests += self._valid_then(plan, join, members.span)
         tests += exclusions.tests(known, join)
@@ -367,7 +370,7 @@ class Queries:
             labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
             labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
             statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if plan.repeats or plan.multiplies or valid:
+            if plan.repeats or plan.multiplies or valid or join.searched:
                 statement = statement.distinct()
             keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
             statement = in_order(statement, keys, sorting).limit(query.limit)
@@ -386,6 +389,7 @@ class Queries:
         source: sa.FromClause | None = None
         columns: dict[str, sa.ColumnElement[Any]] = {}
         timed: list[sa.Subquery] = []
+        fields: list[Searched] = []
         for known in kinds:
             order = definitions.search_order(query.collections, known.id)
             members = self._members(known, order)
@@ -393,15 +397,24 @@ class Queries:
             spans: list[sa.ColumnElement[Any]] = []
             if members.span is not None and plan.temporal_element() is not None:
                 spans = [column.label(name) for name, column in zip(("begin_ns", "end_ns"), members.span, strict=True)]
+            source_of, searched = members.source, None
+            if plan.speaks_of(known.definition.name, bare=len(kinds) == 1):
+                dataset, own = self._schema.dataset, self._schema.dataset_id_column
+                source_of = sa.join(source_of, dataset, dataset.c.id == members.dataset)
+                searched = Searched.of(known.definition.name, members, dataset, own, bare=len(kinds) == 1)
+                spans += searched.columns()
             # One row for each data id (and each validity), in however many collections it is.
-            there = sa.select(*given, *spans).select_from(members.source).distinct().subquery(f"have_{known.id}")
-            if spans:
+            there = sa.select(*given, *spans).select_from(source_of).distinct().subquery(f"have_{known.id}")
+            if searched is not None:
+                fields.append(searched.within(there))
+            if "begin_ns" in there.c:
                 timed.append(there)
             shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
             source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
             for name in known.group.required:
                 columns.setdefault(name, there.c[name])
         join = plan.join(source, columns)
+        join.searched += fields
         return join, [
             test for there in timed for test in self._valid_then(plan, join, (there.c.begin_ns, there.c.end_ns))
         ]

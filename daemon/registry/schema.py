@@ -278,6 +278,15 @@ class Schema:
         key = self.element_key(name)
         return sa.ForeignKeyConstraint(key, [self.elements[name].c[column] for column in key])
 
+    @property
+    def dataset_id_column(self) -> sa.ColumnElement[Any]:
+        """The column of `dataset` with the ids that people know, of the kind that `dataset_id` gives."""
+        return self.dataset.c.uuid
+
+    def dataset_id(self, raw: bytes) -> Any:
+        """Give a dataset's id as `dataset_id_column` has it."""
+        return raw
+
     # -- declared metadata -------------------------------------------------------------------------
 
     def declared(self, type_id: int, definition: DatasetType) -> sa.Table:

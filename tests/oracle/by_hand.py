@@ -27,7 +27,125 @@ def _records(element: str, **more: Any) -> dict[str, Any]:
 
 _EARLY, _LATE = ["2021-02-01T00:00:00", "2021-03-01T00:00:00"], ["2021-07-01T00:00:00", None]
 
+ONE, TWO = "e15ab039-bc8b-4135-87c5-90902a7c0b22", "51352db4-a47a-447c-b12d-a50b206b17cd"
+_WHOLE = [0, 4_102_444_800_000_000_000]
+
+# Everything that Gen3's grammar has, at least once.
+GRAMMAR: list[dict[str, Any]] = [
+    # Fields of the datasets searched.
+    *[
+        _datasets("bias", *collections, where=where, find_first=find_first)
+        for collections in (("chain",), ("imported_g", "imported_r"), ("imported_r",))
+        for find_first in (True, False)
+        for where in (
+            f"bias.dataset_id = UUID('{ONE}')",
+            f"dataset_id IN (UUID('{ONE}'), UUID('{TWO}'))",
+            f"dataset_id != UUID('{ONE}')",
+            f"NOT (bias.dataset_id = UUID('{ONE.upper()}'))",
+            f"bias.dataset_id NOT IN (UUID('{TWO}'), UUID('{ONE.replace('-', '')}'))",
+            "bias.run = 'imported_r'",
+            "run = 'imported_g' OR detector = 3",
+            "GLOB(run, '*_g')",
+            "run IN ('imported_r', 'other')",
+            "collection = 'imported_r'",
+            "bias.collection != 'tagged'",
+            "ingest_date > T'2020-01-01'",
+            "bias.ingest_date < T'2020-01-01'",
+            "bias.ingest_date OVERLAPS (T'2020-01-01', NULL)",
+            "bias.timespan OVERLAPS T'2021-02-01'",
+            "bias.timespan.begin < T'2021-02-01' AND run = 'imported_g'",
+        )
+    ],
+    _datasets("bias", "chain", where="dataset_id = one", bind={"one": {"uuid": ONE}}),
+    _datasets("bias", "chain", where="dataset_id IN (:some)", bind={"some": [{"uuid": ONE}, {"uuid": TWO}]}),
+    *[
+        _datasets("bias", "calib", where=where, find_first=False)
+        for where in (
+            "bias.timespan OVERLAPS (T'2021-02-01', T'2021-03-01')",
+            "timespan OVERLAPS T'2021-07-01'",
+            "bias.timespan.begin >= T'2021-06-01/tai'",
+            "timespan.end > T'2021-12-31/tai'",
+            "bias.timespan.end < T'2150-01-01'",
+            "bias.timespan OVERLAPS (T'1950-01-01', T'2021-01-02')",
+            "collection = 'calib' AND run = 'imported_r'",
+        )
+    ],
+    _datasets("bias", "calib", where="timespan OVERLAPS when", find_first=False, bind={"when": {"timespan": _WHOLE}}),
+    _datasets("bias", "imported_g", "imported_r", find_first=False, order_by=["-run", "detector"]),
+    _datasets("bias", "imported_g", "imported_r", find_first=False, order_by=["detector", "bias.run"]),
+    _datasets("bias", "imported_g", "imported_r", order_by=["run", "-detector"]),
+    _datasets("bias", "chain", order_by=["bias.collection", "-detector.full_name"]),
+    _data_ids("detector", data_id=CAM, dataset_types=["bias"], collections=["chain"], where="bias.run = 'imported_r'"),
+    _data_ids(
+        "detector",
+        "physical_filter",
+        data_id=CAM,
+        dataset_types=["flat", "bias"],
+        collections=["imported_g", "imported_r"],
+        where="flat.run = 'imported_r'",
+    ),
+    _data_ids(
+        "detector",
+        data_id=CAM,
+        dataset_types=["bias"],
+        collections=["imported_g"],
+        where=f"bias.dataset_id = UUID('{ONE}') OR bias.ingest_date < T'2020-01-01'",
+    ),
+    # Values of all kinds, NULL, lists, bind values.
+    *[
+        _records("detector", data_id=CAM, where=where)
+        for where in (
+            "detector IN (1, NULL)",
+            "detector.raft IN (NULL)",
+            "detector.raft NOT IN ('A', NULL)",
+            "detector.raft = NULL",
+            "NULL != detector.raft",
+            "detector > 1.5",
+            "detector < 2.e0",
+            "detector >= .1e1",
+            "detector IN (-3..2)",
+            "detector IN (1..4 : 3, 2)",
+            "detector IN (1 .. 2)",
+            "-detector < -2",
+            "+detector = +2",
+            "detector * 2 - 1 = 3",
+            "(detector + 1) % 2 = 0",
+            "detector.instrument = 'Cam1'",
+            "instrument.name = 'Cam1' AND detector.id = 2",
+            "instrument.detector_max > 2",
+            "GLOB(detector.full_name, '?a')",
+            "glob(detector.full_name, 'A\\*')",
+            "GLOB(detector.full_name, '[A]a')",
+            "GLOB(detector.full_name, 'A%') OR GLOB(detector.full_name, '_a')",
+            "GLOB(detector.full_name, '*')",
+            "not detector = 1 and (Detector.Full_Name = 'Ab' or detector = 3)".replace(
+                "Detector.Full_Name", "full_name"
+            ),
+            "full_name = 'Aa'",
+            "purpose = 'SCIENCE' AND raft = 'B'",
+            "detector = 1\n  OR\n\tdetector = 2",
+            "NOT NOT detector = 1",
+            "detector = 1 OR detector = 2 AND raft = 'B'",
+            "NOT detector = 1 OR detector = 1",
+        )
+    ],
+    _records("detector", data_id=CAM, where="detector IN (some)", bind={"some": [1, 3]}),
+    _records("detector", data_id=CAM, where="detector IN (:some, 4)", bind={"some": [1, 3]}),
+    _records("detector", data_id=CAM, where="detector NOT IN (some)", bind={"some": []}),
+    _records("detector", data_id=CAM, where="detector.raft IN (:a, :b)", bind={"a": "A", "b": "C"}),
+    _records("detector", data_id=CAM, where="GLOB(detector.full_name, :like)", bind={"like": "A*"}),
+    _records(
+        "detector", data_id=CAM, where="instrument = cam AND detector = :number", bind={"cam": "Cam1", "number": 2}
+    ),
+    _records("visit", data_id=CAM, where="visit.instrument = 'Cam1' AND visit.id < 3"),
+    _records("visit", data_id=CAM, where="visit.region = NULL"),
+    _records("visit", data_id=CAM, where="visit.timespan = NULL"),
+    _records("visit_detector_region", data_id=CAM, where="visit_detector_region.region OVERLAPS POINT(+1, -.5)"),
+    _records("visit_detector_region", data_id=CAM, where="visit_detector_region.visit = 1 AND detector > 2"),
+]
+
 BASE: list[dict[str, Any]] = [
+    *GRAMMAR,
     *[
         _datasets(dataset_type, *collections, find_first=find_first)
         for dataset_type in ("bias", "flat")
@@ -106,7 +224,30 @@ BASE: list[dict[str, Any]] = [
     _records("band"),
 ]
 
+_TIMES = (
+    "2013-06-17", "2013-06-17 13:30", "2013-06-17T13:30:00", "2013-6-17 13:30:11.5", "2013-06-17T13:30:00/tai",
+    "iso/2013-06-17 13:30:00", "isot/2013-06-17T13:30:00", "fits/+02013-06-17T13:30:00", "+02013-06-17", "2013:168",
+    "2013:168:13:30", "yday/2013:168:13:30:01.5/utc", "56460.5625", "mjd/56460.5625", "mjd/56460.5625/utc",
+    "jd/2456461.0625", "jd/2456461.0625/tt", "unix/1371475800.0", "unix_tai/1371475835.0", "gps/1055511016.0",
+    "cxcsec/487863067.2", "jyear/2013.4595", "byear/2013.4595", "decimalyear/2013.4595", "plot_date/15873.5625",
+    "2013-06-17T13:30:00+00:00", "2013-06-17T13:30:00/TDB", "ISO/2013-06-17",
+)  # fmt: skip
+
 CI_HSC: list[dict[str, Any]] = [
+    *[
+        _data_ids("visit", data_id=HSC, where=f"visit.timespan.{end} {order} T'{time}'")
+        for time in _TIMES
+        for end, order in (("begin", ">"), ("end", "<="))
+    ],
+    _data_ids("visit", data_id=HSC, where="visit.timespan OVERLAPS (T'2013-06-17T13:30', T'2013-06-17T13:40')"),
+    _data_ids("visit", data_id=HSC, where="visit.timespan OVERLAPS t'2013-06-17T13:30:00'"),
+    _data_ids(
+        "visit", data_id=HSC, where="(NULL, t1) OVERLAPS visit.timespan", bind={"t1": {"ns": 1371475835 * 10**9}}
+    ),
+    _data_ids("visit", data_id=HSC, where="visit.timespan.begin > :t1", bind={"t1": {"ns": 1371475835 * 10**9}}),
+    _data_ids("visit", data_id=HSC, where="day_obs.timespan OVERLAPS T'2013-06-17T13:30:00'"),
+    _data_ids("visit", data_id=HSC, order_by=["-visit.timespan.begin"]),
+    _data_ids("visit", data_id=HSC, order_by=["visit.exposure_time", "-visit.timespan.end", "visit"]),
     _datasets("calexp", "HSC/runs/ci_hsc/20240806T180642Z", data_id=HSC),
     _datasets("calexp", "HSC/runs/ci_hsc/20240806T180642Z", data_id=HSC, where="band = 'r'"),
     _datasets(

@@ -166,15 +166,11 @@ class Oracle:
             )
             return [] if ref is None else [[str(ref.id), ref.run]]
         with butler.query() as asked:
-            if query.get("data_id"):
-                asked = asked.where(query["data_id"])
-            if query.get("where"):
-                asked = asked.where(query["where"], bind=bind)
             if kind == "datasets":
                 found = asked.datasets(
                     query["dataset_type"], collections=query["collections"], find_first=query["find_first"]
                 )
-                found = self._finish(found, query)
+                found = self._finish(found, query, bind)
                 return [
                     [
                         str(ref.id),
@@ -187,9 +183,9 @@ class Oracle:
             if kind == "data_ids":
                 for name in query.get("dataset_types", ()):
                     asked = asked.join_dataset_search(name, collections=query["collections"])
-                found = self._finish(asked.data_ids(query["dimensions"]), query)
+                found = self._finish(asked.data_ids(query["dimensions"]), query, bind)
                 return [[[_plain(v) for v in one.full_values], *self._expanded(one, query)] for one in found]
-            found = self._finish(asked.dimension_records(query["element"]), query)
+            found = self._finish(asked.dimension_records(query["element"]), query, bind)
             return [self._record(record) for record in found]
 
     def _expanded(self, data_id: Any, query: dict[str, Any]) -> list[Any]:
@@ -199,7 +195,9 @@ class Oracle:
         timespan, region = data_id.timespan, data_id.region
         return [records, timespan and list(timespan.nsec), region and region.encode().hex()]
 
-    def _finish(self, found: Any, query: dict[str, Any]) -> Any:
+    def _finish(self, found: Any, query: dict[str, Any], bind: dict[str, Any]) -> Any:
+        # As the Butler's own methods do: names in `where` mean what the results have.
+        found = found.where(query.get("data_id", {}), query.get("where", ""), bind=bind)
         if query.get("with_dimension_records"):
             found = found.with_dimension_records()
         if query.get("order_by"):
@@ -207,7 +205,14 @@ class Oracle:
         return found.limit(query["limit"]) if query.get("limit") is not None else found
 
     def _bound(self, value: Any) -> Any:
-        return self._converter.nsec_to_astropy(value["ns"]) if isinstance(value, dict) else value
+        match value:
+            case {"ns": ns}:
+                return self._converter.nsec_to_astropy(ns)
+            case {"uuid": text}:
+                return UUID(text)
+            case {"timespan": ends}:
+                return Timespan(*map(self._converter.nsec_to_astropy, ends))
+        return [self._bound(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

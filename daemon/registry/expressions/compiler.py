@@ -12,9 +12,10 @@ from pantry.daemon.registry.engine import Database
 from pantry.daemon.registry.expressions import nodes
 from pantry.daemon.registry.expressions.instants import parse_instant
 from pantry.daemon.registry.expressions.names import Kind, Meaning, Names, UnknownNameError
-from pantry.daemon.registry.expressions.parser import invalid, parse
+from pantry.daemon.registry.expressions.parser import invalid, parse, parse_uuid
 from pantry.daemon.registry.expressions.places import BindValues, Places
 from pantry.errors import InvalidQueryError
+from pantry.wire.operations.registry import EncodedTimespan
 
 if TYPE_CHECKING:
     from pantry.daemon.registry.sky import SkyMatches
@@ -39,6 +40,7 @@ _SQL_TYPES: dict[Kind, type[sa.types.TypeEngine[Any]]] = {
     "hash": sa.String,
     "bool": sa.Boolean,
     "instant": sa.BigInteger,
+    "uuid": sa.LargeBinary,
 }
 _SHOWN: dict[Kind, str] = {
     "int": "an integer",
@@ -47,8 +49,10 @@ _SHOWN: dict[Kind, str] = {
     "hash": "a hash (hex text)",
     "bool": "true or false",
     "instant": "a time",
+    "uuid": "the id of a dataset",
 }
-_ALIKE = ({"int", "float"}, {"string", "hash"}, {"bool"}, {"instant"})
+_PLURAL = {"bool": "true and false", "uuid": "ids of datasets"}
+_ALIKE = ({"int", "float"}, {"string", "hash"}, {"bool"}, {"instant"}, {"uuid"})
 
 
 def compile_expression(
@@ -125,27 +129,28 @@ class _Compiler:
         if self._span(left) is not None or self._span(right) is not None:
             return self._order_of_spans(symbol, left, right, at)
         one, other = self._alike(left, right, at)
-        if one.kind == "bool" and symbol not in ("=", "!="):
-            raise self._invalid(at, f"true and false have no order, so {symbol} has no meaning")
+        if one.kind in ("bool", "uuid") and symbol not in ("=", "!="):
+            raise self._invalid(at, f"{_PLURAL[one.kind]} have no order, so {symbol} has no meaning")
         return _OPERATORS[symbol](one.column, other.column)  # type: ignore[no-any-return]
 
     def _alike(self, left: nodes.Operand, right: nodes.Operand, at: int) -> tuple[Meaning, Meaning]:
         one, other = self._meaning(left), self._meaning(right)
-        # A bind value for a time is text, since times do not cross the wire.
-        if one.kind == "instant" and other.kind == "string":
-            other = self._instant(right, other)
-        elif other.kind == "instant" and one.kind == "string":
-            one = self._instant(left, one)
+        # A bind value for a time or an id is text, since these do not cross the wire.
+        if other.kind == "string":
+            other = self._read(right, other, one.kind)
+        elif one.kind == "string":
+            one = self._read(left, one, other.kind)
         if not any({one.kind, other.kind} <= kinds for kinds in _ALIKE):
             raise self._invalid(at, f"{_SHOWN[one.kind]} cannot be compared with {_SHOWN[other.kind]}")
         return one, other
 
-    def _instant(self, operand: nodes.Operand, meaning: Meaning) -> Meaning:
+    def _read(self, operand: nodes.Operand, meaning: Meaning, kind: Kind) -> Meaning:
+        """Read text that stands for a value of another kind."""
         value = getattr(meaning.column, "value", None)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or kind not in ("instant", "uuid"):
             return meaning
         try:
-            return _literal(parse_instant(value), "instant")
+            return self._names.uuid(parse_uuid(value)) if kind == "uuid" else _literal(parse_instant(value), "instant")
         except ValueError as exc:
             raise self._invalid(operand.at, str(exc)) from None
 
@@ -155,6 +160,11 @@ class _Compiler:
         """Return the ends of a time span; None if the operand is something else."""
         if isinstance(operand, nodes.Span):
             return _TimeSpan(self._end(operand.begin), self._end(operand.end))
+        if isinstance(operand, nodes.Name | nodes.Bind):
+            given = self._bind.get(operand.text)
+            if isinstance(given, EncodedTimespan):
+                begin, end = (_literal(ns, "instant").column for ns in (given.begin_ns, given.end_ns))
+                return _TimeSpan(begin, end)
         if isinstance(operand, nodes.Name) and operand.text not in self._bind:
             try:
                 found = self._names.span(operand.text)
@@ -168,7 +178,7 @@ class _Compiler:
             return None
         meaning = self._meaning(operand)
         if meaning.kind == "string":
-            meaning = self._instant(operand, meaning)
+            meaning = self._read(operand, meaning, "instant")
         if meaning.kind != "instant":
             raise self._invalid(operand.at, f"a time span is (time, time) or NULL, and this is {_SHOWN[meaning.kind]}")
         return meaning.column
@@ -234,6 +244,9 @@ class _Compiler:
                     raise self._invalid(item.at, f"a range holds integers, and this is {_SHOWN[operand.kind]}")
                 tests.append(_in_range(operand.column, item))
                 continue
+            if isinstance(item, nodes.Absent):
+                tests.append(operand.column.is_(None))
+                continue
             if isinstance(item, nodes.Name) and item.text not in self._bind:
                 tests.append(operand.column == self._alike(node.operand, item, item.at)[1].column)
                 continue
@@ -249,7 +262,8 @@ class _Compiler:
                 raise self._invalid(item.at, f"more than {MAX_ITEMS} values in one IN")
         if values or not tests:
             # Even for an empty list: NULL IN () is false, as SQLAlchemy writes it.
-            tests.append(operand.column.in_([sa.literal(value, _SQL_TYPES[operand.kind]()) for value in values]))
+            kind = operand.column.type if operand.kind == "uuid" else _SQL_TYPES[operand.kind]()
+            tests.append(operand.column.in_([sa.literal(value, kind) for value in values]))
         found = sa.or_(*tests)
         return sa.not_(found) if node.negated else found
 
@@ -261,8 +275,8 @@ class _Compiler:
         return None
 
     def _item(self, item: nodes.Operand, operand: Meaning, value: Meaning) -> Any:
-        if operand.kind == "instant" and value.kind == "string":
-            value = self._instant(item, value)
+        if value.kind == "string":
+            value = self._read(item, value, operand.kind)
         if not any({operand.kind, value.kind} <= kinds for kinds in _ALIKE):
             raise self._invalid(item.at, f"{_SHOWN[value.kind]} cannot be among values that are {_SHOWN[operand.kind]}")
         # The two truth values have no parameter.
@@ -276,6 +290,8 @@ class _Compiler:
                 return _literal_of(value)
             case nodes.Instant(ns):
                 return _literal(ns, "instant")
+            case nodes.Uuid(raw):
+                return self._names.uuid(raw)
             case nodes.Absent(at):
                 raise self._invalid(at, "NULL is no value here", "write IS NULL or IS NOT NULL")
             case nodes.Shape(kind, _, at):

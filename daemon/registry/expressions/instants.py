@@ -7,6 +7,8 @@ import re
 import warnings
 from decimal import Decimal
 
+from pantry.model.timespan import BEGIN_NS, END_NS
+
 _TEXT = re.compile(
     r"""
     (?: (?P<format>[a-z_]\w*) / )?
@@ -22,7 +24,9 @@ _TEXT = re.compile(
 )
 _ISO = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:[T ](\d\d?):(\d\d?)(?::(\d\d?)(?:\.(\d*))?)?)?", re.IGNORECASE)
 _SCALES = ("tai", "utc", "tt", "tdb", "tcg", "tcb", "ut1")
-_NUMBERS = ("mjd", "jd", "unix", "unix_tai", "gps", "cxcsec", "jyear", "byear", "decimalyear")
+_NUMBERS = (
+    "mjd", "jd", "unix", "unix_tai", "gps", "cxcsec", "galexsec", "jyear", "byear", "decimalyear", "plot_date", "stardate",
+)  # fmt: skip
 _TEXTS = ("iso", "isot", "fits", "yday")
 _UTC = ("iso", "isot", "fits", "yday", "unix")
 _EPOCH_JD = {"mjd": Decimal(40587), "jd": Decimal("2440587.5")}
@@ -30,6 +34,11 @@ _DAY_NS = 86_400_000_000_000
 
 
 def parse_instant(text: str) -> int:
+    """Read a time; one before `BEGIN_NS` or after `END_NS` is taken for these, as in the Gen3 Butler."""
+    return max(BEGIN_NS, min(END_NS, _read(text)))
+
+
+def _read(text: str) -> int:
     """Read a time as TAI nanoseconds since 1970-01-01 TAI.
 
     Parameters

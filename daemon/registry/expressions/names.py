@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.data_ids import column_of
 from pantry.daemon.registry.joins import RecordJoin
+from pantry.daemon.registry.searched import FIELDS, Searched
 from pantry.model.dimensions import DimensionElement
 
-Kind = Literal["int", "float", "string", "bool", "hash", "instant"]
+Kind = Literal["int", "float", "string", "bool", "hash", "instant", "uuid"]
 _ENDS = {"begin": "timespan_begin", "end": "timespan_end"}
 
 
@@ -61,30 +62,40 @@ class Names:
         first, *rest = text.split(".")
         if not rest:
             return self._bare(text)
-        if first == "timespan" and len(rest) == 1:
-            return self._end(self._only("timespan", [e for e in self._elements.values() if e.temporal]), rest[0], text)
+        if (first == "timespan" and len(rest) == 1) or (rest[0] == "timespan" and len(rest) == 2):
+            return self._end(self.span(text.rpartition(".")[0]), rest[-1], text)
         if first not in self._elements:
-            if (found := self._declared(first, rest)) is not None:
-                return found
-            raise self._unknown(text)
+            found = self._declared(first, rest) or self._field(self._searched(first), rest)
+            if found is None:
+                raise self._unknown(text)
+            return found
         element = self._elements[first]
         if len(rest) == 2:
-            if rest[0] != "timespan" or not element.temporal:
-                raise self._unknown(text)
-            return self._end(element, rest[1], text)
+            raise self._unknown(text)
         return self._column(element, rest[0], text)
+
+    def uuid(self, raw: bytes) -> Meaning:
+        """Give the id of a dataset as the registry has it."""
+        schema = self._join.schema
+        return Meaning(sa.literal(schema.dataset_id(raw), schema.dataset_id_column.type), "uuid")
 
     def span(self, text: str) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]] | None:
         """Return the columns of the time span that a name means; None if it does not end in ``timespan``."""
         *first, last = text.split(".")
         if last != "timespan" or len(first) > 1:
             return None
+        temporal = [element for element in self._elements.values() if element.temporal]
+        searched = self._searched(first[0] if first else None)
+        if (first and first[0] not in self._elements) or (not first and not temporal):
+            if searched is None:
+                raise self._unknown(text)
+            return searched.span
         if first:
-            element = self._elements.get(first[0])
-            if element is None or not element.temporal:
+            element = self._elements[first[0]]
+            if not element.temporal:
                 raise self._unknown(text)
         else:
-            element = self._only("timespan", [e for e in self._elements.values() if e.temporal])
+            element = self._only("timespan", temporal)
         table = self._join.element(element.name)
         return table.c[_ENDS["begin"]], table.c[_ENDS["end"]]
 
@@ -122,6 +133,9 @@ class Names:
                 found = self._declared(declared.definition.name, [text])
                 if found is not None:
                     return found
+            field = self._field(self._searched(None), [text])
+            if field is not None:
+                return field
             raise self._unknown(text)
         return self._column(self._only(text, having), text, text)
 
@@ -136,10 +150,30 @@ class Names:
         self.described = True
         return Meaning(self._join.described(rest[0]), kinds[rest[0]])
 
+    def _searched(self, dataset_type: str | None) -> Searched | None:
+        """The datasets of a type, or the only ones for None."""
+        found = [
+            one
+            for one in self._join.searched
+            if (one.bare if dataset_type is None else one.dataset_type == dataset_type)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def _field(self, searched: Searched | None, rest: list[str]) -> Meaning | None:
+        if searched is None or len(rest) != 1 or rest[0] not in FIELDS:
+            return None
+        kind = FIELDS[rest[0]]
+        if kind == "string":
+            key = searched.run if rest[0] == "run" else searched.collection
+            return Meaning(self._join.collection_name(key), kind)
+        return Meaning(searched.dataset_id if kind == "uuid" else searched.ingest_date, kind)
+
     def _column(self, element: DimensionElement, name: str, text: str) -> Meaning:
         if name in element.implies:
             table = self._join.element(element.name)
             return Meaning(table.c[name], self._join.schema.universe[name].keys[0].type)
+        if name != element.name and name in self._join.schema.element_key(element.name):
+            return Meaning(self._join.column(name), self._join.schema.universe[name].keys[0].type)
         column = column_of(element, name)
         if column is None:
             raise self._unknown(text)
@@ -147,10 +181,10 @@ class Names:
             return Meaning(self._join.column(element.name), column.type)
         return Meaning(self._join.element(element.name).c[name], column.type)
 
-    def _end(self, element: DimensionElement, which: str, text: str) -> Meaning:
-        if which not in _ENDS:
+    def _end(self, span: tuple[sa.ColumnElement[Any], ...] | None, which: str, text: str) -> Meaning:
+        if which not in _ENDS or span is None:
             raise self._unknown(text)
-        return Meaning(self._join.element(element.name).c[_ENDS[which]], "instant")
+        return Meaning(span[list(_ENDS).index(which)], "instant")
 
     def _only(self, name: str, having: list[DimensionElement]) -> DimensionElement:
         if not having:
@@ -173,6 +207,7 @@ class Names:
                 names += [f"{element.name}.timespan{end}" for end in ("", ".begin", ".end")]
             if element.spatial:
                 names.append(f"{element.name}.region")
+        names += [f"{one.dataset_type}.{field}" for one in self._join.searched for field in (*FIELDS, "timespan")]
         return names + self._declared_names()
 
     def _declared_names(self) -> list[str]:
@@ -186,7 +221,7 @@ class Names:
         if declared is not None and text.partition(".")[0] == declared.definition.name:
             return UnknownNameError(
                 f"the dataset type {declared.definition.name!r} declares no metadata {text.partition('.')[2]!r}",
-                f"it declares {', '.join(self._declared_names()) or 'none'}",
+                f"it declares {', '.join(self._declared_names()) or 'none'}; all have {', '.join(FIELDS)}, timespan",
             )
         known = self.known()
         bare = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}

@@ -37,6 +37,13 @@ class Instant(msgspec.Struct, frozen=True):
     at: int
 
 
+class Uuid(msgspec.Struct, frozen=True):
+    """The id of a dataset, its 16 bytes."""
+
+    raw: bytes
+    at: int
+
+
 class Range(msgspec.Struct, frozen=True):
     """The integers from ``first`` to ``last``, both included, in steps of ``step``."""
 
@@ -84,7 +91,7 @@ class Shape(msgspec.Struct, frozen=True):
     at: int
 
 
-Operand = Name | Bind | Constant | Instant | Absent | Negative | Arithmetic | Span | Shape
+Operand = Name | Bind | Constant | Instant | Uuid | Absent | Negative | Arithmetic | Span | Shape
 
 
 class Comparison(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from importlib import resources
 from typing import Any, cast
+from uuid import UUID
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
@@ -40,6 +41,7 @@ _SHOWN = {
     "BOX": "BOX(ra, dec, width, height)",
     "POLYGON": "POLYGON(ra, dec, ra, dec, ...)",
     "REGION": "REGION('...')",
+    "UUID": "UUID('...')",
     "$END": "the end",
 }
 _OPERATORS = {"==": "=", "<>": "!="}
@@ -131,6 +133,15 @@ class _Builder(Transformer[Token, nodes.Node]):
     def shape(self, parts: list[Any]) -> nodes.Operand:
         return nodes.Shape(parts[0].upper(), tuple(_value(part) for part in parts[1:]), _at(parts[0]))
 
+    def uuid(self, parts: list[Any]) -> nodes.Operand:
+        value = _value(parts[1])
+        if not isinstance(value, nodes.Constant) or not isinstance(value.value, str):
+            raise _Error(value.at, "UUID takes 'text'")
+        try:
+            return nodes.Uuid(parse_uuid(value.value), _at(parts[0]))
+        except ValueError as exc:
+            raise _Error(value.at, str(exc)) from None
+
     # -- conditions --------------------------------------------------------------------------------
 
     def comparison(self, parts: list[Any]) -> nodes.Node:
@@ -166,6 +177,14 @@ class _Builder(Transformer[Token, nodes.Node]):
 
     def or_expr(self, parts: list[Any]) -> nodes.Node:
         return nodes.Or(_terms(parts), _at(parts[1]))
+
+
+def parse_uuid(text: str) -> bytes:
+    """Read the id of a dataset; `ValueError` says that it is none."""
+    try:
+        return UUID(text).bytes
+    except ValueError:
+        raise ValueError(f"{text[:80]!r} is not the id of a dataset, a UUID of 32 hexadecimal digits") from None
 
 
 def condition(part: nodes.Node | nodes.Operand) -> nodes.Node:

@@ -50,6 +50,9 @@ class Gen3Schema(Schema):
         self.sky_overlaps = cast("dict[str, sa.Table]", {name: self._overlap(name) for name in self.sky_overlaps})
         self.raw_dataset = sa.table("dataset", *map(sa.column, ("id", "dataset_type_id", "run_id", "ingest_date")))
         self.dataset = cast("sa.Table", self._datasets(records, nanoseconds))
+        number, name = sa.column("collection_id", sa.BigInteger()).label("id"), sa.column("name", sa.String())
+        named = sa.select(number, name).select_from(sa.table("collection"))
+        self.collection = cast("sa.Table", named.subquery("collection"))
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -79,6 +82,11 @@ class Gen3Schema(Schema):
                 sa.BigInteger
             ),
         )
+
+    @property
+    def dataset_id_column(self) -> sa.ColumnElement[Any]:
+        """The column itself, whose index a condition on bytes made of it could not use."""
+        return self.dataset.c.id
 
     def dataset_id(self, raw: bytes) -> Any:
         """Give a dataset's id as the tables have it."""

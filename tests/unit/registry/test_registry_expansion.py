@@ -7,7 +7,7 @@ from unittest import mock
 
 import msgspec
 import pytest
-from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, HASH, REGION, filter_of, put
+from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, REGION, filter_of, put
 
 from pantry.client.butler.batches import data_ids, refs
 from pantry.daemon.registry import Registry, queries
@@ -158,9 +158,7 @@ def test_a_chain_of_repositories_sorted_and_not(raws: Registry) -> None:
 @pytest.mark.parametrize("rows", [[0, 1], [1], [-2], []])
 def test_a_batch_that_points_nowhere_is_refused(rows: list[int]) -> None:
     kind = {"name": "raw", "dimensions": ("detector",), "storage_class": "Bytes"}
-    batch = msgspec.convert(
-        [kind, ("detector",), (), bytes(16), [[1]], ["run"], [0]], RefBatch
-    )
+    batch = msgspec.convert([kind, ("detector",), (), bytes(16), [[1]], ["run"], [0]], RefBatch)
     table = RecordTable("detector", [], rows)
     with pytest.raises(ProtocolError, match="without their records"):
         refs(msgspec.structs.replace(batch, records=[table]))

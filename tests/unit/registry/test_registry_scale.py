@@ -57,7 +57,9 @@ def _visit_in_chain(registry: Registry, survey: Survey, number: int) -> int:
 
 
 def _visit_in_chain_by_data_id(registry: Registry, survey: Survey, number: int) -> int:
-    return _query(registry, "calexp", CHAIN, data_id={"visit": 1 + 7 * number % survey.visits}, with_dimension_records=True)
+    return _query(
+        registry, "calexp", CHAIN, data_id={"visit": 1 + 7 * number % survey.visits}, with_dimension_records=True
+    )
 
 
 QUESTIONS: dict[str, tuple[Question, int]] = {

@@ -14,13 +14,20 @@ from pantry.wire.operations.base import Operation, StreamOperation
 from pantry.wire.operations.exclusions import ExcludedDatasets
 
 
-class EncodedRegion(msgspec.Struct, frozen=True):
+class EncodedRegion(msgspec.Struct, frozen=True, tag="region"):
     """A region on the sky as a value; ``encoded`` is of ``lsst.sphgeom.Region.encode``."""
 
     encoded: bytes
 
 
-BindValue = DataIdValue | float | bool | EncodedRegion | tuple[DataIdValue, ...]
+class EncodedTimespan(msgspec.Struct, frozen=True, tag="timespan"):
+    """A time span as a value; TAI nanoseconds as in `Timespan`."""
+
+    begin_ns: int
+    end_ns: int
+
+
+BindValue = DataIdValue | float | bool | EncodedRegion | EncodedTimespan | tuple[DataIdValue | float | bool, ...]
 """What a name in an expression can stand for."""
 
 

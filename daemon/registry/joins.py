@@ -121,6 +121,15 @@ class RecordJoin:
             if element.always_join and set(self.schema.element_key(element.name)) <= set(self.group.names):
                 self.element(element.name)
 
+    def join_sharing(self) -> None:
+        """Join the records of elements that imply the same dimension, which must be equal for all, as in Gen3."""
+        universe = self.schema.universe
+        there = [name for name in self.group.names if universe[name].implies and name in self.schema.elements]
+        implied = [other for name in there for other in universe[name].implies]
+        for name in there:
+            if any(implied.count(other) > 1 for other in universe[name].implies):
+                self.element(name)
+
     def lacking(self) -> list[str]:
         """Give the required dimensions whose values nothing gives: sky pixels, which have no records."""
         return [name for name in self.group.required if name not in self._columns]
@@ -142,20 +151,17 @@ class RecordJoin:
         # With nothing to join to, the table itself gives the values of its key.
         fixed = {dimension: self.column(dimension) for dimension in key if self._can_give(dimension)}
         self._tables[name] = table
-        optional = bool(self._optional.intersection(key))
+        optional = bool(self._optional.intersection(key)) or not self._must_exist or name in self.schema.foreign
         if self._source is None:
             self._source = table
         else:
             on = [table.c[dimension] == column for dimension, column in fixed.items()]
-            element = self.schema.universe[name]
-            if element.always_join:
-                # Universes before version 2 relate exposures to the visit that this implies.
-                on += [table.c[other] == self._columns[other] for other in element.implies if other in self._columns]
-            self._source = self._source.join(
-                table,
-                sa.and_(*on) if on else sa.true(),
-                isouter=optional or not self._must_exist or name in self.schema.foreign,
-            )
+            if not optional:
+                # An exposure and a visit of one data id have one filter, as in Gen3; and universes before
+                # version 2 relate exposures to the visit that their visit_definition implies.
+                implied = self.schema.universe[name].implies
+                on += [table.c[other] == self._columns[other] for other in implied if other in self._columns]
+            self._source = self._source.join(table, sa.and_(*on) if on else sa.true(), isouter=optional)
         for dimension in key:
             self._columns.setdefault(dimension, table.c[dimension])
         for dimension in self.schema.universe[name].implies:

@@ -14,6 +14,7 @@ from pantry.daemon.registry.expressions import (
     UnknownNameError,
     compile_expression,
     conjuncts,
+    dimension_of,
     elements_in,
     invalid,
     names_in,
@@ -125,6 +126,7 @@ class Plan:
             join.join_pairs(pairs, [column.name for column in pairs.c if column.name in self.whole.names])
         if self.repeats or not isinstance(self._query, QueryDatasets):
             join.join_records(related=True)
+        join.join_sharing()
         lacking = join.lacking()
         if lacking:
             raise InvalidQueryError(
@@ -225,7 +227,7 @@ class Plan:
         tests = _given_tests(join, self._data_ids.interpret(join.group, given))
         for part in conjuncts(self._tree):
             named = elements_in(part, universe, self._query.bind)
-            firsts = {name.text.partition(".")[0] for name in names_in(part, self._query.bind)}
+            firsts = {dimension_of(universe, name.text) for name in names_in(part, self._query.bind)}
             if len(firsts) > len(named) or sky_joins(part, self._query.bind):
                 continue  # a column by its bare name may be any element's
             if all(set(universe.required(name)) <= there for name in named):

@@ -144,7 +144,39 @@ GRAMMAR: list[dict[str, Any]] = [
     _records("visit_detector_region", data_id=CAM, where="visit_detector_region.visit = 1 AND detector > 2"),
 ]
 
+# Exposure n and visit n are one, but for exposure 1 they differ in filter, band or day; see worlds.py.
+_SHARED: list[dict[str, Any]] = [
+    *[
+        {"kind": "data_ids", "dimensions": list(dimensions), "data_id": {"instrument": "Cam2"}, "where": where}
+        for dimensions in (
+            ("exposure",),
+            ("visit",),
+            ("exposure", "visit"),
+            ("exposure", "physical_filter"),
+            ("exposure", "detector"),
+            ("visit", "detector", "exposure"),
+        )
+        for where in (
+            "",
+            "visit.id > 0",
+            "exposure.id > 0",
+            "visit.physical_filter = 'r1'",
+            "exposure.physical_filter = 'r1'",
+            "exposure.day_obs = 20250101 AND visit.seq_num = NULL",
+            "exposure.day_obs = visit.day_obs",
+            "visit.physical_filter != exposure.physical_filter",
+            "band = 'r' AND visit > 1",
+        )
+    ],
+    *[
+        _records(element, data_id={"instrument": "Cam2"}, where=where)
+        for element in ("exposure", "visit", "visit_definition", "physical_filter", "day_obs")
+        for where in ("", "visit = 2", "exposure IN (1, 4)", "visit.id > 0 AND exposure.id > 0")
+    ],
+]
+
 BASE: list[dict[str, Any]] = [
+    *_SHARED,
     *GRAMMAR,
     *[
         _datasets(dataset_type, *collections, find_first=find_first)

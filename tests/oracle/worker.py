@@ -106,6 +106,8 @@ class Oracle:
                 case "chain":
                     butler.collections.register(step["name"], CollectionType.CHAINED)
                     butler.collections.redefine_chain(step["name"], step["children"])
+                case "records":
+                    butler.registry.insertDimensionData(step["element"], *step["records"])
                 case "associate":
                     butler.registry.associate(step["name"], self._refs(butler, step["ids"]))
                 case "certify":

@@ -82,8 +82,31 @@ def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]
             {"step": "chain", "name": "chain", "children": ["tagged", "imported_g", "imported_r"]},
             {"step": "chain", "name": "outer", "children": ["imported_r", "chain"]},
         ]  # fmt: skip
-        oracle("build", root=root, steps=steps)
+        oracle("build", root=root, steps=[*steps, *_differing()])
     return steps
+
+
+def _differing() -> list[dict[str, Any]]:
+    """Make exposures whose visits have another filter or another day."""
+    cam = {"instrument": "Cam2"}
+    taken = {1: ("r1", 20250101), 2: ("r2", 20250101), 3: ("g1", 20250101), 4: ("r1", 20250102)}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "instrument": [{"name": "Cam2", "detector_max": 4, "visit_max": 9, "exposure_max": 9, "class_name": ""}],
+        "physical_filter": [{**cam, "name": name, "band": name[0]} for name in ("r1", "r2", "g1")],
+        "day_obs": [{**cam, "id": day} for day in (20250101, 20250102)],
+        "detector": [{**cam, "id": number, "full_name": f"D{number}"} for number in (0, 1)],
+        "group": [{**cam, "name": "a"}],
+        "exposure": [
+            {**cam, "id": number, "obs_id": f"o{number}", "group": "a", "physical_filter": name, "day_obs": day}
+            for number, (name, day) in taken.items()
+        ],
+        "visit": [
+            {**cam, "id": number, "name": f"v{number}", "physical_filter": "r1", "day_obs": 20250101}
+            for number in taken
+        ],
+        "visit_definition": [{**cam, "visit": number, "exposure": number} for number in taken],
+    }
+    return [{"step": "records", "element": element, "records": records} for element, records in rows.items()]
 
 
 def _all(dataset_type: str, collection: str) -> dict[str, Any]:

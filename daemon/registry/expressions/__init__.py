@@ -8,7 +8,7 @@ from pantry.daemon.registry.expressions.compiler import compile_expression
 from pantry.daemon.registry.expressions.names import Names, UnknownNameError
 from pantry.daemon.registry.expressions.nodes import Node
 from pantry.daemon.registry.expressions.parser import invalid, parse
-from pantry.daemon.registry.expressions.references import conjuncts, elements_in, names_in, sky_joins
+from pantry.daemon.registry.expressions.references import conjuncts, dimension_of, elements_in, names_in, sky_joins
 
 __all__ = [
     "Names",
@@ -16,6 +16,7 @@ __all__ = [
     "UnknownNameError",
     "compile_expression",
     "conjuncts",
+    "dimension_of",
     "elements_in",
     "invalid",
     "names_in",

@@ -25,8 +25,9 @@ _TEXT = re.compile(
 _ISO = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:[T ](\d\d?):(\d\d?)(?::(\d\d?)(?:\.(\d*))?)?)?", re.IGNORECASE)
 _SCALES = ("tai", "utc", "tt", "tdb", "tcg", "tcb", "ut1")
 _NUMBERS = (
-    "mjd", "jd", "unix", "unix_tai", "gps", "cxcsec", "galexsec", "jyear", "byear", "decimalyear", "plot_date", "stardate",
-)  # fmt: skip
+    *("mjd", "jd", "unix", "unix_tai", "gps", "cxcsec", "galexsec"),
+    *("jyear", "byear", "decimalyear", "plot_date", "stardate"),
+)
 _TEXTS = ("iso", "isot", "fits", "yday")
 _UTC = ("iso", "isot", "fits", "yday", "unix")
 _EPOCH_JD = {"mjd": Decimal(40587), "jd": Decimal("2440587.5")}

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pantry.daemon.registry.data_ids import column_of
+from pantry.daemon.registry.expressions.references import dimension_of
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.searched import FIELDS, Searched
 from pantry.model.dimensions import DimensionElement
@@ -60,6 +61,9 @@ class Names:
     def resolve(self, text: str) -> Meaning:
         """Return what a name means, or raise `UnknownNameError`."""
         first, *rest = text.split(".")
+        if len(rest) == 1 and (dimension := dimension_of(self._join.schema.universe, text)) != first:
+            # As in Gen3, a visit's filter is the filter that the query is about.
+            return self._bare(dimension) if dimension in self._join.group.names else self._implied(first, dimension)
         if not rest:
             return self._bare(text)
         if (first == "timespan" and len(rest) == 1) or (rest[0] == "timespan" and len(rest) == 2):
@@ -151,7 +155,7 @@ class Names:
         return Meaning(self._join.described(rest[0]), kinds[rest[0]])
 
     def _searched(self, dataset_type: str | None) -> Searched | None:
-        """The datasets of a type, or the only ones for None."""
+        """Return the datasets of a type, or the only ones for None."""
         found = [
             one
             for one in self._join.searched
@@ -168,12 +172,13 @@ class Names:
             return Meaning(self._join.collection_name(key), kind)
         return Meaning(searched.dataset_id if kind == "uuid" else searched.ingest_date, kind)
 
+    def _implied(self, first: str, dimension: str) -> Meaning:
+        """Give a dimension that an element implies and the query has not: the visit of older visit_definitions."""
+        if first not in self._elements:
+            raise self._unknown(f"{first}.{dimension}")
+        return Meaning(self._join.element(first).c[dimension], self._join.schema.universe[dimension].keys[0].type)
+
     def _column(self, element: DimensionElement, name: str, text: str) -> Meaning:
-        if name in element.implies:
-            table = self._join.element(element.name)
-            return Meaning(table.c[name], self._join.schema.universe[name].keys[0].type)
-        if name != element.name and name in self._join.schema.element_key(element.name):
-            return Meaning(self._join.column(name), self._join.schema.universe[name].keys[0].type)
         column = column_of(element, name)
         if column is None:
             raise self._unknown(text)

@@ -34,11 +34,20 @@ def names_in(node: nodes.Node, bind: Container[str]) -> Iterator[nodes.Name]:
                 todo += [getattr(part, name) for name in part.__struct_fields__]
 
 
+def dimension_of(universe: DimensionUniverse, text: str) -> str:
+    """Return the dimension that a name such as ``visit.physical_filter`` stands for; else its first part."""
+    first, _, rest = text.partition(".")
+    element = universe.elements.get(first)
+    if element is None or not rest or rest == first:
+        return first
+    return rest if rest in (*universe.required(first), *element.implies) else first
+
+
 def elements_in(node: nodes.Node, universe: DimensionUniverse, bind: Container[str]) -> dict[str, int]:
     """Give the elements that a part of an expression names, as ``visit`` or ``visit.seq_num``, and where first."""
     found: dict[str, int] = {}
     for name in names_in(node, bind):
-        first = name.text.partition(".")[0]
+        first = dimension_of(universe, name.text)
         if first in universe.elements:
             found[first] = min(name.at, found.get(first, name.at))
     return found

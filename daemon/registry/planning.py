@@ -30,6 +30,9 @@ from pantry.errors import DimensionNameError, InvalidQueryError
 from pantry.model.dimensions import DimensionGroup
 from pantry.wire.operations.registry import QueryDataIds, QueryDatasets, QueryDimensionRecords
 
+MAX_ORDER_BY = 64
+"""SQLite takes 64 tables in one statement, and each term may need one."""
+
 Query = QueryDatasets | QueryDataIds | QueryDimensionRecords
 Sorting = list[tuple[sa.ColumnElement[Any], bool]]
 """Columns to sort by, and whether from high to low."""
@@ -76,6 +79,8 @@ class Plan:
         self._session = session
         self._data_ids = data_ids
         self._query = query
+        if len(query.order_by) > MAX_ORDER_BY:
+            raise InvalidQueryError(f"order_by with {len(query.order_by)} terms; at most {MAX_ORDER_BY} are taken")
         self._tree = parse(query.where) if query.where.strip() else None
         universe = schema.universe
         named = {name.partition(".")[0] for name in query.data_id} & universe.elements.keys()

@@ -251,6 +251,9 @@ class _Compiler:
                 tests.append(operand.column == self._alike(node.operand, item, item.at)[1].column)
                 continue
             several = self._several(item)
+            if len(values) + len(several or ()) > MAX_ITEMS:
+                # Before anything is made of them.
+                raise self._invalid(item.at, f"more than {MAX_ITEMS} values in one IN")
             given = [self._meaning(item)] if several is None else [_literal_of(value) for value in several]
             for value in (self._item(item, operand, one) for one in given):
                 if operand.kind == "int" and isinstance(value, float):

@@ -33,6 +33,10 @@ class UnknownNameError(Exception):
         self.hint = hint
 
 
+_SHOWN_CHARACTERS = 80
+"""Of a name in a message."""
+
+
 class Names:
     """Gives names their columns, joining the record tables that have them.
 
@@ -222,6 +226,7 @@ class Names:
         return [f"{declared.definition.name}.{entry.name}" for entry in declared.definition.metadata]
 
     def _unknown(self, text: str) -> UnknownNameError:
+        text = text[:_SHOWN_CHARACTERS]
         declared = self._join.declared
         if declared is not None and text.partition(".")[0] == declared.definition.name:
             return UnknownNameError(

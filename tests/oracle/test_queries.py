@@ -55,6 +55,9 @@ class World:
             if query.get("with_dimension_records"):
                 # Gen3 leaves data ids out that have no record of an element such as visit_detector_region.
                 found = [row for row in found if None not in row[-3].values()]
+            if query["kind"] == "count":
+                assert found == expected, (engine, json.dumps(query))
+                continue
             if query.get("find_first") is False:
                 # A dataset that two of the collections hold comes twice there, and once here.
                 found, expected = _once(found), _once(expected)
@@ -225,15 +228,20 @@ def queries(draw: st.DrawFn, world: World) -> dict[str, Any]:
     instrument, skymap = GOVERNORS[world.name]
     types = _TYPES.get(world.name, {})
     dimensions = draw(st.sampled_from(_SHAPES[world.name]))
-    kind = draw(st.sampled_from(["data_ids", "records", *(["datasets"] if types else [])]))
+    more_kinds = ["datasets", "datasets", "count", "find"] if types else []
+    kind = draw(st.sampled_from(["data_ids", "records", "collections", *more_kinds]))
+    if kind == "collections":
+        return draw(about_collections(world))
+    if kind == "find":
+        return draw(finds(world, types))
     query: dict[str, Any] = {"kind": kind, "data_id": {}}
-    if kind == "datasets":
+    if kind in ("datasets", "count"):
         query["dataset_type"] = draw(st.sampled_from(sorted(types)))
         dimensions = types[query["dataset_type"]]
         runs = [one[0] for one in world.described["collections"] if one[1] == "RUN"]
         more = ["tagged", "chain", "outer"] if world.name == "base" else []
         query["collections"] = draw(st.lists(st.sampled_from([*runs, *more]), min_size=1, max_size=2, unique=True))
-        query["find_first"] = draw(st.booleans())
+        query["find_first"] = kind == "count" or draw(st.booleans())
     elif kind == "records":
         query["element"] = dimensions[-1]
         dimensions = [query["element"]]
@@ -246,16 +254,72 @@ def queries(draw: st.DrawFn, world: World) -> dict[str, Any]:
     elements = list(dimensions)
     if {"visit", "exposure"} & set(elements) and draw(st.booleans()):
         elements.append("physical_filter")
-    query["where"] = draw(expressions(world, elements))
-    if kind != "records" and draw(st.integers(0, 3)) == 0:
+    conditions = expressions(world, elements)
+    if kind in ("datasets", "count"):
+        conditions = st.one_of(conditions, st.builds("{} AND {}".format, fields(world, query), conditions))
+    query["where"] = draw(conditions)
+    if kind in ("datasets", "data_ids") and draw(st.integers(0, 3)) == 0:
         query["with_dimension_records"] = True
-    if draw(st.booleans()):
-        query["order_by"] = [draw(st.sampled_from(["", "-"])) + name for name in _ordering(dimensions)]
+    if kind != "count" and draw(st.booleans()):
+        first = draw(st.sampled_from(_ORDERS.get(dimensions[-1], [""])))
+        if kind == "datasets" and draw(st.booleans()):
+            first = draw(st.sampled_from(["run", f"{query['dataset_type']}.run", "collection"]))
+        names = [*([first] if first else []), *_ordering(dimensions)]
+        query["order_by"] = [draw(st.sampled_from(["", "-"])) + name for name in names]
         # Gen3 counts a dataset that two collections hold twice, and leaves out what lacks a record.
         counts_alike = query.get("find_first") is not False and not query.get("with_dimension_records")
         if counts_alike and draw(st.booleans()):
             query["limit"] = draw(st.integers(1, 5))
     return query
+
+
+# By which columns answers are sorted before their dimensions.
+_ORDERS = {
+    "detector": ["", "detector.full_name", "detector.purpose"],
+    "visit": ["", "visit.timespan.begin", "visit.name", "visit.exposure_time"],
+    "exposure": ["", "exposure.timespan.end", "exposure.obs_id", "exposure.seq_num"],
+    "patch": ["", "patch.cell_x", "patch.cell_y"],
+}
+
+
+def fields(world: World, query: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Conditions on the datasets that are searched."""
+    kind, runs = query["dataset_type"], [one[0] for one in world.described["collections"]]
+    name = st.sampled_from(["run", "collection", f"{kind}.run", f"{kind}.collection"])
+    return st.one_of(
+        st.builds("{} {} {}".format, name, st.sampled_from(["=", "!="]), st.sampled_from(runs).map(literal)),
+        st.builds("GLOB({}, {})".format, name, st.sampled_from(["'*_r'", "'*g'", "'*'", "'x?'"])),
+        st.sampled_from([f"{kind}.ingest_date > T'2020-01-01'", "ingest_date < T'2021-01-01'"]),
+        st.sampled_from([f"{kind}.timespan OVERLAPS T'2021-03-01'", f"{kind}.dataset_id != UUID('{'1' * 32}')"]),
+    )
+
+
+@st.composite
+def about_collections(draw: st.DrawFn, world: World) -> dict[str, Any]:
+    """Ask for collections by name, pattern and type."""
+    names = [one[0] for one in world.described["collections"]]
+    patterns = [*names, *(f"{name[:3]}*" for name in names), *(f"*{name[-2:]}" for name in names), "*"]
+    types = st.lists(st.sampled_from(["RUN", "TAGGED", "CHAINED", "CALIBRATION"]), max_size=2, unique=True)
+    asked = draw(st.lists(st.sampled_from(patterns), min_size=1, max_size=2, unique=True))
+    return {"kind": "collections", "patterns": asked, "types": draw(types), "flatten": draw(st.booleans())}
+
+
+@st.composite
+def finds(draw: st.DrawFn, world: World, types: dict[str, list[str]]) -> dict[str, Any]:
+    """Ask for one dataset, with a time or without, in runs, chains and calibrations."""
+    kind = draw(st.sampled_from(sorted(types)))
+    data_id: dict[str, Any] = {"instrument": GOVERNORS[world.name][0]}
+    for name in types[kind]:
+        own = _first(name)
+        data_id[name] = draw(st.sampled_from([one[own] for one in world.described["records"][name]]))
+    begin = draw(st.sampled_from([None, "2020-12-01T00:00:00", "2021-02-01T00:00:00", "2021-07-01T00:00:00"]))
+    end = draw(st.sampled_from([None, "2021-07-02T00:00:00", "2022-07-01T00:00:00"]))
+    timed = draw(st.booleans())
+    # Without a time Gen3 refuses CALIBRATION collections.
+    some = [one[0] for one in world.described["collections"] if timed or one[1] != "CALIBRATION"]
+    asked = {"kind": "find", "dataset_type": kind, "data_id": data_id}
+    asked["collections"] = draw(st.lists(st.sampled_from(some), min_size=1, max_size=2, unique=True))
+    return {**asked, "timespan": [begin, end]} if timed else asked
 
 
 def _ordering(dimensions: list[str]) -> list[str]:

@@ -167,12 +167,17 @@ class Oracle:
                 query["dataset_type"], query["data_id"], collections=query["collections"], timespan=timespan
             )
             return [] if ref is None else [[str(ref.id), ref.run]]
+        if kind == "collections":
+            wanted = {CollectionType.from_name(one) for one in query["types"]} or None
+            return list(butler.collections.query(query["patterns"], wanted, flatten_chains=query["flatten"]))
         with butler.query() as asked:
-            if kind == "datasets":
+            if kind in ("datasets", "count"):
                 found = asked.datasets(
                     query["dataset_type"], collections=query["collections"], find_first=query["find_first"]
                 )
                 found = self._finish(found, query, bind)
+                if kind == "count":
+                    return [found.count(exact=True, discard=True)]
                 return [
                     [
                         str(ref.id),

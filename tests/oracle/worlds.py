@@ -9,7 +9,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from pantry.wire.operations.registry import (
     QueryDatasets,
     QueryDimensionRecords,
 )
+from pantry.wire.operations.repositories import QueryCollections
 
 EXPORTS = {
     "base": ("base", "datasets", "spatial"),
@@ -82,7 +82,8 @@ def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]
             {"step": "chain", "name": "chain", "children": ["tagged", "imported_g", "imported_r"]},
             {"step": "chain", "name": "outer", "children": ["imported_r", "chain"]},
         ]  # fmt: skip
-        oracle("build", root=root, steps=[*steps, *_differing()])
+        steps += _differing()
+        oracle("build", root=root, steps=steps)
     return steps
 
 
@@ -148,17 +149,10 @@ def imported(socket: str, name: str, world: str, root: Path, url: str, source: R
                 target.associate(step["name"], [UUID(one) for one in step["ids"]])
             case "certify":
                 target.certify(step["name"], [UUID(one) for one in step["ids"]], span(step["timespan"]))
+            case "records":
+                records = [DimensionRecord(element=step["element"], values=values) for values in step["records"]]
+                target.insert_dimension_records(records, skip_existing=True)
     return target
-
-def _copy_run(source: Registry, target: Registry, dataset_type: str, run: str) -> None:
-    asked = QueryDatasets(repository="r", dataset_types=(dataset_type,), collections=(run,))
-    new: list[NewDataset] = []
-    for batch in source.query_datasets(asked):
-        for number in range(len(batch.run_index)):
-            id_ = batch.ids[16 * number : 16 * number + 16]
-            file = StoredFile(path=id_.hex(), size_bytes=1, hash="0" * 32, formatter="bytes", ingest_ns=time.time_ns())
-            new.append((id_, tuple(column[number] for column in batch.columns), file))  # type: ignore[arg-type]
-    target.insert_datasets(run, dataset_type, new)
 
 
 def span(ends: list[str | None]) -> Timespan:
@@ -187,9 +181,15 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
         )
         ref = registry.find_dataset(asked).ref
         return [] if ref is None else [[str(ref.id), ref.run]]
+    if query["kind"] == "collections":
+        wanted = tuple(CollectionType(one) for one in query["types"])
+        about = QueryCollections(
+            repository="r", patterns=tuple(query["patterns"]), types=wanted, flatten_chains=query["flatten"]
+        )
+        return [one.name for one in registry.query_collections(about)]
     expand = bool(query.get("with_dimension_records"))
     rows: list[Any] = []
-    if query["kind"] == "datasets":
+    if query["kind"] in ("datasets", "count"):
         datasets = QueryDatasets(
             repository="r",
             dataset_types=(query["dataset_type"],),
@@ -198,6 +198,8 @@ def ask(registry: Registry, query: dict[str, Any]) -> list[Any]:
             with_dimension_records=expand,
             **more,
         )
+        if query["kind"] == "count":
+            return [registry.count_datasets(datasets).get(query["dataset_type"], 0)]
         for batch in registry.query_datasets(datasets):
             rows += [
                 [str(ref.id), ref.run, list(ref.data_id.required_values), *_expanded(ref.data_id)]

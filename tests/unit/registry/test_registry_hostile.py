@@ -73,7 +73,20 @@ def test_what_is_refused_says_why(raws: Registry) -> None:
 
 
 def test_text_reaches_the_database_as_a_value(raws: Registry) -> None:
-    for text in ("'; DROP TABLE dataset; --", "' OR '1'='1", "%", "_", "\\", "?", ":x", "$1", "%s", "%(x)s", '"', "é\u202e"):
+    for text in (
+        "'; DROP TABLE dataset; --",
+        "' OR '1'='1",
+        "%",
+        "_",
+        "\\",
+        "?",
+        ":x",
+        "$1",
+        "%s",
+        "%(x)s",
+        '"',
+        "é\u202e",
+    ):
         quoted = text.replace("'", "''")
         assert count(raws, f"exposure.obs_id = '{quoted}'") == 0
         assert count(raws, "exposure.obs_id = x", {"x": text}) == 0

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import astropy.time
 import yaml
-from lsst.daf.butler import Butler, CollectionType, DimensionConfig, DimensionUniverse, Timespan
+from lsst.daf.butler import Butler, CollectionType, Config, DimensionConfig, DimensionUniverse, Timespan
 from lsst.daf.butler.time_utils import TimeConverter
 from lsst.resources import ResourcePath
 
@@ -86,10 +86,17 @@ class Oracle:
 
     # -- repositories --------------------------------------------------------------------------------
 
-    def create(self, root: str) -> None:
-        """Make a repository with the current universe."""
-        Butler.makeRepo(root)
+    def create(self, root: str, url: str = "") -> None:
+        """Make a repository with the current universe, its registry in SQLite or at a URL."""
+        config = Config()
+        if url:
+            config["registry", "db"] = url
+        Butler.makeRepo(root, config=config)
         self._butlers[root] = Butler.from_config(root, writeable=True)
+
+    def forget(self, root: str) -> None:
+        """Close a repository."""
+        self._butlers.pop(root).close()
 
     def import_export(self, root: str, name: str) -> None:
         """Import one of the package's registry exports, without its files."""

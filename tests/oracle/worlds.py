@@ -64,9 +64,12 @@ def exports() -> Path:
     return Path(found.stdout.strip())
 
 
-def furnish(oracle: GenThreeButler, root: str, name: str) -> list[dict[str, Any]]:
-    """Make a repository with exports; give the steps that made its other collections."""
-    oracle("create", root=root)
+def furnish(oracle: GenThreeButler, root: str, name: str, url: str = "") -> list[dict[str, Any]]:
+    """Make a repository with exports; give the steps that made its other collections.
+
+    ``url`` is of a database of PostgreSQL for its registry.
+    """
+    oracle("create", root=root, url=url.replace("postgresql+psycopg:", "postgresql:"))
     for export in EXPORTS[name]:
         oracle("import_export", root=root, name=export)
     steps: list[dict[str, Any]] = []
@@ -257,6 +260,6 @@ def _expanded(data_id: DataCoordinate) -> list[Any]:
     return [records, timespan and [timespan.begin_ns, timespan.end_ns], region and bytes(region.encode()).hex()]
 
 
-def opened(root: Path) -> Gen3Registry:
+def opened(root: Path, url: str = "") -> Gen3Registry:
     """Attach the oracle's repository."""
-    return Gen3Registry.attach(f"sqlite:///{root}/gen3.sqlite3", uuid="3f0d0b7e-3c09-4d0a-a8a2-5c8a2b2f8b43")
+    return Gen3Registry.attach(url or f"sqlite:///{root}/gen3.sqlite3", uuid="3f0d0b7e-3c09-4d0a-a8a2-5c8a2b2f8b43")

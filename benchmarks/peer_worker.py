@@ -125,6 +125,12 @@ def query(run: str, expected: int, exposure: int | None = None, records: bool = 
     found = _butler.query_datasets(
         scene.DATASET_TYPE, collections=run, with_dimension_records=records, limit=None, **constraint
     )
+    if records:
+        # Whatever is put off until somebody looks counts as well.
+        for ref in found:
+            there = ref.dataId.records
+            assert there["exposure"].exposure_time == 30.0
+            assert there["detector"].purpose == "SCIENCE"
     taken = time.perf_counter() - begun
     assert len(found) == expected, len(found)
     return taken

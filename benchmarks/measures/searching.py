@@ -27,8 +27,8 @@ def search(bench: Bench) -> list[Row]:
             f"{count:,} refs with dimension records",
             lambda worker: float(worker.ask("query", run="raw0", expected=count, records=True)),
             "<= 0.25",
-            "query_datasets(with_dimension_records=True) of one type in one run; not the same: the peer gives whole "
-            "records, ours the values of implied dimensions only",
+            "query_datasets(with_dimension_records=True) of one type in one run, and a look at the records of exposure "
+            "and detector of each: whole records on both sides",
         ),
         _row(
             bench,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from astropy.time import Time
-from lsst.sphgeom import Angle, Circle, LonLat, Region, UnitVector3d
+from lsst.sphgeom import DISJOINT, Angle, Circle, LonLat, Region, UnitVector3d
 
 from pantry.client.butler.bind_values import bind_values
 from pantry.daemon.registry.expressions.instants import parse_instant
 from pantry.errors import InvalidRequestError
-from pantry.wire.operations.registry import EncodedRegion
+from pantry.model.timespan import Timespan
+from pantry.wire.operations.registry import EncodedRegion, EncodedTimespan
 
 CENTRE = UnitVector3d(LonLat.fromDegrees(62, -37))
 
@@ -71,3 +73,34 @@ def test_anything_else_is_refused() -> None:
     for value in (object(), {"a": 1}, Angle(1.0), None):
         with pytest.raises(InvalidRequestError, match="'x' is a"):
             bind_values({"x": value})
+
+
+def test_ids_hashes_dates_and_points_of_astropy() -> None:
+    from astropy.coordinates import SkyCoord
+
+    id_ = uuid4()
+    given = {
+        "i": id_,
+        "l": [id_],
+        "h": b"\x01\xff",
+        "d": datetime.date(2025, 4, 15),
+        "s": SkyCoord(62, -37, unit="deg"),
+    }
+    sent = bind_values(given)
+    assert sent["i"] == str(id_)
+    assert sent["l"] == (str(id_),)
+    assert sent["h"] == "01ff"
+    assert parse_instant(str(sent["d"])) == parse_instant("2025-04-15")
+    assert isinstance(sent["s"], EncodedRegion)
+    assert Region.decode(sent["s"].encoded).relate(Circle(CENTRE, Angle.fromDegrees(1e-6))) != DISJOINT
+
+
+def test_time_spans() -> None:
+    from lsst.daf.butler import Timespan as Gen3Timespan
+
+    begin, end = Time("2025-04-15", scale="tai"), Time("2025-04-16", scale="tai")
+    sent = bind_values({"ours": Timespan(5, 6), "theirs": Gen3Timespan(begin, end), "open": Gen3Timespan(None, end)})
+    assert sent["ours"] == EncodedTimespan(5, 6)
+    midnight = parse_instant("2025-04-15/tai")
+    assert sent["theirs"] == EncodedTimespan(midnight, midnight + 86_400 * 10**9)
+    assert sent["open"] == EncodedTimespan(0, midnight + 86_400 * 10**9)

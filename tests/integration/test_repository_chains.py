@@ -137,3 +137,19 @@ def test_mistakes_are_told(both: Butler) -> None:
     assert result.returncode == 1
     assert "two repositories at least" in result.stderr
     assert pantry(both, "repo", "chain", "loop", "mine", "loop").returncode != 0
+
+
+def test_records_come_with_the_rows(both: Butler) -> None:
+    for order_by in ((), ("-exposure",)):
+        found = both.query_datasets("config", order_by=order_by, with_dimension_records=True)
+        assert len(found) == 6
+        for ref in found:
+            assert ref.data_id.records["exposure"] is not None
+            assert ref.data_id.exposure.id == ref.data_id["exposure"]
+            assert ref.data_id.instrument.name == INSTRUMENT
+    data_ids = both.query_data_ids("exposure", with_dimension_records=True, order_by="exposure")
+    assert [one.exposure.id for one in data_ids] == [1, 2, 3, 4, 5, 6]
+    [ref] = both.query_datasets("config", where="exposure = 5 AND ingest_date > T'2020-01-01'")
+    again = both.get_dataset(ref.id, dimension_records=True)
+    assert again is not None
+    assert again.data_id.records == both.find_dataset("config", ref.data_id, dimension_records=True).data_id.records  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ from its first batch to its last, or until it is closed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import Declared, RecordJoin
 from pantry.daemon.registry.members import Members
+from pantry.daemon.registry.nearest import nearest
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, Query, in_order
 from pantry.daemon.registry.schema import Schema
@@ -61,6 +63,27 @@ Shape = Callable[[Definitions, KnownType, Rows, Shown], T]
 """Makes a batch of rows."""
 
 
+class Planned(NamedTuple):
+    """How the datasets of one type are found.
+
+    Attributes
+    ----------
+    known : KnownType
+        The type.
+    statement : Select
+        Finds them.
+    checked : bool
+        Whether the last column tells that a row is one of several first ones.
+    first : Select or None
+        Finds the first of them with less work, but perhaps too few; see `nearest`.
+    """
+
+    known: KnownType
+    statement: sa.Select[Any]
+    checked: bool
+    first: sa.Select[Any] | None
+
+
 class NamedFile(NamedTuple):
     """A dataset's file, and its path in the mounted view below the repository's directory."""
 
@@ -97,6 +120,7 @@ class Queries:
         records: DimensionRecords,
     ) -> None:
         self.overrides: Sequence[Override] = ()
+        self._nearest_first = database.is_sqlite and schema.has_data_ids
         self._database = database
         self._schema = schema
         self._definitions = definitions
@@ -160,12 +184,18 @@ class Queries:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             left = query.limit
-            for known, statement, checked in self._planned(session, definitions, query, more):
+            for known, statement, checked, first in self._planned(session, definitions, query, more):
                 if left == 0:
                     continue
                 shown = Shown(_shown_names(query, known))
                 if query.with_dimension_records:
                     shown = Shown(shown.names, Expansion(session, self._schema, self._records, known.group))
+                if first is not None:
+                    rows = session.rows(self._database.compile(first.limit(left)))
+                    if len(rows) == left:
+                        yield shape(definitions, known, rows, shown)
+                        left = 0
+                        continue
                 for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
@@ -178,7 +208,7 @@ class Queries:
         with self._database.reading() as session:
             left = query.limit
             definitions = self._definitions.current(session)
-            for known, statement, checked in self._planned(session, definitions, query):
+            for known, statement, checked, _ in self._planned(session, definitions, query):
                 rows = statement.order_by(None).limit(left).subquery("found")
                 wrong = sa.func.count(sa.case((rows.c.ambiguous, 1))) if checked else sa.literal(0)
                 count = self._database.compile(sa.select(sa.func.count(), wrong).select_from(rows))
@@ -191,8 +221,8 @@ class Queries:
 
     def _planned(
         self, session: Session, definitions: Definitions, query: QueryDatasets, more: More | None = None
-    ) -> Iterator[tuple[KnownType, sa.Select[Any], bool]]:
-        """Make the statement for each dataset type that can have what is asked for; see `_search`."""
+    ) -> Iterator[Planned]:
+        """Make the statements for each dataset type that can have what is asked for; see `_search`."""
         _check_limit(query.limit)
         _need_collections(query.collections)
         exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
@@ -207,7 +237,13 @@ class Queries:
                     order = _without_ambiguous(order, plan)
                 instead = preferred(self.overrides, definitions, known, query.collections) if query.find_first else []
                 alone = len(kinds) == 1
-                statement, checked = self._search(plan, query, known, order, exclusions, more, instead, bare=alone)
+                search = functools.partial(
+                    self._search, plan, query, known, order, exclusions, more, instead, bare=alone
+                )
+                statement, checked = search()
+                first = None
+                if self._nearest_first and not instead:
+                    first = nearest(self._schema, known, query, order)
             except (DimensionNameError, InvalidQueryError) as exc:
                 # A pattern also matches types that have not the dimensions asked for.
                 if not any(map(is_glob, query.dataset_types)) or known.definition.name in query.dataset_types:
@@ -216,7 +252,7 @@ class Queries:
                 continue
             planned += 1
             if order:
-                yield known, statement, checked
+                yield Planned(known, statement, checked, None if first is None else search(among=first)[0])
         if refusal is not None and not planned:
             raise refusal
 
@@ -238,6 +274,7 @@ class Queries:
         instead: Sequence[Collection],
         *,
         bare: bool,
+        among: sa.Select[tuple[int]] | None = None,
     ) -> tuple[sa.Select[Any], bool]:
         """Make the statement, and say whether its last column tells that a row is one of several first ones."""
         dataset = self._schema.dataset
@@ -254,6 +291,9 @@ class Queries:
         tests, described = plan.conditions(join)
         tests += self._valid_then(plan, join, members.span)
         tests += exclusions.tests(known, join)
+        if among is not None:
+            (data_id,) = members.identity
+            tests.append(data_id.in_(among))
         sorting = plan.order(join)
         columns = [dataset.c.uuid, dataset.c.run_id, *[join.column(name) for name in _shown_names(query, known)]]
         if more is not None:

@@ -66,6 +66,8 @@ class Schema:
     staged_ids : Table
         Temporary table of dataset ids.
 
+    has_data_ids : bool
+        Whether there are tables of data ids, which members of collections refer to.
     foreign, several : frozenset of str
         Elements that are tables of an operator's; those of them that may have several rows for one data id.
 
@@ -74,6 +76,8 @@ class Schema:
     universe : DimensionUniverse
         The repository's dimensions.
     """
+
+    has_data_ids = True
 
     def __init__(self, universe: DimensionUniverse) -> None:
         self.universe = universe

@@ -41,6 +41,8 @@ class Gen3Schema(Schema):
         For each dataset type its table of tags, and that of validity ranges if it has one.
     """
 
+    has_data_ids = False
+
     def __init__(self, universe: DimensionUniverse, *, is_sqlite: bool, nanoseconds: bool, records: str) -> None:
         super().__init__(universe)
         self._is_sqlite = is_sqlite

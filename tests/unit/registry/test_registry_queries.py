@@ -258,3 +258,26 @@ def test_files_of_a_query_are_those_of_its_datasets(raws: Registry) -> None:
             expected[f"{row['run']}/raw/{CAMERA}/{row['exposure']}/{one.name}"] = one.file
         assert len(found) == len(EXPOSURES)
         assert found == expected
+
+
+@pytest.mark.parametrize("tried", [1, 5, 1000])
+def test_the_first_in_order_whether_data_ids_are_tried_or_not(
+    raws: Registry, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few data ids are tried first, the answers are those of the whole sorted."""
+    monkeypatch.setattr("pantry.daemon.registry.nearest.TRIED", tried)
+    # Data ids of runs that are not searched come first in both directions.
+    for exposure in (EXPOSURES[0], EXPOSURES[-1]):
+        put(raws, "raw", "elsewhere", instrument=CAMERA, exposure=exposure, detector=2)
+    put_raw(raws, "other", exposure=EXPOSURES[2])
+    for order_by in (("exposure", "detector"), ("-exposure", "detector"), ("-detector", "exposure")):
+        for collections in (("run",), ("other", "run"), ("elsewhere", "run"), ("elsewhere",)):
+            for find_first in (True, False):
+                asked = {"order_by": order_by, "collections": collections, "find_first": find_first}
+                whole = [(row["exposure"], row["detector"], row["id"]) for row in rows_of(raws, **asked)]
+                for limit in (1, 3, 100):
+                    rows = rows_of(raws, limit=limit, **asked)
+                    found = [(row["exposure"], row["detector"], row["id"]) for row in rows]
+                    if find_first:
+                        assert found == whole[:limit], (order_by, collections, limit)
+                    assert [row[:2] for row in found] == [row[:2] for row in whole[:limit]]

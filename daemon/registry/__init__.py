@@ -33,8 +33,10 @@ from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
-from pantry.daemon.registry.queries import Keyed, NamedFile, Queries
+from pantry.daemon.registry.queries import NamedFile, Queries
+from pantry.daemon.registry.record_queries import RecordQueries
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.searching import Keyed
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
@@ -121,6 +123,7 @@ class Registry:
         self.imports = Imports(database, self._definitions, imported, members, self._write)
         self._lookup = Lookup(database, schema, self._data_ids)
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
+        self._record_queries = RecordQueries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Tree(database, schema, self._definitions, self._data_ids)
         self._writer = Writer(database)
         self.provenance = Provenance(database, schema, self._definitions, self._lookup, self._write)
@@ -522,19 +525,19 @@ class Registry:
 
     def query_data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
         """Find data ids over the dimension records, with implied values; holds a transaction as `query_datasets`."""
-        return self._queries.data_ids(query)
+        return self._record_queries.data_ids(query)
 
     def query_data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
         """Find data ids as `query_data_ids` does, with what they are sorted by."""
-        return self._queries.data_ids_keyed(query)
+        return self._record_queries.data_ids_keyed(query)
 
     def query_dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
         """Find records of one element; holds a transaction as `query_datasets`."""
-        return self._queries.dimension_records(query)
+        return self._record_queries.dimension_records(query)
 
     def query_dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
         """Find records as `query_dimension_records` does, with what they are sorted by."""
-        return self._queries.dimension_records_keyed(query)
+        return self._record_queries.dimension_records_keyed(query)
 
     def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
         """List one directory of the mounted view; holds a transaction as `query_datasets`.

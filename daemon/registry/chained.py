@@ -12,8 +12,8 @@ import msgspec
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.definitions import is_glob
 from pantry.daemon.registry.lookup import NOTHING
-from pantry.daemon.registry.queries import Keyed
 from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
+from pantry.daemon.registry.searching import Keyed
 from pantry.daemon.registry.seen import Seen, Sorter
 from pantry.errors import ConflictingDefinitionError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionInfo

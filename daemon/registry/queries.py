@@ -1,4 +1,4 @@
-"""Streams of datasets, data ids and dimension records.
+"""Streams of datasets.
 
 Rows stay columns from the cursor to the wire. An iterator holds a connection and a read transaction
 from its first batch to its last, or until it is closed.
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
+from pantry.daemon.registry import searching
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import as_declared, no_entries
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
@@ -21,32 +22,24 @@ from pantry.daemon.registry.exclusions import Exclusions
 from pantry.daemon.registry.expansion import Expansion
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.joins import Declared, RecordJoin
-from pantry.daemon.registry.members import Members
 from pantry.daemon.registry.nearest import nearest
 from pantry.daemon.registry.overrides import Override, preferred
-from pantry.daemon.registry.planning import Plan, Query, in_order
+from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.searched import Searched
-from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError, InvalidRequestError
+from pantry.daemon.registry.searching import Keyed, check_limit, keys_of, members_of, need_collections, valid_then
+from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataEntry
 from pantry.model.naming import directory_parts
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
-    DataIdBatch,
-    QueryDataIds,
     QueryDatasets,
-    QueryDimensionRecords,
-    RecordBatch,
     RefBatch,
 )
 
-BATCH_ROWS = 5_000
-_RECORD_BATCH_ROWS = 1_000
 T = TypeVar("T")
-Keyed = tuple[T, list[tuple[Any, ...]]]
-"""A batch, and of each row the values that it is sorted by."""
 More = Callable[[KnownType, RecordJoin], list[sa.ColumnElement[Any]]]
 """Gives further columns of the datasets of a type."""
 
@@ -137,7 +130,7 @@ class Queries:
         """Find datasets as `datasets` does, with what they are sorted by."""
 
         def shape(definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> Keyed[RefBatch]:
-            return self._refs(definitions, known, rows, shown), _keys(rows, 2 + len(shown.names), query)
+            return self._refs(definitions, known, rows, shown), keys_of(rows, 2 + len(shown.names), query)
 
         return self._each_type(query, shape)
 
@@ -196,7 +189,7 @@ class Queries:
                         yield shape(definitions, known, rows, shown)
                         left = 0
                         continue
-                for rows in session.batches(self._database.compile(statement.limit(left)), BATCH_ROWS):
+                for rows in session.batches(self._database.compile(statement.limit(left)), searching.BATCH_ROWS):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
                     yield shape(definitions, known, rows, shown)
@@ -223,8 +216,8 @@ class Queries:
         self, session: Session, definitions: Definitions, query: QueryDatasets, more: More | None = None
     ) -> Iterator[Planned]:
         """Make the statements for each dataset type that can have what is asked for; see `_search`."""
-        _check_limit(query.limit)
-        _need_collections(query.collections)
+        check_limit(query.limit)
+        need_collections(query.collections)
         exclusions = Exclusions(session, self._schema, definitions, self._data_ids, query.exclude)
         refusal: Exception | None = None
         planned = 0
@@ -281,7 +274,7 @@ class Queries:
         asked = [collection.id for collection in order]
         if order:
             order = [*instead, *(collection for collection in order if collection not in instead)]
-        members = self._members(known, order)
+        members = members_of(self._schema, known, order)
         source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
         join = plan.join(source, members.values)
         table = self._schema.declared(known.id, known.definition) if known.definition.metadata else None
@@ -289,7 +282,7 @@ class Queries:
         own = self._schema.dataset_id_column
         join.searched.append(Searched.of(known.definition.name, members, dataset, own, bare=True))
         tests, described = plan.conditions(join)
-        tests += self._valid_then(plan, join, members.span)
+        tests += valid_then(self._schema, plan, join, members.span)
         tests += exclusions.tests(known, join)
         if among is not None:
             (data_id,) = members.identity
@@ -339,23 +332,6 @@ class Queries:
         keys = [inner.c[f"s{number}"] for number in range(len(sorting))]
         return in_order(statement, keys, sorting), calibrations
 
-    def _valid_then(
-        self, plan: Plan, join: RecordJoin, span: tuple[sa.ColumnElement[Any], ...] | None
-    ) -> list[sa.ColumnElement[bool]]:
-        """Make the condition that calibrations are valid at the time of what is asked about, if that has one."""
-        element = plan.temporal_element()
-        if span is None or element is None:
-            return []
-        begin, end = span
-        table = join.element(element)
-        valid = sa.and_(begin < table.c.timespan_end, end > table.c.timespan_begin)
-        return [sa.or_(begin.is_(None), valid)]
-
-    def _members(self, known: KnownType, order: Sequence[Collection]) -> Members:
-        plain = [collection.id for collection in order if collection.type is not CollectionType.CALIBRATION]
-        timed = [collection.id for collection in order if collection.type is CollectionType.CALIBRATION]
-        return self._schema.members(known.id, known.group_id, known.group, plain, timed)
-
     def _refs(self, definitions: Definitions, known: KnownType, rows: Rows, shown: Shown) -> RefBatch:
         required = known.group.required
         ids, runs, *values = list(zip(*rows, strict=True))[: 2 + len(shown.names)]
@@ -385,118 +361,9 @@ class Queries:
             found.append(NamedFile(file, "/".join([run, *parts, shown_name(known, ordered, file.path)])))
         return found
 
-    # -- data ids ----------------------------------------------------------------------------------
-
-    def data_ids(self, query: QueryDataIds) -> Iterator[DataIdBatch]:
-        """Find data ids over the dimension records; see `Registry.query_data_ids`."""
-        return (batch for batch, _ in self.data_ids_keyed(query))
-
-    def data_ids_keyed(self, query: QueryDataIds) -> Iterator[Keyed[DataIdBatch]]:
-        """Find data ids as `data_ids` does, with what they are sorted by."""
-        _check_limit(query.limit)
-        with self._database.reading() as session:
-            definitions = self._definitions.current(session)
-            universe = self._schema.universe
-            group = universe.group(query.dimensions)
-            if not group.required:
-                raise DimensionNameError("no dimensions are asked for")
-            if query.dataset_types:
-                _need_collections(query.collections)
-            kinds = [definitions.dataset_type(name) for name in query.dataset_types]
-            plan = Plan(session, self._schema, self._data_ids, query, group, [known.group for known in kinds])
-            join, valid = self._join_datasets(definitions, query, kinds, plan)
-            tests = plan.conditions(join)[0] + valid
-            sorting = plan.order(join)
-            labels = [join.column(name).label(f"v{number}") for number, name in enumerate(group.names)]
-            labels += [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-            statement = sa.select(*labels).select_from(join.source).where(*tests)
-            if plan.repeats or plan.multiplies or valid or join.searched:
-                statement = statement.distinct()
-            keys: list[sa.ColumnElement[Any]] = [sa.column(f"s{number}") for number in range(len(sorting))]
-            statement = in_order(statement, keys, sorting).limit(query.limit)
-            expansion = None
-            if query.with_dimension_records:
-                expansion = Expansion(session, self._schema, self._records, group)
-            for rows in session.batches(self._database.compile(statement), BATCH_ROWS):
-                columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
-                tables = expansion.tables(dict(zip(group.names, columns, strict=True))) if expansion else []
-                batch = DataIdBatch(group.required, group.implied, columns, tables)
-                yield batch, _keys(rows, len(group.names), query)
-
-    def _join_datasets(
-        self, definitions: Definitions, query: QueryDataIds, kinds: Sequence[KnownType], plan: Plan
-    ) -> tuple[RecordJoin, list[sa.ColumnElement[bool]]]:
-        source: sa.FromClause | None = None
-        columns: dict[str, sa.ColumnElement[Any]] = {}
-        timed: list[sa.Subquery] = []
-        fields: list[Searched] = []
-        for known in kinds:
-            order = definitions.search_order(query.collections, known.id)
-            members = self._members(known, order)
-            given = [column.label(name) for name, column in members.values.items()]
-            spans: list[sa.ColumnElement[Any]] = []
-            if members.span is not None and plan.temporal_element() is not None:
-                spans = [column.label(name) for name, column in zip(("begin_ns", "end_ns"), members.span, strict=True)]
-            source_of, searched = members.source, None
-            if plan.speaks_of(known.definition.name, bare=len(kinds) == 1):
-                dataset, own = self._schema.dataset, self._schema.dataset_id_column
-                source_of = sa.join(source_of, dataset, dataset.c.id == members.dataset)
-                searched = Searched.of(known.definition.name, members, dataset, own, bare=len(kinds) == 1)
-                spans += searched.columns()
-            # One row for each data id (and each validity), in however many collections it is.
-            there = sa.select(*given, *spans).select_from(source_of).distinct().subquery(f"have_{known.id}")
-            if searched is not None:
-                fields.append(searched.within(there))
-            if "begin_ns" in there.c:
-                timed.append(there)
-            shared = [there.c[name] == columns[name] for name in known.group.required if name in columns]
-            source = there if source is None else source.join(there, sa.and_(sa.true(), *shared))
-            for name in known.group.required:
-                columns.setdefault(name, there.c[name])
-        join = plan.join(source, columns)
-        join.searched += fields
-        return join, [
-            test for there in timed for test in self._valid_then(plan, join, (there.c.begin_ns, there.c.end_ns))
-        ]
-
-    # -- dimension records -------------------------------------------------------------------------
-
-    def dimension_records(self, query: QueryDimensionRecords) -> Iterator[RecordBatch]:
-        """Find records of one element; see `Registry.query_dimension_records`."""
-        return (batch for batch, _ in self.dimension_records_keyed(query))
-
-    def dimension_records_keyed(self, query: QueryDimensionRecords) -> Iterator[Keyed[RecordBatch]]:
-        """Find records as `dimension_records` does, with what they are sorted by."""
-        _check_limit(query.limit)
-        element = self._schema.universe[query.element]
-        if element.name not in self._schema.elements:
-            raise DimensionNameError(f"{element.name!r} has no records: its values need none")
-        group = self._schema.universe.element_group(element.name)
-        with self._database.reading() as session:
-            plan = Plan(session, self._schema, self._data_ids, query, group)
-            join = plan.join(begin=element.name)
-            tests, _ = plan.conditions(join)
-            sorting = plan.order(join)
-            columns = self._records.columns(element.name)
-            labels = [column.label(f"s{number}") for number, (column, _) in enumerate(sorting)]
-            statement = sa.select(*columns, *labels).select_from(join.source).where(*tests)
-            if plan.repeats or plan.multiplies:
-                statement = statement.distinct()
-            keys: list[sa.ColumnElement[Any]] = [sa.column(label.name) for label in labels]
-            statement = in_order(statement, keys, sorting).limit(query.limit)
-            for rows in session.batches(self._database.compile(statement), _RECORD_BATCH_ROWS):
-                made = self._records.make(element.name, [row[: len(columns)] for row in rows])
-                yield RecordBatch(made), _keys(rows, len(columns), query)
-
 
 def _shown_names(query: QueryDatasets, known: KnownType) -> tuple[str, ...]:
     return known.group.names if query.with_dimension_records else known.group.required
-
-
-def _keys(rows: Sequence[tuple[Any, ...]], first: int, query: Query) -> list[tuple[Any, ...]]:
-    if not query.order_by:
-        return []
-    return [row[first : first + len(query.order_by)] for row in rows]
 
 
 def _without_ambiguous(order: list[Collection], plan: Plan) -> list[Collection]:
@@ -511,13 +378,3 @@ def _ambiguous(known: KnownType) -> CollectionTypeError:
         f"which {known.definition.name} in a CALIBRATION collection comes first depends on the time",
         hint="name the exposure or visit in the expression, or ask with find_first=False",
     )
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise InvalidRequestError(f"a limit is not negative: {limit}")
-
-
-def _need_collections(collections: Sequence[str]) -> None:
-    if not collections:
-        raise InvalidRequestError("no collections to search", hint="name them, or give the repository a default")

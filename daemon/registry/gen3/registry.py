@@ -16,6 +16,7 @@ from pantry.daemon.registry.gen3.tables import Gen3Schema
 from pantry.daemon.registry.gen3.tree import Gen3Tree
 from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.queries import NamedFile, Queries
+from pantry.daemon.registry.record_queries import RecordQueries
 from pantry.errors import PermissionDeniedError
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.repository import DATA_MODEL_VERSION
@@ -68,6 +69,7 @@ class Gen3Registry(Registry):
         self._data_ids = DataIds(database, schema)
         self._lookup = Gen3Lookup(database, schema, self._data_ids)
         self._queries = Queries(database, schema, self._definitions, self._data_ids, self._records)
+        self._record_queries = RecordQueries(database, schema, self._definitions, self._data_ids, self._records)
         self._tree = Gen3Tree(database, schema, self._definitions, self._data_ids)
 
     @classmethod

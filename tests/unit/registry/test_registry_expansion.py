@@ -10,7 +10,7 @@ import pytest
 from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, REGION, filter_of, put
 
 from pantry.client.butler.batches import data_ids, refs
-from pantry.daemon.registry import Registry, queries
+from pantry.daemon.registry import Registry, searching
 from pantry.daemon.registry.chained import ChainedRegistry
 from pantry.daemon.registry.engine import Session
 from pantry.errors import ProtocolError
@@ -81,7 +81,7 @@ def test_each_record_is_sent_once_and_no_row_has_a_query(raws: Registry) -> None
 
 
 def test_over_many_batches(raws: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "BATCH_ROWS", 5)
+    monkeypatch.setattr(searching, "BATCH_ROWS", 5)
     monkeypatch.setattr("pantry.daemon.registry.expansion._KEYS", 2)
     found = data_ids_of(raws, asked(order_by=("detector", "-exposure")))
     assert len(found) == len(EXPOSURES) * len(DETECTORS)

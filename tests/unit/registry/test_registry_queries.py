@@ -173,7 +173,7 @@ def test_calibrations_have_a_first_if_there_is_one(raws: Registry) -> None:
 
 
 def test_batches_are_of_one_type_and_bounded(raws: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pantry.daemon.registry.queries.BATCH_ROWS", 10)
+    monkeypatch.setattr("pantry.daemon.registry.searching.BATCH_ROWS", 10)
     query = QueryDatasets(repository="r", dataset_types=("raw",), collections=("run",))
     assert [len(batch.run_index) for batch in raws.query_datasets(query)] == [10, 10, 4]
 
@@ -181,7 +181,7 @@ def test_batches_are_of_one_type_and_bounded(raws: Registry, monkeypatch: pytest
 def test_an_open_iterator_sees_one_state_and_gives_its_connection_back(
     raws: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pantry.daemon.registry.queries.BATCH_ROWS", 10)
+    monkeypatch.setattr("pantry.daemon.registry.searching.BATCH_ROWS", 10)
     pool = raws._database.engine.pool
     before = pool.checkedout()  # type: ignore[attr-defined]
     query = QueryDatasets(repository="r", dataset_types=("raw",), collections=("run",))

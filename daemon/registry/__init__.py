@@ -496,7 +496,7 @@ class Registry:
         return self._queries.metadata(query)
 
     def query_datasets(self, query: QueryDatasets) -> Iterator[RefBatch]:
-        """Find datasets, in batches of at most 5,000 of one type each.
+        """Find datasets, in batches of at most 5,000 of one type each (2,000 with records).
 
         Nothing is checked or read before the first batch is asked for. From then on the iterator holds a
         read transaction, until it ends or is closed. ``order_by`` and ``limit`` work on each dataset type

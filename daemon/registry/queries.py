@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry import searching
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import as_declared, no_entries
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
@@ -27,7 +26,15 @@ from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.searched import Searched
-from pantry.daemon.registry.searching import Keyed, check_limit, keys_of, members_of, need_collections, valid_then
+from pantry.daemon.registry.searching import (
+    Keyed,
+    batch_rows,
+    check_limit,
+    keys_of,
+    members_of,
+    need_collections,
+    valid_then,
+)
 from pantry.errors import CollectionTypeError, DimensionNameError, InvalidQueryError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
@@ -189,7 +196,7 @@ class Queries:
                         yield shape(definitions, known, rows, shown)
                         left = 0
                         continue
-                for rows in session.batches(self._database.compile(statement.limit(left)), searching.BATCH_ROWS):
+                for rows in session.batches(self._database.compile(statement.limit(left)), batch_rows(query)):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
                     yield shape(definitions, known, rows, shown)

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry import searching
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Definitions, DefinitionsCache, KnownType
 from pantry.daemon.registry.dimension_records import DimensionRecords
@@ -17,7 +16,15 @@ from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.planning import Plan, in_order
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.searched import Searched
-from pantry.daemon.registry.searching import Keyed, check_limit, keys_of, members_of, need_collections, valid_then
+from pantry.daemon.registry.searching import (
+    Keyed,
+    batch_rows,
+    check_limit,
+    keys_of,
+    members_of,
+    need_collections,
+    valid_then,
+)
 from pantry.errors import DimensionNameError
 from pantry.wire.operations.registry import DataIdBatch, QueryDataIds, QueryDimensionRecords, RecordBatch
 
@@ -85,7 +92,7 @@ class RecordQueries:
             expansion = None
             if query.with_dimension_records:
                 expansion = Expansion(session, self._schema, self._records, group)
-            for rows in session.batches(self._database.compile(statement), searching.BATCH_ROWS):
+            for rows in session.batches(self._database.compile(statement), batch_rows(query)):
                 columns = [list(column) for column in zip(*rows, strict=True)][: len(group.names)]
                 tables = expansion.tables(dict(zip(group.names, columns, strict=True))) if expansion else []
                 batch = DataIdBatch(group.required, group.implied, columns, tables)

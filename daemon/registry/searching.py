@@ -14,11 +14,19 @@ from pantry.daemon.registry.planning import Plan, Query
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import InvalidRequestError
 from pantry.model.collections import CollectionType
+from pantry.wire.operations.registry import QueryDataIds, QueryDatasets
 
 BATCH_ROWS = 5_000
+EXPANDED_ROWS = 2_000
+"""With dimension records, of which each row may have one with a region of kilobytes: a frame has 16 MiB."""
 T = TypeVar("T")
 Keyed = tuple[T, list[tuple[Any, ...]]]
 """A batch, and of each row the values that it is sorted by."""
+
+
+def batch_rows(query: QueryDatasets | QueryDataIds) -> int:
+    """Give the number of rows in a batch."""
+    return min(BATCH_ROWS, EXPANDED_ROWS) if query.with_dimension_records else BATCH_ROWS
 
 
 def members_of(schema: Schema, known: KnownType, order: Sequence[Collection]) -> Members:

@@ -14,7 +14,7 @@ from pantry.client.cli.arguments import (
     query_options,
     repository_argument,
 )
-from pantry.client.cli.completion import dataset_type_names
+from pantry.client.cli.completion import dataset_type_names, dimension_names, element_names
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, print_json, print_table
 from pantry.client.cli.session import butler
@@ -92,7 +92,7 @@ def query_datasets(
 
 @click.command("query-data-ids", cls=Command)
 @repository_argument
-@click.argument("dimensions", nargs=-1, required=True)
+@click.argument("dimensions", nargs=-1, required=True, shell_complete=dimension_names)
 @click.option(
     "--dataset-type",
     multiple=True,
@@ -137,7 +137,7 @@ def query_data_ids(
 
 @click.command("query-dimension-records", cls=Command)
 @repository_argument
-@click.argument("element")
+@click.argument("element", shell_complete=element_names)
 @query_options
 @json_option
 @click.pass_context

@@ -63,8 +63,7 @@ def complete(
         case "text":
             return Completion(place.start, _texts(place, vocabulary, values, about))
         case "operand":
-            found = [*_operands(place, vocabulary, values, about), *vocabulary.names(place.begun, about)]
-            return Completion(place.start, [*dict.fromkeys(found), *_words(place, vocabulary, about)])
+            return Completion(place.start, _operands(place, vocabulary, values, about))
         case "comparison":
             return Completion(place.start, _comparisons(place, vocabulary, about))
         case "connective":
@@ -86,22 +85,22 @@ def _texts(place: Unfinished, vocabulary: Vocabulary, values: Values, about: Col
 
 
 def _operands(place: Unfinished, vocabulary: Vocabulary, values: Values, about: Collection[str]) -> list[str]:
-    """Values that the name on the other side has; only where nothing is begun, since they begin otherwise."""
-    field = vocabulary.meaning(place.subject, about) if place.subject and not place.begun else None
-    if field is None:
-        return []
-    if field.kind == "bool":
-        return ["TRUE", "FALSE"]
-    return [quoted(value) for value in values(field, "")] if field.kind in ("string", "int") else []
-
-
-def _words(place: Unfinished, vocabulary: Vocabulary, about: Collection[str]) -> list[str]:
-    if place.subject:
-        field = vocabulary.meaning(place.subject, about)
-        words = tuple(f"{shape}(" for shape in SHAPES) if field is not None and field.kind == REGION else ()
-        return _beginning(words, place.begun)
-    # Only for what is begun: who presses Tab at the start wants names.
-    return _beginning(("NOT ", "GLOB(", *(f"{shape}(" for shape in SHAPES)), place.begun) if place.begun else []
+    field = vocabulary.meaning(place.subject, about) if place.subject else None
+    kind = "" if field is None else field.kind
+    if kind in (REGION, TIMESPAN):
+        names = [f"{owner}.{kind}" for owner in vocabulary.owners if kind in vocabulary.fields(owner)]
+        shapes = [f"{shape}(" for shape in SHAPES] if kind == REGION else []
+        return [one for one in (*names, *shapes) if one.startswith(place.begun)]
+    # A value begins otherwise than a name: where a name is begun, no value is meant.
+    if field is not None and not place.begun:
+        found = ["TRUE", "FALSE"] if kind == "bool" else []
+        if kind in ("string", "int"):
+            found = [quoted(value) for value in values(field, "")]
+        if found:
+            return found
+    # Who presses Tab at the start wants names.
+    words = ("NOT ", "GLOB(", *(f"{shape}(" for shape in SHAPES)) if place.begun and field is None else ()
+    return [*vocabulary.names(place.begun, about), *_beginning(words, place.begun)]
 
 
 def _comparisons(place: Unfinished, vocabulary: Vocabulary, about: Collection[str]) -> list[str]:

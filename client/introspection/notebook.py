@@ -18,7 +18,7 @@ from pantry.client.introspection.asking import Introspection
 
 _FIRST_IS_TYPE = frozenset(
     (
-        *("get", "get_dataset_type", "get_deferred", "find_dataset", "exists", "put", "prefetch"),
+        *("get", "get_dataset_type", "get_deferred", "find_dataset", "exists", "prefetch"),
         *("query_datasets", "iter_datasets", "count_datasets", "any_datasets", "query_graph"),
         *("get_metadata", "query_metadata", "record_metadata", "query_dataset_types"),
     )
@@ -27,20 +27,25 @@ _FIRST = {"query_dimension_records": "element", "query_data_ids": "dimensions"} 
     _FIRST_IS_TYPE, "dataset_type"
 )
 _SECOND = dict.fromkeys(("query_datasets", "iter_datasets", "count_datasets", "any_datasets", "query_metadata"), "c")
+_SECOND |= {"put": "dataset_type", "query_graph": "dimensions"}
+_KEYS = {"collections": "c", "dataset_types": "dataset_type", "dimensions": "dimensions"}
 _LISTED = {"collections": "c", "run": "c", "optional": "dataset_type", "dataset_types": "dataset_type"}
 _TYPES = {"c": "collections"}
 _OPEN = re.compile(r"""(?:^|[^\w])[rbuf]{0,2}('''|\"\"\"|'|")""", re.IGNORECASE)
 
 
+_KEY = "[]"
+
+
 class Call(NamedTuple):
-    """A call that is being written, up to the cursor.
+    """A call that is being written, or a look-up by a key, up to the cursor.
 
     Attributes
     ----------
     target, method : str
         As in ``target.method(``.
     argument : str or int
-        Keyword or position of the argument at the cursor.
+        Keyword or position of the argument at the cursor; of a key, brackets.
     texts : dict
         Literal text, or list of such, of the arguments before, by keyword or position.
     begun : str or None
@@ -66,7 +71,8 @@ def read_call(source: str) -> Call | None:
         if text in (")", "]", "}"):
             depth += 1
         elif text in ("(", "[", "{"):
-            if depth == 0 and text == "(" and at >= 3 and tokens[at - 2] == "." and tokens[at - 1].isidentifier():
+            named = at >= 3 and tokens[at - 2] == "." and tokens[at - 1].isidentifier()
+            if depth == 0 and named and (text == "(" or (text == "[" and tokens[at - 1] in _KEYS)):
                 break
             if depth == 0 and text == "(" and at > 0 and tokens[at - 1].isidentifier():
                 return None  # a call of something else
@@ -77,6 +83,8 @@ def read_call(source: str) -> Call | None:
     target, before = tokens[at - 3], tokens[at - 4] if at >= 4 else ""
     if not target.isidentifier() or before == ".":
         return None
+    if tokens[at] == "[":
+        return Call(target, tokens[at - 1], _KEY, {}, begun, "") if at == len(tokens) - 1 else None
     arguments = _split(tokens[at + 1 :])
     current = arguments.pop()
     texts: dict[str | int, list[str]] = {}
@@ -172,7 +180,8 @@ def candidates(source: str, names: Mapping[str, Any]) -> Candidates | None:
     if call is None or not isinstance(butler, Butler):
         return None
     known = butler._introspection
-    types = [*call.texts.get(0, ()), *call.texts.get("dataset_type", ()), *call.texts.get("dataset_types", ())]
+    first = 1 if call.method == "put" else 0
+    types = [*call.texts.get(first, ()), *call.texts.get("dataset_type", ()), *call.texts.get("dataset_types", ())]
     if call.begun is None:
         return _keywords(call, known, types)
     begun = call.begun
@@ -197,9 +206,11 @@ def candidates(source: str, names: Mapping[str, Any]) -> Candidates | None:
 
 def _meaning(call: Call) -> str:
     if call.argument == 0:
-        return _FIRST.get(call.method, "")
-    if call.argument == 1:
-        kind = _SECOND.get(call.method, "dimensions" if call.method == "query_graph" else "")
+        kind = _FIRST.get(call.method, "")
+    elif call.argument == _KEY:
+        kind = _KEYS[call.method]
+    elif call.argument == 1:
+        kind = _SECOND.get(call.method, "")
     else:
         kind = _LISTED.get(str(call.argument), str(call.argument))
     return _TYPES.get(kind, kind)
@@ -207,7 +218,8 @@ def _meaning(call: Call) -> str:
 
 def _keywords(call: Call, known: Introspection, types: list[str]) -> Candidates | None:
     """Dimensions as keywords of a data id, beside the keywords that IPython knows of."""
-    if call.argument == 0 or not isinstance(call.argument, int) or call.method not in _FIRST_IS_TYPE:
+    place = 1 if call.method == "put" else 0 if call.method in _FIRST_IS_TYPE else None
+    if place is None or not isinstance(call.argument, int) or call.argument <= place:
         return None
     near = known.dimensions_of(types)
     found = [f"{name}=" for name in near if name.startswith(call.word) and name not in call.texts]

@@ -10,7 +10,7 @@ Wanted = Literal["operand", "comparison", "connective", "text", "nothing"]
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<time>[tT]'[^']*')
-    |(?P<text>'(?:''|[^'])*')
+    |(?P<text>'(?:''|[^'])*'(?!'))
     |(?P<open>[tT]?'(?:''|[^'])*\Z)
     |(?P<number>[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?(?::\d+)?|\.\d+)(?![\w.]))
     |(?P<bind>:\w*)

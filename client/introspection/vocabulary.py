@@ -90,9 +90,9 @@ class Vocabulary:
                     found += [f"{name}.begin", f"{name}.end"]
             return [f"{owner}.{name}" for name in found if name.startswith(part)]
         near = self._near(about)
-        owners = [f"{name}." for name in sorted(self.owners, key=lambda name: name not in near)]
-        declared = self.dataset_types.keys() - near if about else set()
-        found = [*self.dimensions(about, pixels=bool(prefix)), *(one for one in owners if one[:-1] not in declared)]
+        owners = sorted(self.owners, key=lambda name: name not in near)
+        found = [name for name in self.dimensions(about, pixels=bool(prefix)) if self._joins(name, near)]
+        found += [f"{name}." for name in owners if self._joins(name, near)]
         # A field alone may be written where one element has it.
         bare: dict[str, int] = {}
         for name in near if prefix else ():
@@ -112,6 +112,16 @@ class Vocabulary:
         if part in (f"{TIMESPAN}.begin", f"{TIMESPAN}.end") and TIMESPAN in self.fields(owner):
             return Field(owner, part, "instant")
         return self.fields(owner).get(part)
+
+    def _joins(self, name: str, near: Collection[str]) -> bool:
+        """Whether a condition on ``name`` can be joined with these, by what they share or by where and when."""
+        elements = self.universe.elements
+        if name in near or name in self.universe.skypix or name not in elements:
+            return name in near or name in elements
+        placed = [element.name for element in elements.values() if element.spatial or element.temporal]
+        return any(name in (place, *self.universe.required(place)) for place in placed) or bool(
+            set(near) & set(self.universe.required(name))
+        )
 
     def _near(self, about: Collection[str]) -> set[str]:
         """Elements and dataset types whose names a query about these surely knows; all if it says nothing."""

@@ -52,17 +52,9 @@ def run_option(command: F) -> F:
     )(command)
 
 
-def query_options(command: F) -> F:
-    """Add the options that narrow, order and limit a query."""
+def condition_options(command: F) -> F:
+    """Add the options that narrow a query."""
     for option in (
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many."),
-        click.option(
-            "--order-by",
-            multiple=True,
-            metavar="NAMES",
-            shell_complete=order_names,
-            help="Order; '-' in front for descending.",
-        ),
         click.option(
             "-d",
             "--data-id",
@@ -82,6 +74,32 @@ def query_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def query_options(command: F) -> F:
+    """Add the options that narrow, order and limit a query."""
+    for option in (
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many."),
+        click.option(
+            "--order-by",
+            multiple=True,
+            metavar="NAMES",
+            shell_complete=order_names,
+            help="Order; '-' in front for descending.",
+        ),
+    ):
+        command = option(command)
+    return condition_options(command)
+
+
+def exclude_option(command: F) -> F:
+    """Add the option ``--exclude-file``."""
+    return click.option(
+        "--exclude-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Leave out the datasets of this list: UUIDs, or lines as 'raw exposure=12 detector=3 run=NAME'.",
+    )(command)
 
 
 def comma_separated(given: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler, load_ipython_extension, unload_ipython_extension
-from pantry.errors import InvalidQueryError
 
 HOSTILE = 'Ho`s$(t)"<b>'
 
@@ -82,17 +81,14 @@ def test_expressions(butler: Butler) -> None:
 
 
 def test_what_is_completed_can_be_asked(butler: Butler) -> None:
-    # Every name that is offered means something to the daemon; one of elsewhere may need a third that relates both.
+    # Every name that is offered means something to the daemon; those of the sky need a visit to relate them.
     asked = 0
     for name in butler.complete_expression("", dataset_types="calexp").candidates:
         columns = butler.complete_expression(name, dataset_types="calexp").candidates if name.endswith(".") else [name]
         for column in columns:
-            if not column.endswith((".timespan", ".region", ".", ".hash")):
-                try:
-                    butler.count_datasets("calexp", "u/ann/one", where=f"{column} IS NULL")
-                except InvalidQueryError as exc:
-                    assert "cannot constrain" in exc.message, column
-                    assert column.split(".")[0] in ("skymap", "tract", "patch"), column
+            elsewhere = column.split(".")[0] in ("skymap", "tract", "patch")
+            if not elsewhere and not column.endswith((".timespan", ".region", ".", ".hash")):
+                butler.count_datasets("calexp", "u/ann/one", where=f"{column} IS NULL")
                 asked += 1
     assert asked > 50
     for value in butler.complete_expression("calexp.verdict = ").candidates:

@@ -72,8 +72,7 @@ class CollectionIndex:
 
     def _collect(self, name: str, seen: set[str]) -> set[str]:
         info = self._infos.get(name)
-        # CALIBRATION collections have several datasets for one data id: there is no name for them yet.
-        if info is None or name in seen or info.type is CollectionType.CALIBRATION:
+        if info is None or name in seen:
             return set()
         seen.add(name)
         found = set(info.dataset_types)

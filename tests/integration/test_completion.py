@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -12,12 +13,10 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from IPython.core.completer import provisionalcompleter
-from IPython.core.interactiveshell import InteractiveShell
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
 
-from pantry.client import Butler, load_ipython_extension, unload_ipython_extension
+from pantry.client import Butler
 
 HOSTILE = 'Ho`s$(t)"<b>'
 
@@ -138,22 +137,26 @@ def test_factory(butler: Butler) -> None:
 # -- IPython ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shell(butler: Butler) -> Iterator[InteractiveShell]:
-    made = InteractiveShell.instance()
-    made.user_ns["butler"] = butler
-    made.user_ns["x"] = butler.expression_factory
-    load_ipython_extension(made)
-    yield made
-    unload_ipython_extension(made)
-    InteractiveShell.clear_instance()
+IPYTHON = """
+import json, sys
+from pantry.client import Butler
 
+shell = InteractiveShell.instance()
+shell.user_ns["butler"] = butler = Butler("demo", socket=sys.argv[1])
+shell.user_ns["x"] = butler.expression_factory
 
-def completed(shell: InteractiveShell, text: str) -> list[str]:
-    """The cell as it would be after each completion."""
+def completed(text):
     with provisionalcompleter():
-        found = list(shell.Completer.completions(text, len(text)))
-    return [text[: one.start] + one.text for one in found]
+        return [text[: one.start] + one.text for one in shell.Completer.completions(text, len(text))]
+
+cells = json.load(sys.stdin)
+before = {cell: completed(cell) for cell in cells}
+shell.run_line_magic("load_ext", "pantry.client")
+loaded = {cell: completed(cell) for cell in cells}
+shell.run_line_magic("unload_ext", "pantry.client")
+after = {cell: completed(cell) for cell in cells}
+json.dump({"before": before, "loaded": loaded, "after": after}, sys.stdout)
+"""
 
 
 CELLS = [
@@ -178,15 +181,25 @@ CELLS = [
 ]
 
 
-def test_ipython(shell: InteractiveShell) -> None:
+OTHERS = ["butler.get(1, '", "other.query_datasets('", "butler.get(butler.put('", "f('''", "((('"]
+
+
+def test_ipython(butler: Butler, daemon: PantryDaemon) -> None:
+    cells = [*dict(CELLS), *OTHERS]
+    command = [sys.executable, "-c", IPYTHON, daemon.socket]
+    ended = subprocess.run(command, input=json.dumps(cells), capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    answers = json.loads(ended.stdout)
     for typed, wanted in CELLS:
-        found = completed(shell, typed)
+        found = answers["loaded"][typed]
         assert any(one.endswith(wanted.removeprefix("...")) for one in found), (typed, found)
         assert all(one.startswith(typed.rpartition("\n")[0]) for one in found)
-    for typed in ("butler.get(1, '", "other.query_datasets('", "butler.get(butler.put('", "f('''", "((('"):
-        assert not any("calexp" in one for one in completed(shell, typed)), typed
-    unload_ipython_extension(shell)
-    assert not any("calexp" in one for one in completed(shell, "butler.get('cal"))
+    for typed in OTHERS:
+        assert answers["loaded"][typed] == answers["before"][typed], typed
+    assert answers["after"] == answers["before"]
+    # What needs no extension.
+    for typed in ("x.exposure.exposure_t", "x['cal", "butler.complete_e", "butler.dimensions['vis"):
+        assert any(one.endswith(dict(CELLS)[typed].removeprefix("...")) for one in answers["before"][typed]), typed
 
 
 def test_notebook_tables_escape_everything(butler: Butler) -> None:

@@ -46,11 +46,13 @@ def test_a_chain_shows_what_its_children_have_and_survives_a_circle() -> None:
     assert found.type_directories(("c", "raw")) == (TypeDirectory("c", "raw", (), False),)
 
 
-def test_a_calibration_collection_is_an_empty_directory() -> None:
+def test_a_calibration_collection_has_directories_of_its_types() -> None:
     found = index(CollectionInfo(name="calib", type=CollectionType.CALIBRATION, dataset_types=("bias",)))
     assert found.is_directory(("calib",))
-    assert found.dataset_types(("calib",)) == ()
-    assert not found.is_directory(("calib", "bias"))
+    assert found.dataset_types(("calib",)) == ("bias",)
+    assert found.is_directory(("calib", "bias"))
+    place = TypeDirectory("calib", "bias", ("Cam", "open_open"), False)
+    assert found.type_directories(("calib", "bias", "Cam", "open_open")) == (place,)
 
 
 parts = st.sampled_from(["a", "b", "c"])

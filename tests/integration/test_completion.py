@@ -139,6 +139,8 @@ def test_factory(butler: Butler) -> None:
 
 IPYTHON = """
 import json, sys
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
 from pantry.client import Butler
 
 shell = InteractiveShell.instance()

@@ -59,8 +59,17 @@ class Tree:
         self._definitions = definitions
         self._data_ids = data_ids
 
-    def entries(self, query: ListTree) -> Iterator[TreeBatch]:
+    def entries(self, query: ListTree, *, any_suffix: bool = False) -> Iterator[TreeBatch]:
         """Entries of one directory, in batches; see `Registry.list_tree`."""
+        for batch in self._entries(query):
+            # A name is looked up by what the suffix stands behind, which may be more than one file's.
+            wanted = batch.entries
+            if query.name and not batch.level and not any_suffix:
+                wanted = [entry for entry in batch.entries if entry.name == query.name]
+            if wanted:
+                yield TreeBatch(batch.level, wanted)
+
+    def _entries(self, query: ListTree) -> Iterator[TreeBatch]:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             known = definitions.dataset_type(query.dataset_type)
@@ -244,12 +253,9 @@ class Tree:
                 if not path:
                     continue
                 name = shown_name(known, [*values, *value], path)
-                if not only or name == only:
-                    entries.append(
-                        TreeEntry(
-                            name, None, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, digest.hex() if digest else ""
-                        )
-                    )
+                shown_hash = digest.hex() if digest else ""
+                last_value = value[0] if value else None
+                entries.append(TreeEntry(name, last_value, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, shown_hash))
             if entries:
                 yield TreeBatch("", entries)
 

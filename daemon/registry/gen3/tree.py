@@ -91,8 +91,8 @@ class Gen3Tree(Tree):
                     continue
                 before = value
                 name = shown_name(known, [*values, *value], path)
-                if not only or name == only:
-                    entries.append(TreeEntry(name, None, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, ""))
+                last_value = value[0] if value else None
+                entries.append(TreeEntry(name, last_value, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, ""))
             if entries:
                 yield TreeBatch("", entries)
 

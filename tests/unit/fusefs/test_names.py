@@ -55,6 +55,18 @@ def test_a_calibration_collection_has_directories_of_its_types() -> None:
     assert found.type_directories(("calib", "bias", "Cam", "open_open")) == (place,)
 
 
+def test_several_repositories_have_the_union_and_no_fixed_names() -> None:
+    def of(name: str, repository: str, *types: str, children: tuple[str, ...] = ()) -> CollectionInfo:
+        kind = CollectionType.CHAINED if children else CollectionType.RUN
+        return CollectionInfo(name=name, type=kind, dataset_types=types, children=children, repository=repository)
+
+    found = index(of("r", "a", "raw"), of("r", "b", "calexp"), of("c", "a", children=("r",)), of("x", "b", "other"))
+    assert found.dataset_types(("r",)) == ("calexp", "raw")
+    # The chain is of the first one, and has nothing of the second.
+    assert found.dataset_types(("c",)) == ("raw",)
+    assert found.type_directories(("r", "raw")) == (TypeDirectory("r", "raw", (), False),)
+
+
 parts = st.sampled_from(["a", "b", "c"])
 paths = st.lists(parts, min_size=1, max_size=4).map(tuple)
 

@@ -16,6 +16,21 @@ from pantry.model.records import DimensionRecord
 from pantry.model.repository import RepositoryInfo
 from pantry.model.timespan import Timespan
 
+
+def load_ipython_extension(shell: object) -> None:
+    """Complete in the calls of Butlers; IPython calls this for ``%load_ext pantry.client``."""
+    from pantry.client.introspection.notebook import register
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """Undo `load_ipython_extension`."""
+    from pantry.client.introspection.notebook import unregister
+
+    unregister(shell)
+
+
 __all__ = [
     "Butler",
     "ButlerCollections",

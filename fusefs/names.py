@@ -30,7 +30,8 @@ class TypeDirectory(NamedTuple):
     parts : tuple of str
         Dimension directories gone down so far.
     fixed : bool
-        Whether names stay bound to the same dataset: in RUN collections, not in those that select.
+        Whether names stay bound to the same dataset: in RUN collections of one repository, not in those that
+        select, nor in a chain of repositories, of which an earlier one may get a dataset too.
     """
 
     collection: str
@@ -40,10 +41,12 @@ class TypeDirectory(NamedTuple):
 
 
 class CollectionIndex:
-    """The collections of one repository, arranged for looking up paths."""
+    """The collections of a repository, or of a chain of repositories, arranged for looking up paths."""
 
     def __init__(self, collections: Iterable[CollectionInfo]) -> None:
-        self._infos = {info.name: info for info in collections}
+        self._infos: dict[str, dict[str, CollectionInfo]] = {}
+        for info in collections:
+            self._infos.setdefault(info.name, {})[info.repository] = info
         below: dict[str, set[str]] = {"": set()}
         for name in self._infos:
             parts = name.split("/")
@@ -67,18 +70,18 @@ class CollectionIndex:
         """Names of the dataset types that the collection at ``path`` shows, in order; none if it is none."""
         name = "/".join(path)
         if name not in self._types:
-            self._types[name] = tuple(sorted(self._collect(name, set())))
+            found = [self._collect(name, repository, set()) for repository in self._infos.get(name, ())]
+            self._types[name] = tuple(sorted(set().union(*found)))
         return self._types[name]
 
-    def _collect(self, name: str, seen: set[str]) -> set[str]:
-        info = self._infos.get(name)
-        # CALIBRATION collections have several datasets for one data id: there is no name for them yet.
-        if info is None or name in seen or info.type is CollectionType.CALIBRATION:
+    def _collect(self, name: str, repository: str, seen: set[str]) -> set[str]:
+        info = self._infos.get(name, {}).get(repository)
+        if info is None or name in seen:
             return set()
         seen.add(name)
         found = set(info.dataset_types)
         for child in info.children:
-            found |= self._collect(child, seen)
+            found |= self._collect(child, repository, seen)
         return found
 
     def type_directories(self, path: Path) -> tuple[TypeDirectory, ...]:
@@ -87,7 +90,8 @@ class CollectionIndex:
         for depth in range(1, len(path)):
             if path[depth] in self.dataset_types(path[:depth]):
                 name = "/".join(path[:depth])
-                fixed = self._infos[name].type is CollectionType.RUN
+                infos = self._infos[name]
+                fixed = all(not repository and info.type is CollectionType.RUN for repository, info in infos.items())
                 found.append(TypeDirectory(name, path[depth], path[depth + 1 :], fixed))
         return tuple(found)
 

@@ -3,7 +3,10 @@
 ::
 
     /<repository>/<collection>/<dataset type>/<dimension directories>/<file>
+    /<repository>/<CALIBRATION collection>/<dataset type>/<dimension directories>/<time of validity>/<file>
     /<repository>/.by-id/<uuid>/<file>
+
+A chain of repositories (decision 0019) is a directory too; its files are those of its members.
 
 What is shared between users (collections, names) is kept only behind `Tree.authorise`, which asks the daemon
 for each user. Nothing here causes traffic to a repository's storage.
@@ -142,8 +145,6 @@ class Tree:
 
     async def repository(self, name: str, user: User) -> RepositoryInfo:
         """Describe a repository that the user may read."""
-        if self._repositories and name not in self._repositories:
-            raise RepositoryNotFoundError(f"repository {name} is not part of this mount")
         return await self._access.get((name, user), lambda: self._link.call(GetRepository(repository=name), user))
 
     async def lookup(self, parent: Node, name: str, user: User) -> Entry:
@@ -156,6 +157,8 @@ class Tree:
         """
         match parent:
             case Root():
+                if self._repositories and name not in self._repositories:
+                    raise RepositoryNotFoundError(f"repository {name} is not part of this mount")
                 await self.repository(name, user)
                 return Entry(name, Directory(name), self._repository_valid_s)
             case Directory():
@@ -212,7 +215,8 @@ class Tree:
         if found.file is None or not found.name:
             raise NotFoundError(f"dataset {dataset} has no file")
         stored = found.file
-        return found.name, File(repository, dataset, stored.size_bytes, stored.ingest_ns, stored.hash)
+        holder = (found.ref.repository if found.ref is not None else "") or repository
+        return found.name, File(holder, dataset, stored.size_bytes, stored.ingest_ns, stored.hash)
 
     async def _lookup_path(self, parent: Directory, name: str, user: User) -> Entry:
         if not parent.path and name == BY_ID:
@@ -290,5 +294,5 @@ class Tree:
 def _entry(parent: Directory, entry: TreeEntry, valid_s: float) -> Entry:
     if entry.id is None:
         return Entry(entry.name, Directory(parent.repository, (*parent.path, entry.name)), valid_s)
-    node = File(parent.repository, entry.id, entry.size_bytes, entry.modified_ns, entry.hash)
+    node = File(entry.repository or parent.repository, entry.id, entry.size_bytes, entry.modified_ns, entry.hash)
     return Entry(entry.name, node, valid_s)

@@ -56,7 +56,7 @@ class RepositoryAccess:
         return names(collections)
 
     def _some(self) -> str:
-        hint = "give collections=..., here or when you make the Butler"
+        hint = "give collections=..., here or when you make the Butler; on the command line -c"
         try:
             found = self.connection.call(QueryCollections(repository=self.repository)).collections
         except PantryError:

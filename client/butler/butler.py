@@ -12,6 +12,7 @@ from pantry.client.butler.discovery import Discovery
 from pantry.client.butler.graphing import Graphing
 from pantry.client.butler.importing import Importing
 from pantry.client.butler.ingesting import Ingesting
+from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
 from pantry.client.butler.reading import Reading
@@ -27,6 +28,7 @@ from pantry.wire.operations import CreateRepository, GetRepository, ListReposito
 class Butler(
     Discovery,
     Describing,
+    Introspecting,
     Graphing,
     Tilings,
     Visits,
@@ -168,6 +170,8 @@ class Butler(
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
         self.connection.close()
+        if "_introspection" in self.__dict__:
+            self._introspection.close()
 
     def __enter__(self) -> Butler:
         return self
@@ -184,7 +188,7 @@ class Butler(
         return f"Butler({self.repository!r}{defaults}{f', run={self.run!r}' if self.run else ''})"
 
     def _repr_html_(self) -> str:
-        import html
+        from pantry.model.html import fields
 
         rows = {
             "repository": self.repository,
@@ -193,8 +197,7 @@ class Butler(
             "run": self.run or "none by default",
             "you may write": "yes" if self._writeable and self.info.writable else "no",
         }
-        cells = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows.items())
-        return f"<table>{cells}</table>"
+        return fields(rows, "Butler")
 
 
 def _rebuild(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, names, type_name
+from pantry.client.butler.results import Results
 from pantry.client.butler.times import TimespanLike, as_timespan
 from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionInfo, CollectionType
@@ -100,7 +101,7 @@ class Definitions(RepositoryAccess):
     def query_dataset_types(self, patterns: str | Iterable[str] = ()) -> list[DatasetType]:
         """Return the registered dataset types whose names match any of the patterns, in order of name."""
         operation = ListDatasetTypes(repository=self.repository, patterns=names(patterns))
-        return list(self.connection.call(operation).dataset_types)
+        return Results(self.connection.call(operation).dataset_types)
 
     def insert_dimension_records(
         self, element: str, *records: Mapping[str, Any] | DimensionRecord, skip_existing: bool = False
@@ -227,6 +228,27 @@ class ButlerCollections:
         """The same as `default`, by Gen3's name."""
         return self.default
 
+    def __getitem__(self, name: str) -> CollectionInfo:
+        try:
+            return self.get_info(name)
+        except MissingCollectionError:
+            raise KeyError(f"no collection {name!r} in {self._access.repository!r}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.query())
+
+    def __len__(self) -> int:
+        return len(self.query())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.query()
+
+    def _repr_html_(self) -> str:
+        return Results(self.query_info())._repr_html_()
+
     def __repr__(self) -> str:
         return f"<collections of {self._access.repository!r}, default: {', '.join(self.default) or 'none'}>"
 
@@ -305,7 +327,7 @@ class ButlerCollections:
             flatten_chains=flatten_chains,
             with_dataset_types=include_summary,
         )
-        return list(self._access.connection.call(operation).collections)
+        return Results(self._access.connection.call(operation).collections)
 
     def get_info(self, name: str, *, include_summary: bool = False) -> CollectionInfo:
         """Describe one collection, or raise `MissingCollectionError`."""

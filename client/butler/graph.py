@@ -158,6 +158,12 @@ class DiscoveryGraph:
         """Write the graph for where there is no Butler, as in a batch job; equal graphs give equal bytes."""
         return msgspec.json.encode(self._content, order="deterministic")
 
+    def to_dot_lines(self) -> Iterator[str]:
+        """Write the graph for Graphviz, line by line."""
+        from pantry.client.butler.dot import lines
+
+        return lines(self)
+
     @classmethod
     def from_json(cls, text: bytes | str) -> DiscoveryGraph:
         """Read what `to_json` wrote."""

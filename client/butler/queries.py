@@ -17,6 +17,7 @@ from pantry.client.butler.access import (
 from pantry.client.butler.batches import data_ids, refs
 from pantry.client.butler.bind_values import bind_values
 from pantry.client.butler.exclusions import Exclude, excluded
+from pantry.client.butler.results import Results
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.data_id import DataCoordinate
@@ -88,7 +89,7 @@ class Queries(RepositoryAccess):
         InvalidQueryError
             The expression cannot be understood, or names what does not exist.
         """
-        found: list[DatasetRef] = []
+        found: Results[DatasetRef] = Results()
         operation = self._query_datasets(
             dataset_type,
             collections,
@@ -174,7 +175,7 @@ class Queries(RepositoryAccess):
             limit=limit,
             with_dimension_records=with_dimension_records,
         )
-        found: list[DataCoordinate] = []
+        found: Results[DataCoordinate] = Results()
         for batch in self.connection.stream(operation):
             found += data_ids(batch)
         return found
@@ -200,7 +201,7 @@ class Queries(RepositoryAccess):
             order_by=names(order_by or ()),
             limit=limit,
         )
-        found: list[DimensionRecord] = []
+        found: Results[DimensionRecord] = Results()
         for batch in self.connection.stream(operation):
             found += batch.records
         return found

@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from pantry.client.cli.completion import collection_names, dataset_type_names, repository_names
+from pantry.client.cli.completion import (
+    collection_names,
+    data_ids,
+    dataset_type_names,
+    expressions,
+    order_names,
+    repository_names,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,18 +52,54 @@ def run_option(command: F) -> F:
     )(command)
 
 
+def condition_options(command: F) -> F:
+    """Add the options that narrow a query."""
+    for option in (
+        click.option(
+            "-d",
+            "--data-id",
+            multiple=True,
+            metavar="NAME=VALUE",
+            shell_complete=data_ids,
+            help="Dimension's value; may be repeated.",
+        ),
+        click.option(
+            "-w",
+            "--where",
+            default="",
+            metavar="EXPRESSION",
+            shell_complete=expressions,
+            help='As in "exposure.exposure_time > 30".',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def query_options(command: F) -> F:
     """Add the options that narrow, order and limit a query."""
     for option in (
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many."),
-        click.option("--order-by", multiple=True, metavar="NAMES", help="Order; '-' in front for descending."),
         click.option(
-            "-d", "--data-id", multiple=True, metavar="NAME=VALUE", help="Dimension's value; may be repeated."
+            "--order-by",
+            multiple=True,
+            metavar="NAMES",
+            shell_complete=order_names,
+            help="Order; '-' in front for descending.",
         ),
-        click.option("-w", "--where", default="", metavar="EXPRESSION", help='As in "exposure.exposure_time > 30".'),
     ):
         command = option(command)
-    return command
+    return condition_options(command)
+
+
+def exclude_option(command: F) -> F:
+    """Add the option ``--exclude-file``."""
+    return click.option(
+        "--exclude-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Leave out the datasets of this list: UUIDs, or lines as 'raw exposure=12 detector=3 run=NAME'.",
+    )(command)
 
 
 def comma_separated(given: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pantry.client.cli.lazy import Command
 
 if TYPE_CHECKING:
     from pantry.client.connection import Connection
+    from pantry.client.introspection.asking import Introspection
 
 _TIMEOUT_S = 0.5
 """Who presses Tab waits no longer, in seconds."""
@@ -67,6 +69,79 @@ def dataset_type_names(ctx: click.Context, param: click.Parameter, incomplete: s
         incomplete,
         lambda daemon, name: [one.name for one in daemon.call(ListDatasetTypes(repository=name)).dataset_types],
     )
+
+
+def element_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of what has dimension records."""
+    return [name for name in _introspect(ctx, lambda known: known.elements()) if name.startswith(incomplete)]
+
+
+def dimension_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a dimension."""
+    return [name for name in _introspect(ctx, lambda known: known.dimensions()) if name.startswith(incomplete)]
+
+
+def order_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a name to order by, after the last comma."""
+    before, comma, last = incomplete.rpartition(",")
+    sign = "-" if last.startswith("-") else ""
+    found = _introspect(ctx, lambda known: known.names(last.removeprefix("-"), _about(ctx)))
+    return [before + comma + sign + name for name in found]
+
+
+def data_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete ``name=value`` of a data id; where the shell has split it at the sign, only what comes after."""
+    name, equals, begun = incomplete.partition("=")
+    if not equals:
+        found = _introspect(ctx, lambda known: known.dimensions_of(_about(ctx)))
+        return [f"{one}=" for one in found if one.startswith(incomplete)]
+    values = _introspect(ctx, lambda known: list(map(str, known.values(name, begun))))
+    return [f"{name}={value}" for value in values if value.startswith(begun) and _UNQUOTED.fullmatch(value)]
+
+
+def expressions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a query expression; candidates are whole, as a shell replaces the whole word.
+
+    A shell closes its quotes behind the only candidate, which is seldom the end of an expression: so behind a
+    name that is complete come the operators.
+    """
+
+    def ask(known: Introspection) -> list[str]:
+        found = known.expression(incomplete, None, _about(ctx))
+        texts = [incomplete[: found.start] + text for text in found.candidates]
+        if len(texts) == 1 and texts[0].endswith(("'", " ")) is False:
+            after = known.expression(texts[0] + " ", None, _about(ctx))
+            texts = [texts[0] + " " + text for text in after.candidates] or texts
+        return texts
+
+    # Values are anybody's text, and stand within the user's double quotes: nothing that a shell would act on.
+    return [text for text in _introspect(ctx, ask) if text.isprintable() and not _ACTIVE & set(text[len(incomplete) :])]
+
+
+_ACTIVE = frozenset('$`"\\!')
+_UNQUOTED = re.compile(r"[\w.,:@%+/-]+", re.ASCII)
+
+
+def _about(ctx: click.Context) -> list[str]:
+    """Dataset types or dimensions that were given; see `_repository`."""
+    given = ctx.params.get("dataset_types") or ctx.params.get("dataset_type") or ctx.params.get("dimensions")
+    if not given:
+        return list(ctx.args[0 if ctx.params.get("repository") else 1 :])
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _introspect(ctx: click.Context, ask: Callable[[Introspection], list[str]]) -> list[str]:
+    from pantry.client.introspection.asking import Introspection
+    from pantry.wire.paths import find_socket
+
+    repository = _repository(ctx)
+    if not repository:
+        return []
+    known = Introspection(ctx.find_root().params.get("socket") or find_socket()[0], repository)
+    try:
+        return ask(known)
+    finally:
+        known.close()
 
 
 def _repository(ctx: click.Context) -> str:

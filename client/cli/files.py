@@ -35,6 +35,7 @@ _data_id_argument = click.argument("data_id", metavar="[NAME=VALUE]...", nargs=-
 @collections_option
 @click.option("-o", "--output", metavar="FILE", help="Write the dataset's file here; '-' for standard output.")
 @click.option("--force", is_flag=True, help="Let --output replace a file.")
+@click.option("--metadata", is_flag=True, help="Print the metadata that the dataset type declares; no file is read.")
 @click.pass_context
 def get(
     ctx: click.Context,
@@ -44,15 +45,22 @@ def get(
     collections: tuple[str, ...],
     output: str | None,
     force: bool,
+    metadata: bool,
 ) -> None:
     """Print a dataset as JSON, or write its file as it is stored.
 
     For example:
       pantry get demo raw exposure=12 detector=3 -c LSSTCam/raw/all -o raw.fits
+      pantry get demo calexp visit=12 detector=3 -c runs/night --metadata
       pantry get demo raw.metadata exposure=12 detector=3 -c LSSTCam/raw/all
     """
     source = butler(ctx, repository, collections)
     values = parse_data_id(data_id)
+    if metadata:
+        if output is not None:
+            raise click.UsageError("--metadata prints what the registry has, and --output writes the file")
+        print_json(source.get_metadata(dataset_type, values))
+        return
     if output is None:
         print_json(_as_json(source.get(dataset_type, values), dataset_type))
         return

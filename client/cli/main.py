@@ -35,6 +35,7 @@ _COMMANDS = {
     "put": ("files:put", "Store a file as a new dataset."),
     "query-data-ids": ("queries:query_data_ids", "Find data ids."),
     "query-datasets": ("queries:query_datasets", "Find datasets."),
+    "query-graph": ("graph:query_graph", "Find data units and datasets, and which belong together."),
     "query-dimension-records": ("queries:query_dimension_records", "Find exposures, detectors, tracts, ..."),
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),

@@ -13,6 +13,7 @@ import msgspec
 
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef
+from pantry.model.metadata import MetadataValue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,6 +88,68 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right:
             for name, value, width in zip(columns, line, widths, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def print_datasets(
+    refs: Iterable[DatasetRef], described: Mapping[DatasetRef, Mapping[str, MetadataValue]] | None = None
+) -> None:
+    """Print datasets, in a table for each type.
+
+    Parameters
+    ----------
+    refs : iterable of DatasetRef
+        The datasets.
+    described : Mapping, optional
+        For each of them more columns.
+    """
+    by_type: dict[str, list[DatasetRef]] = {}
+    for ref in refs:
+        by_type.setdefault(ref.dataset_type.name, []).append(ref)
+    for number, group in enumerate(by_type.values()):
+        if number:
+            click.echo()
+        first = group[0]
+        where_from = ("repository",) if first.repository else ()
+        more = described[first] if described else {}
+        # An entry may be called as a column is.
+        names = [f"{first.dataset_type.name}.{name}" for name in more]
+        numbers = (
+            {
+                name: one
+                for ref in group
+                for name, one in zip(names, described[ref].values(), strict=True)
+                if one is not None
+            }
+            if described
+            else {}
+        )
+        print_table(
+            ("type", *where_from, "run", "id", *first.data_id, *names),
+            (
+                (
+                    ref.dataset_type.name,
+                    *([ref.repository] * len(where_from)),
+                    ref.run,
+                    ref.id,
+                    *ref.data_id.values(),
+                    *(described[ref].values() if described else ()),
+                )
+                for ref in group
+            ),
+            right=[*numeric(first.data_id.mapping), *numeric(numbers)],
+        )
+
+
+def print_data_ids(data_ids: Sequence[DataCoordinate]) -> None:
+    """Print data ids of the same dimensions in a table."""
+    if data_ids:
+        first = data_ids[0]
+        print_table(tuple(first), (tuple(one.values()) for one in data_ids), right=numeric(first.mapping))
+
+
+def numeric(values: Mapping[str, Any]) -> list[str]:
+    """Names of the columns that are aligned on the right, by the values of a row."""
+    return [name for name, value in values.items() if isinstance(value, int | float)]
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

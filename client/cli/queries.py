@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,15 +9,25 @@ import click
 from pantry.client.cli.arguments import (
     collections_option,
     comma_separated,
+    exclude_option,
     parse_data_id,
     query_options,
     repository_argument,
 )
-from pantry.client.cli.completion import dataset_type_names
+from pantry.client.cli.completion import dataset_type_names, dimension_names, element_names
 from pantry.client.cli.lazy import Command
-from pantry.client.cli.output import json_option, print_json, print_table
+from pantry.client.cli.output import (
+    json_option,
+    numeric,
+    plain,
+    print_data_ids,
+    print_datasets,
+    print_json,
+    print_table,
+)
 from pantry.client.cli.session import butler
 from pantry.model.datasets import DatasetRef
+from pantry.model.metadata import MetadataValue
 
 
 @click.command("query-datasets", cls=Command)
@@ -26,13 +35,14 @@ from pantry.model.datasets import DatasetRef
 @click.argument("dataset_types", metavar="DATASET_TYPE...", nargs=-1, required=True, shell_complete=dataset_type_names)
 @collections_option
 @click.option("--find-all", is_flag=True, help="Not only the first of each data id in the collections' order.")
-@click.option(
-    "--exclude-file",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Leave out the datasets of this list: UUIDs, or lines as 'raw exposure=12 detector=3 run=NAME'.",
-)
+@exclude_option
 @click.option("--count", is_flag=True, help="Only say how many there are.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="NAMES",
+    help="Columns with these entries of the metadata that the dataset types declare; '*' for all.",
+)
 @query_options
 @json_option
 @click.pass_context
@@ -44,6 +54,7 @@ def query_datasets(
     find_all: bool,
     exclude_file: str | None,
     count: bool,
+    metadata: tuple[str, ...],
     data_id: tuple[str, ...],
     where: str,
     order_by: tuple[str, ...],
@@ -54,6 +65,7 @@ def query_datasets(
 
     For example:
       pantry query-datasets demo raw -c LSSTCam/raw/all -d detector=94
+      pantry query-datasets demo calexp -c runs/night -w "calexp.fwhm < 3" --metadata fwhm,zeropoint
       pantry query-datasets demo raw -c LSSTCam/raw/all --exclude-file bad.txt --count
       pantry query-datasets demo raw -c '*' -w "exposure.exposure_time > 30 AND band = 'r'" --json
     """
@@ -69,30 +81,24 @@ def query_datasets(
         number = asked.count_datasets(dataset_types, **conditions)
         print_json({"count": number}) if as_json else click.echo(number)
         return
-    found = asked.query_datasets(dataset_types, order_by=comma_separated(order_by), **conditions)
-    if as_json:
-        print_json(found)
+    if metadata:
+        entries = () if "*" in metadata else comma_separated(metadata)
+        described: dict[DatasetRef, dict[str, MetadataValue]] = {}
+        for name in dataset_types:
+            rows = asked.query_metadata(name, entries=entries, order_by=comma_separated(order_by), **conditions)
+            described.update(rows)
+        if as_json:
+            print_json([{**plain(ref), "metadata": values} for ref, values in described.items()])
+        else:
+            print_datasets(list(described), described)
         return
-    by_type: dict[str, list[DatasetRef]] = {}
-    for ref in found:
-        by_type.setdefault(ref.dataset_type.name, []).append(ref)
-    for number, refs in enumerate(by_type.values()):
-        if number:
-            click.echo()
-        where_from = ("repository",) if refs[0].repository else ()
-        print_table(
-            ("type", *where_from, "run", "id", *refs[0].data_id),
-            (
-                (ref.dataset_type.name, *([ref.repository] * len(where_from)), ref.run, ref.id, *ref.data_id.values())
-                for ref in refs
-            ),
-            right=_numeric(refs[0].data_id.mapping),
-        )
+    found = asked.query_datasets(dataset_types, order_by=comma_separated(order_by), **conditions)
+    print_json(found) if as_json else print_datasets(found)
 
 
 @click.command("query-data-ids", cls=Command)
 @repository_argument
-@click.argument("dimensions", nargs=-1, required=True)
+@click.argument("dimensions", nargs=-1, required=True, shell_complete=dimension_names)
 @click.option(
     "--dataset-type",
     multiple=True,
@@ -131,13 +137,13 @@ def query_data_ids(
     )
     if as_json:
         print_json(found)
-    elif found:
-        print_table(tuple(found[0]), (tuple(one.values()) for one in found), right=_numeric(found[0].mapping))
+    else:
+        print_data_ids(found)
 
 
 @click.command("query-dimension-records", cls=Command)
 @repository_argument
-@click.argument("element")
+@click.argument("element", shell_complete=element_names)
 @query_options
 @json_option
 @click.pass_context
@@ -168,9 +174,5 @@ def query_dimension_records(
     elif found:
         columns = tuple(found[0].values)
         print_table(
-            columns, (tuple(one.values.get(name) for name in columns) for one in found), right=_numeric(found[0].values)
+            columns, (tuple(one.values.get(name) for name in columns) for one in found), right=numeric(found[0].values)
         )
-
-
-def _numeric(values: dict[str, Any]) -> Sequence[str]:
-    return [name for name, value in values.items() if isinstance(value, int | float)]

@@ -16,7 +16,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     repositories = node.repositories
 
     async def list_tree(context: RequestContext, asked: ListTree) -> None:
-        found = await repositories.readable(asked.repository, context.caller)
+        found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.list_tree, asked))
 
     dispatcher.register(ListTree, list_tree)

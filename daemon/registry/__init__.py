@@ -539,12 +539,13 @@ class Registry:
         """Find records as `query_dimension_records` does, with what they are sorted by."""
         return self._record_queries.dimension_records_keyed(query)
 
-    def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
+    def list_tree(self, query: ListTree, *, any_suffix: bool = False) -> Iterator[TreeBatch]:
         """List one directory of the mounted view; holds a transaction as `query_datasets`.
 
-        Directories are in the order of their values. A directory that cannot exist has no entries.
+        Directories are in the order of their values. A directory that cannot exist has no entries. With
+        ``any_suffix``, a name also finds files that differ from it only in their suffix.
         """
-        return self._tree.entries(query)
+        return self._tree.entries(query, any_suffix=any_suffix)
 
 
 def _call(work: Callable[..., T], args: tuple[Any, ...], options: dict[str, Any], session: Session) -> T:

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from pantry.daemon.registry import Registry
+from pantry.daemon.registry.chained_tree import list_tree
 from pantry.daemon.registry.definitions import is_glob
 from pantry.daemon.registry.lookup import NOTHING
 from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
@@ -20,6 +21,7 @@ from pantry.model.collections import CollectionInfo
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.records import DimensionRecord
+from pantry.wire.operations.browse import ListTree, TreeBatch
 from pantry.wire.operations.data import OpenDataset
 from pantry.wire.operations.registry import (
     DataIdBatch,
@@ -36,7 +38,7 @@ from pantry.wire.operations.repositories import QueryCollections
 _SORTED_ROWS = 1_000
 Batch = TypeVar("Batch", RefBatch, DataIdBatch, RecordBatch)
 Query = TypeVar("Query", QueryDatasets, QueryDataIds, QueryDimensionRecords)
-Asked = TypeVar("Asked", QueryDatasets, QueryDataIds, QueryDimensionRecords, FindDataset, OpenDataset)
+Asked = TypeVar("Asked", QueryDatasets, QueryDataIds, QueryDimensionRecords, FindDataset, OpenDataset, ListTree)
 
 
 class ChainedRegistry:
@@ -86,6 +88,8 @@ class ChainedRegistry:
                 # Data ids of which all these datasets exist: one type that is not there leaves none.
                 whole = isinstance(query, QueryDatasets) or len(left) == len(types)
                 found.append(msgspec.structs.replace(query, dataset_types=left, collections=where) if whole else None)
+            elif isinstance(query, ListTree):
+                found.append(query)
             elif collections:
                 found.append(msgspec.structs.replace(query, collections=where))
             else:
@@ -196,6 +200,12 @@ class ChainedRegistry:
             return self._sorted(query, Registry.query_dimension_records_keyed, keys)
         return self._one_by_one(query, Registry.query_dimension_records, keys)
 
+    def list_tree(self, query: ListTree) -> Iterator[TreeBatch]:
+        """List one directory of the mounted view; see `Registry.list_tree`."""
+        asked = self.restricted(query)
+        there = [member for member, one in zip(self._members, asked, strict=True) if one is not None]
+        return list_tree(there, query)
+
     # -- one after another -------------------------------------------------------------------------
 
     def _type_names(self, patterns: Sequence[str]) -> list[str]:
@@ -264,12 +274,14 @@ class ChainedRegistry:
 
 
 def _named_in(
-    query: QueryDatasets | QueryDataIds | QueryDimensionRecords | FindDataset | OpenDataset,
+    query: QueryDatasets | QueryDataIds | QueryDimensionRecords | FindDataset | OpenDataset | ListTree,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(query, QueryDimensionRecords):
         return (), ()
     if isinstance(query, QueryDatasets | QueryDataIds):
         return query.dataset_types, query.collections
+    if isinstance(query, ListTree):
+        return (query.dataset_type,), (query.collection,)
     return (query.dataset_type,), query.collections
 
 

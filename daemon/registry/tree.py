@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,9 +17,27 @@ from pantry.errors import DataIdValueError
 from pantry.model import naming
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataIdValue
+from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeBatch, TreeEntry
 
 BATCH_ENTRIES = 2_000
+VALIDITY = "timespan"
+"""Level of the directories of times of validity."""
+
+
+class Searched(NamedTuple):
+    """Where a directory's entries are looked for, in order.
+
+    Attributes
+    ----------
+    plain : list of Collection
+        RUN and TAGGED collections.
+    timed : list of Collection
+        CALIBRATION collections.
+    """
+
+    plain: list[Collection]
+    timed: list[Collection]
 
 
 class Tree:
@@ -41,8 +59,17 @@ class Tree:
         self._definitions = definitions
         self._data_ids = data_ids
 
-    def entries(self, query: ListTree) -> Iterator[TreeBatch]:
+    def entries(self, query: ListTree, *, any_suffix: bool = False) -> Iterator[TreeBatch]:
         """Entries of one directory, in batches; see `Registry.list_tree`."""
+        for batch in self._entries(query):
+            # A name is looked up by what the suffix stands behind, which may be more than one file's.
+            wanted = batch.entries
+            if query.name and not batch.level and not any_suffix:
+                wanted = [entry for entry in batch.entries if entry.name == query.name]
+            if wanted:
+                yield TreeBatch(batch.level, wanted)
+
+    def _entries(self, query: ListTree) -> Iterator[TreeBatch]:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             known = definitions.dataset_type(query.dataset_type)
@@ -50,20 +77,27 @@ class Tree:
                 collection
                 for collection in definitions.flatten([definitions.collection(query.collection)])
                 if known.id in definitions.summary.get(collection.id, ())
-                and collection.type is not CollectionType.CALIBRATION
             ]
-            values = self._values(known, query.parts)
-            if values is None or not order:
+            timed = [collection for collection in order if collection.type is CollectionType.CALIBRATION]
+            searched = Searched([collection for collection in order if collection not in timed], timed)
+            depth = max(0, len(known.path_order) - 1)
+            values = self._values(known, query.parts[:depth])
+            if values is None or not order or len(query.parts) > depth + 1:
                 return
-            if len(values) + 1 < len(known.path_order):
-                yield from self._directories(session, known, order, values, query.name)
+            if len(query.parts) > depth:
+                span = naming.parse_validity(query.parts[depth])
+                if span is not None and timed:
+                    yield from self._files(session, known, Searched([], timed), values, query.name, span)
+            elif len(query.parts) < depth:
+                yield from self._directories(session, known, searched, values, query.name)
             else:
-                yield from self._files(session, known, order, values, query.name)
+                if searched.plain:
+                    yield from self._files(session, known, Searched(searched.plain, []), values, query.name)
+                if timed:
+                    yield from self._validities(session, known, timed, values, query.name)
 
     def _values(self, known: KnownType, parts: Sequence[str]) -> list[DataIdValue] | None:
         """Values of the directories gone down, or None if there can be no such directory."""
-        if len(parts) >= max(1, len(known.path_order)):
-            return None
         found: list[DataIdValue] = []
         for name, part in zip(known.path_order, parts, strict=False):
             value = self._value(name, part)
@@ -86,20 +120,20 @@ class Tree:
     # -- directories -------------------------------------------------------------------------------
 
     def _directories(
-        self, session: Session, known: KnownType, order: list[Collection], values: list[DataIdValue], only: str
+        self, session: Session, known: KnownType, searched: Searched, values: list[DataIdValue], only: str
     ) -> Iterator[TreeBatch]:
         level = known.path_order[len(values)]
         wanted = self._value(level, only) if only else None
         if only and wanted is None:
             return
-        statement = self._skip_scan(known, order, values, level, wanted)
+        statement = self._skip_scan(known, searched, values, level, wanted)
         for rows in session.batches(self._database.compile(statement), BATCH_ENTRIES):
             yield TreeBatch(level, [TreeEntry(naming.quote_value(value), value) for (value,) in rows])
 
     def _skip_scan(
         self,
         known: KnownType,
-        order: list[Collection],
+        searched: Searched,
         values: list[DataIdValue],
         level: str,
         wanted: DataIdValue | None,
@@ -108,14 +142,21 @@ class Tree:
 
         DISTINCT would read every member: a million for the few directories at the top.
         """
-        table, member = self._schema.data_ids(known.group_id, known.group), self._schema.membership
+        table = self._schema.data_ids(known.group_id, known.group)
+        links = [(self._schema.membership, searched.plain), (self._schema.calibration, searched.timed)]
 
         def smallest(above: sa.ColumnElement[Any] | None) -> sa.Select[Any]:
             row = table.alias()
-            there = sa.exists().where(
-                member.c.collection_id.in_([collection.id for collection in order]),
-                member.c.dataset_type_id == known.id,
-                member.c.data_id_id == row.c.id,
+            there = sa.or_(
+                *[
+                    sa.exists().where(
+                        link.c.collection_id.in_([collection.id for collection in collections]),
+                        link.c.dataset_type_id == known.id,
+                        link.c.data_id_id == row.c.id,
+                    )
+                    for link, collections in links
+                    if collections
+                ]
             )
             fixed = [row.c[name] == value for name, value in zip(known.path_order, values, strict=False)]
             if above is not None:
@@ -132,16 +173,53 @@ class Tree:
         steps = steps.union_all(sa.select(following).where(steps.c.value.is_not(None)))
         return sa.select(steps.c.value).where(steps.c.value.is_not(None))
 
+    # -- times of validity -------------------------------------------------------------------------
+
+    def _validities(
+        self, session: Session, known: KnownType, timed: list[Collection], values: list[DataIdValue], only: str
+    ) -> Iterator[TreeBatch]:
+        span = naming.parse_validity(only) if only else None
+        if only and span is None:
+            return
+        for rows in session.batches(self._database.compile(self._spans(known, timed, values, span)), BATCH_ENTRIES):
+            names = [naming.validity_name(Timespan(begin, end)) for begin, end in rows]
+            yield TreeBatch(VALIDITY, [TreeEntry(name) for name in names])
+
+    def _spans(
+        self, known: KnownType, timed: list[Collection], values: list[DataIdValue], wanted: Timespan | None
+    ) -> sa.Select[Any]:
+        """Distinct times of validity, in order."""
+        table, valid = self._schema.data_ids(known.group_id, known.group), self._schema.calibration
+        tests = [table.c[name] == value for name, value in zip(known.path_order, values, strict=False)]
+        if wanted is not None:
+            tests += [valid.c.begin_ns == wanted.begin_ns, valid.c.end_ns == wanted.end_ns]
+        return (
+            sa.select(valid.c.begin_ns, valid.c.end_ns)
+            .join_from(table, valid, valid.c.data_id_id == table.c.id)
+            .where(
+                *tests,
+                valid.c.dataset_type_id == known.id,
+                valid.c.collection_id.in_([collection.id for collection in timed]),
+            )
+            .distinct()
+            .order_by(valid.c.begin_ns, valid.c.end_ns)
+        )
+
     # -- files -------------------------------------------------------------------------------------
 
     def _files(
-        self, session: Session, known: KnownType, order: list[Collection], values: list[DataIdValue], only: str
+        self,
+        session: Session,
+        known: KnownType,
+        searched: Searched,
+        values: list[DataIdValue],
+        only: str,
+        span: Timespan | None = None,
     ) -> Iterator[TreeBatch]:
-        table, member, dataset = (
-            self._schema.data_ids(known.group_id, known.group),
-            self._schema.membership,
-            self._schema.dataset,
-        )
+        """Files of the plain collections, or of the timed ones those that are valid for ``span``."""
+        table, dataset = self._schema.data_ids(known.group_id, known.group), self._schema.dataset
+        member = self._schema.membership if span is None else self._schema.calibration
+        order = searched.plain or searched.timed
         last = known.path_order[len(values) :]
         tests = [table.c[name] == value for name, value in zip(known.path_order, values, strict=False)]
         if only:
@@ -149,6 +227,8 @@ class Tree:
             if candidates is None:
                 return
             tests += [table.c[name].in_(candidates) for name in last]
+        if span is not None:
+            tests += [member.c.begin_ns == span.begin_ns, member.c.end_ns == span.end_ns]
         rank = sa.case({collection.id: number for number, collection in enumerate(order)}, value=member.c.collection_id)
         shown = [dataset.c[name] for name in ("uuid", "path", "size_bytes", "ingest_ns", "hash")]
         statement = (
@@ -173,12 +253,9 @@ class Tree:
                 if not path:
                     continue
                 name = shown_name(known, [*values, *value], path)
-                if not only or name == only:
-                    entries.append(
-                        TreeEntry(
-                            name, None, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, digest.hex() if digest else ""
-                        )
-                    )
+                shown_hash = digest.hex() if digest else ""
+                last_value = value[0] if value else None
+                entries.append(TreeEntry(name, last_value, UUID(bytes=bytes(id_)), size_bytes, ingest_ns, shown_hash))
             if entries:
                 yield TreeBatch("", entries)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,3 +177,21 @@ def test_the_command_line_and_mistakes(butler: Butler, raws: dict[int, Path]) ->
     assert "raw.seq" in caught.value.hint
     with pytest.raises(DatasetTypeError, match="unknown type"):
         butler.register_dataset_type("x", ["exposure"], "FitsHDUList", metadata=["seq:complex=A"])
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0091")
+def test_metadata_on_the_command_line(butler: Butler, raws: dict[int, Path]) -> None:
+    ingest(butler, raws)
+    asked = ("query-datasets", "d", "raw", "-c", "raw", "-w", "seq < 4", "--order-by", "-raw.seq")
+    shown = pantry(butler, *asked, "--metadata", "seq,target")
+    heading, *rows = shown.stdout.splitlines()
+    assert heading.split()[-2:] == ["raw.seq", "raw.target"]
+    assert [row.split()[-3:] for row in rows] == [[str(n), "field", str(n)] for n in (3, 2, 1)]
+    listed = json.loads(pantry(butler, *asked, "--metadata", "*", "--json").stdout)
+    assert [one["metadata"]["seq"] for one in listed] == [3, 2, 1]
+    assert [one["metadata"]["exptime"] for one in listed] == [18.0, 17.0, 16.0]
+    strange = pantry(butler, *asked, "--metadata", "nothing")
+    assert (strange.returncode, strange.stdout) == (1, "")
+    assert "exptime" in strange.stderr
+    one = pantry(butler, "get", "d", "raw", f"instrument={INSTRUMENT}", "exposure=5", "-c", "raw", "--metadata")
+    assert json.loads(one.stdout) == {"exptime": 20.0, "target": None, "seq": 5, "ok": False}

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import pytest
 from lsst.sphgeom import DISJOINT, Angle, Circle, LonLat, UnitVector3d
+from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
@@ -209,3 +210,33 @@ def test_the_same_graph_wherever_processing_is_launched(butler: Butler, tmp_path
     environment = {**os.environ, "PANTRY_SOCKET": "/nowhere"}
     found = subprocess.run(job, check=True, timeout=60, capture_output=True, text=True, env=environment)
     assert found.stdout == f"{[visit for visit in VISITS if (1, 2) in overlapping(visit)]}\n"
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0083")
+def test_on_the_command_line(butler: Butler) -> None:
+    asked = ("query-graph", "d", "calexp", "--dimensions", "patch", "-c", "run", "-w", "tract = 1 AND skymap = 'map'")
+    expected = butler.query_graph("calexp", "patch", where="tract = 1 AND skymap = 'map'")
+    assert pantry(butler, *asked, "--json").stdout.encode().rstrip() == expected.to_json()
+    rows = pantry(butler, *asked).stdout.splitlines()
+    assert {row.split()[2] for row in rows[1:]} == {str(ref.id) for ref in expected}
+    units = pantry(butler, *asked, "--data-ids", "tract,patch").stdout.splitlines()
+    assert units[0].split() == ["skymap", "tract", "patch"]
+    assert len(units) == 1 + len(expected.data_ids("patch"))
+    wrong = pantry(butler, *asked, "--json", "--dot")
+    assert wrong.returncode == 2
+    assert "only one of" in wrong.stderr
+
+
+def test_dot_is_for_graphviz_whatever_the_names(butler: Butler) -> None:
+    hostile = 'a"b\\n\x07]; x'
+    butler.insert_dimension_records("instrument", {"name": hostile})
+    graph = butler.query_graph((), "instrument")
+    nodes = [line for line in graph.to_dot_lines() if "label=" in line]
+    assert nodes == [
+        '  n0 [shape=ellipse, label="instrument=Cam"]',
+        '  n1 [shape=ellipse, label="instrument=a\\"b\\\\n?]; x"]',
+    ]
+    whole = butler.query_graph("calexp", "patch")
+    text = list(whole.to_dot_lines())
+    assert sum(" -- " in line for line in text) == len(list(whole.edges()))
+    assert sum("shape=box" in line for line in text) == len(whole)

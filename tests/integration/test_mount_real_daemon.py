@@ -155,3 +155,30 @@ def test_a_chain_and_a_tag_are_directories_too(node: Node) -> None:
         str(second.id),
         str(only.id),
     }
+
+
+def test_calibrations_are_below_their_times_of_validity(node: Node) -> None:
+    node.butler.register_dataset_type("bias", ["instrument", "detector"], "Bytes", is_calibration=True)
+    node.butler.collections.register("calib", "CALIBRATION")
+    old = [node.put(b"old %d" % number, "bias", run="made/1", detector=number) for number in (0, 1)]
+    new = node.put(b"new 1", "bias", run="made/2", detector=1)
+    node.butler.certify("calib", old[:1], (None, None))
+    node.butler.certify("calib", old[1:], (None, "2026-03-15"))
+    node.butler.certify("calib", [new], ("2026-03-15", "2026-03-15T12:00:00.5"))
+    expected = {
+        f"calib/bias/{INSTRUMENT}/open_open/bias_{INSTRUMENT}_0.bin": b"old 0",
+        f"calib/bias/{INSTRUMENT}/open_20260315T000000/bias_{INSTRUMENT}_1.bin": b"old 1",
+        f"calib/bias/{INSTRUMENT}/20260315T000000_20260315T120000.500000000/bias_{INSTRUMENT}_1.bin": b"new 1",
+    }
+
+    def found() -> dict[str, bytes]:
+        below = files_below(node.mount)
+        return {name: path.read_bytes() for name, path in below.items() if name.startswith("calib/")}
+
+    wait_until(lambda: found() == expected)
+    in_calib = node.mount / next(name for name in expected if "open_open" in name)
+    in_run = node.mount / "made" / "1" / "bias" / INSTRUMENT / in_calib.name
+    assert in_run.stat().st_ino == in_calib.stat().st_ino
+    node.butler.decertify("calib", "bias", (None, None))
+    wait_until(lambda: found() == {})
+    assert in_run.read_bytes() == b"old 0"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.table import Table
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.integration.test_discovery import pantry
+from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
+from tests.unit.fusefs.mounted import can_mount
 
 from pantry.client import Butler
 from pantry.errors import (
@@ -153,3 +157,56 @@ def test_records_come_with_the_rows(both: Butler) -> None:
     again = both.get_dataset(ref.id, dimension_records=True)
     assert again is not None
     assert again.data_id.records == both.find_dataset("config", ref.data_id, dimension_records=True).data_id.records  # type: ignore[union-attr]
+
+
+@pytest.mark.root
+@can_mount
+@pytest.mark.req("DMS-MWBT-REQ-0081")
+def test_the_mount_shows_a_chain_as_it_is_read(both: Butler, tmp_path: Path, short_dir: Path) -> None:
+    socket = both.connection.socket_path
+    assert pantry(both, "repo", "chain", "both", "mine", "release").returncode == 0
+    own, far = (Butler(name, socket=socket) for name in ("mine", "release"))
+    # The same data id with another suffix is the same data id.
+    own.register_dataset_type("table", ["instrument", "exposure"], "StructuredDataDict")
+    far.register_dataset_type("table", ["instrument", "exposure"], "ArrowAstropy")
+    for exposure in (1, 2):
+        far.put(Table({"a": [exposure]}), "table", instrument=INSTRUMENT, exposure=exposure, run="run")
+    own.put({"a": 0}, "table", instrument=INSTRUMENT, exposure=1, run="run")
+    for butler, number in ((own, 1), (far, 2)):
+        butler.register_dataset_type("bias", ["instrument", "detector"], "Bytes", is_calibration=True)
+        butler.collections.register("calib", "CALIBRATION")
+        made = butler.put(b"%d" % number, "bias", instrument=INSTRUMENT, detector=0, run="made")
+        butler.certify("calib", [made], (None, None))
+    far.certify("calib", [far.put(b"3", "bias", instrument=INSTRUMENT, detector=1, run="made")], (None, None))
+    with PantryMount(socket, short_dir / "mnt") as mount:
+        assert sorted(os.listdir(mount.directory)) == ["both", "mine", "other", "release"]
+        for name in ("both", "mine,release"):
+            configs = mount.directory / name / "run" / "config" / INSTRUMENT
+            found = {path.name: json.loads(path.read_bytes()) for path in configs.iterdir()}
+            assert found == {
+                f"config_{INSTRUMENT}_{n}.json": {"from": "mine" if n < 5 else "release", "n": n} for n in range(1, 7)
+            }
+            tables = mount.directory / name / "run" / "table" / INSTRUMENT
+            names = [f"table_{INSTRUMENT}_1.json", f"table_{INSTRUMENT}_2.parq"]
+            assert sorted(os.listdir(tables)) == names
+            assert not (tables / f"table_{INSTRUMENT}_1.parq").exists()
+            in_calib = mount.directory / name / "calib" / "bias" / INSTRUMENT / "open_open"
+            assert {path.name: path.read_bytes() for path in in_calib.iterdir()} == {
+                f"bias_{INSTRUMENT}_0.bin": b"1",
+                f"bias_{INSTRUMENT}_1.bin": b"3",
+            }
+            (far_ref,) = far.query_datasets("config", "run", exposure=6)
+            by_id = mount.directory / name / ".by-id" / str(far_ref.id) / f"config_{INSTRUMENT}_6.json"
+            paths = [
+                by_id,
+                configs / by_id.name,
+                mount.directory / "release" / "run" / "config" / INSTRUMENT / by_id.name,
+            ]
+            assert len({path.stat().st_ino for path in paths}) == 1
+            assert os.getxattr(paths[1], "user.pantry.uuid").decode() == str(far_ref.id)
+            assert os.getxattr(paths[1], "user.pantry.origin").startswith(b"s3://")
+    with PantryMount(socket, short_dir / "part", repositories=("both",)) as mount:
+        assert os.listdir(mount.directory) == ["both"]
+        assert not (mount.directory / "mine").exists()
+        path = mount.directory / "both" / "run" / "config" / INSTRUMENT / f"config_{INSTRUMENT}_6.json"
+        assert json.loads(path.read_bytes())["from"] == "release"

@@ -31,6 +31,7 @@ from pantry.errors import (
     PermissionDeniedError,
     RepositoryNotFoundError,
 )
+from pantry.wire.operations.browse import ListTree, TreeEntry
 from pantry.wire.operations.registry import QueryDataIds, QueryDatasets, QueryDimensionRecords
 
 SCRIPT = Path(__file__).with_name("gen3_repository.py")
@@ -100,6 +101,24 @@ def test_calibrations_by_time(registry: Gen3Registry) -> None:
     assert datasets(registry, "bias", "calib", where="instrument = 'Cam' AND exposure = 1") == [("bias/1", "Cam", 0)]
     assert datasets(registry, "bias", "calib", where="instrument = 'Cam' AND exposure = 3") == [("bias/2", "Cam", 0)]
     assert len(datasets(registry, "bias", "calib", find_first=False)) == 2
+
+
+def test_calibrations_in_the_mount(registry: Gen3Registry) -> None:
+    def below(*parts: str, name: str = "", collection: str = "calib") -> list[TreeEntry]:
+        asked = ListTree(repository="r", collection=collection, dataset_type="bias", parts=parts, name=name)
+        return [entry for batch in registry.list_tree(asked) for entry in batch.entries]
+
+    (camera,) = below()
+    spans = below(camera.name)
+    assert len(spans) == 2
+    assert spans[0].name.startswith("open_")
+    assert spans[1].name.endswith("_open")
+    for span in spans:
+        assert below(camera.name, name=span.name) == [span]
+        (file,) = below(camera.name, span.name)
+        assert below(camera.name, span.name, name=file.name) == [file]
+        assert file.name == "bias_Cam_0.yaml"
+    assert {entry.name for entry in below(camera.name, collection="chain")} == {span.name for span in spans}
 
 
 def test_regions_and_times(registry: Gen3Registry) -> None:
@@ -196,6 +215,12 @@ def test_get_query_and_mount(attached: PantryDaemon, in_sqlite: Path, tmp_path: 
         directory = mount.directory / "old" / "chain" / "meta" / "Cam" / "4"
         assert sorted(os.listdir(directory)) == [f"meta_Cam_4_{number}.yaml" for number in range(3)]
         assert yaml.safe_load((directory / "meta_Cam_4_2.yaml").read_text()) == {"e": 4, "d": 2}
+        for collection in ("calib", "chain"):
+            calibrations = mount.directory / "old" / collection / "bias" / "Cam"
+            found = {
+                path.parent.name: yaml.safe_load(path.read_text()) for path in calibrations.rglob("bias_Cam_0.yaml")
+            }
+            assert list(found.values()) == [{"bias": 1}, {"bias": 2}]
     assert digests(in_sqlite) == before, "the repository was changed"
 
 
@@ -268,3 +293,10 @@ def test_real_repositories(daemon: PantryDaemon, rubin_data: Path, name: str, tm
     with PantryMount(daemon.socket, tmp_path / "mounted") as mount:
         [path] = (mount.directory / name).glob("*/raw/all/raw/**/raw_*.fits*")
         assert path.read_bytes() == original.read_bytes()
+        calibrations = butler.collections.query_info(collection_types="CALIBRATION", include_summary=True)
+        certified = {kind: info.name for info in calibrations for kind in info.dataset_types}
+        assert certified
+        for kind, collection in certified.items():
+            below = mount.directory / name / collection / kind
+            named = {os.getxattr(file, "user.pantry.uuid").decode() for file in below.rglob("*") if file.is_file()}
+            assert named == {str(one.id) for one in butler.query_datasets(kind, collection, find_first=False)}

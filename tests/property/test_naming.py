@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantry.model.naming import dataset_path, directory_parts, extension_of, file_name, quote_value, unquote_value
+from pantry.model.naming import (
+    dataset_path,
+    directory_parts,
+    extension_of,
+    file_name,
+    parse_validity,
+    quote_value,
+    unquote_value,
+    validity_name,
+)
+from pantry.model.timespan import ALL_TIMES, BEGIN_NS, END_NS, Timespan
 
 VALUES = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20))
 
@@ -55,3 +65,43 @@ def test_a_raw_is_called_as_people_expect() -> None:
 )
 def test_extension_of(path: str, extension: str) -> None:
     assert extension_of(path) == extension
+
+
+INSTANTS = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(2**33), 2**33).map(lambda seconds: seconds * 1_000_000_000),
+    st.sampled_from([BEGIN_NS, END_NS, BEGIN_NS + 1, END_NS - 1]),
+)
+
+
+@given(INSTANTS, INSTANTS)
+def test_times_of_validity_have_names_of_their_own(one: int, other: int) -> None:
+    span = Timespan(min(one, other), max(one, other))
+    name = validity_name(span)
+    assert parse_validity(name) == span
+    assert quote_value(name) == name
+
+
+@given(
+    st.one_of(st.text(max_size=40), st.from_regex(r"(open|\d{8}T\d{6}(\.\d{9})?)_(open|\d{8}T\d{6})\Z", fullmatch=True))
+)
+def test_no_other_name_is_a_time_of_validity(name: str) -> None:
+    span = parse_validity(name)
+    assert span is None or validity_name(span) == name
+
+
+def test_times_of_validity_are_read_by_people() -> None:
+    day = 86_400_000_000_000
+    assert validity_name(ALL_TIMES) == "open_open"
+    assert validity_name(Timespan(20193 * day, END_NS)) == "20250415T000000_open"
+    assert validity_name(Timespan(BEGIN_NS, 20193 * day + 5)) == "open_20250415T000000.000000005"
+    for wrong in (
+        "20250415T000000",
+        "20250230T000000_open",
+        "_",
+        "open_",
+        "open_open_open",
+        "20250415T000000.000000000_open",
+    ):
+        assert parse_validity(wrong) is None
+    assert parse_validity("20250415T000001_20250415T000000") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,15 +21,20 @@ class PantryMount:
         Where to mount; made if need be.
     allow_other : bool
         Serve all users.
+    repositories : sequence of str
+        Show only these.
     """
 
-    def __init__(self, socket: str, directory: Path, *, allow_other: bool = False) -> None:
+    def __init__(
+        self, socket: str, directory: Path, *, allow_other: bool = False, repositories: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.log = directory.with_name(directory.name + "-mount.log")
         read_end, write_end = os.pipe()
         argv = [sys.executable, "-m", "pantry.fusefs.main", "--socket", socket, "--ready-fd", str(write_end)]
         argv += ["--allow-other"] if allow_other else []
+        argv += [f"--repository={name}" for name in repositories]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*argv, str(directory)],

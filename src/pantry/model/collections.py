@@ -48,6 +48,13 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     dataset_types: tuple[str, ...] = ()
     repository: str = ""
 
+    def _repr_html_(self) -> str:
+        from pantry.model.html import fields
+
+        shown = {"type": self.type.value, "doc": self.doc, "children": ", ".join(self.children)}
+        shown |= {"dataset types": ", ".join(self.dataset_types), "repository": self.repository}
+        return fields({name: value for name, value in shown.items() if value}, self.name)
+
 
 def check_collection_name(name: str) -> str:
     """Return ``name`` if it can name a collection and be a path in the mount, else raise."""

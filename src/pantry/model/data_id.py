@@ -222,6 +222,14 @@ class DataCoordinate(msgspec.Struct, frozen=True, array_like=True, eq=False):
     def __hash__(self) -> int:
         return hash((self.required_names, self.required_values))
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def _repr_html_(self) -> str:
+        from pantry.model.html import fields
+
+        return fields(self.mapping)
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}: {value!r}" for name, value in self.items())
         return "{" + inside + "}"

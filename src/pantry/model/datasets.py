@@ -50,6 +50,19 @@ class DatasetType(msgspec.Struct, frozen=True, kw_only=True):
             if len(set(names)) < len(names) or len(names) > MAX_ENTRIES:
                 raise DatasetTypeError(f"{self.name}: metadata entries have distinct names, at most {MAX_ENTRIES}")
 
+    def __repr__(self) -> str:
+        more = ", is_calibration=True" if self.is_calibration else ""
+        return f"DatasetType({self.name!r}, {{{', '.join(self.dimensions)}}}, {self.storage_class}{more})"
+
+    def _repr_html_(self) -> str:
+        from pantry.model.html import fields
+
+        entries = (f"{one.name}: {one.type}{f' [{one.unit}]' if one.unit else ''}" for one in self.metadata)
+        shown = {"dimensions": ", ".join(self.dimensions), "storage class": self.storage_class}
+        shown |= {"calibration": "yes"} if self.is_calibration else {}
+        shown |= {"metadata": ", ".join(entries)} if self.metadata else {}
+        return fields(shown, self.name)
+
     @property
     def component(self) -> str | None:
         """The component after the first dot, if the name has one."""
@@ -89,6 +102,16 @@ class DatasetRef(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    def _repr_html_(self) -> str:
+        from pantry.model.html import fields
+
+        place = {"repository": self.repository} if self.repository else {}
+        return fields({**self.data_id.mapping, **place, "run": self.run, "id": self.id}, self.dataset_type.name)
+
+    def __repr__(self) -> str:
+        from_ = f", repository={self.repository!r}" if self.repository else ""
+        return f"DatasetRef({self.dataset_type!r}, {self.data_id!r}, run={self.run!r}, id={self.id}{from_})"
 
     def __str__(self) -> str:
         from_ = f", repository={self.repository!r}" if self.repository else ""

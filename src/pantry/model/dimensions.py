@@ -7,7 +7,7 @@ name; every group of dimensions uses that order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -109,6 +109,39 @@ class DimensionUniverse:
         except KeyError:
             known = ", ".join(name for name in self.elements if name not in self.skypix)
             raise DimensionNameError(f"unknown dimension {name!r}", hint=f"known: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.elements)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.elements
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(name for name in self.elements if name not in self.skypix)
+        return f"DimensionUniverse({self.namespace} {self.version}: {shown})"
+
+    def _repr_html_(self) -> str:
+        from pantry.model.html import table
+
+        rows = (
+            (
+                element.name,
+                ", ".join(element.requires),
+                ", ".join(element.implies),
+                ", ".join(column.name for column in (*element.keys, *element.metadata)),
+                " ".join(word for word, has in (("region", element.spatial), ("timespan", element.temporal)) if has),
+                element.doc,
+            )
+            for element in self.elements.values()
+            if element.name not in self.skypix
+        )
+        return table(("element", "requires", "implies", "fields", "", "doc"), rows, f"{self.namespace} {self.version}")
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.elements)
 
     @property
     def dimensions(self) -> tuple[str, ...]:

@@ -2,17 +2,23 @@
 
 A dataset's path is ``<run>/<dataset type>/<dimension values but the last>/<file>``, where the file
 is ``<dataset type>_<all values>`` with the suffix of its format. The directories hold one value
-each, so that two data ids never share a path; `quote_value` is injective for the same reason.
+each, so that two data ids never share a path; `quote_value` is injective for the same reason. In a CALIBRATION
+collection several datasets have one data id: there a directory for the time of validity stands before the file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from pantry.model.data_id import DataIdValue
+from pantry.model.timespan import BEGIN_NS, END_NS, Timespan
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.,=@~:")
 _HEX = "0123456789ABCDEF"
+_EPOCH = datetime(1970, 1, 1)
+_INSTANT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d{9}))?\Z", re.ASCII)
 
 
 def quote_value(value: DataIdValue) -> str:
@@ -70,6 +76,47 @@ def directory_parts(dataset_type: str, values: Sequence[DataIdValue]) -> tuple[s
 def dataset_path(run: str, dataset_type: str, values: Sequence[DataIdValue], extension: str) -> str:
     """Path of a dataset's file below the repository's root, and below ``/pantry/<repo>``."""
     return "/".join([run, *directory_parts(dataset_type, values), file_name(dataset_type, values, extension)])
+
+
+def validity_name(span: Timespan) -> str:
+    """Name of the directory with the calibrations that are valid for exactly this time.
+
+    Begin and end in TAI, to the second unless there is more, as ``20250415T000000_20260101T120000``; an end that is
+    open is ``open``. Two times of validity never have the same name.
+    """
+    begin = "open" if span.begin_ns == BEGIN_NS else _instant_name(span.begin_ns)
+    end = "open" if span.end_ns == END_NS else _instant_name(span.end_ns)
+    return f"{begin}_{end}"
+
+
+def parse_validity(name: str) -> Timespan | None:
+    """Give back the time that `validity_name` wrote, or None if it never wrote that."""
+    first, _, second = name.partition("_")
+    begin = BEGIN_NS if first == "open" else _parse_instant(first)
+    end = END_NS if second == "open" else _parse_instant(second)
+    if begin is None or end is None or begin > end:
+        return None
+    span = Timespan(begin, end)
+    return span if validity_name(span) == name else None
+
+
+def _instant_name(ns: int) -> str:
+    seconds, rest = divmod(ns, 1_000_000_000)
+    day = _EPOCH + timedelta(seconds=seconds)
+    return f"{day:%Y%m%dT%H%M%S}" + (f".{rest:09d}" if rest else "")
+
+
+def _parse_instant(name: str) -> int | None:
+    found = _INSTANT.match(name)
+    if found is None:
+        return None
+    try:
+        day = datetime(*map(int, found.groups()[:6]))  # type: ignore[arg-type]
+    except ValueError:
+        return None
+    seconds = (day - _EPOCH) // timedelta(seconds=1)
+    ns = seconds * 1_000_000_000 + int(found[7] or 0)
+    return ns if -(2**63) <= ns < 2**63 else None
 
 
 def extension_of(path: str) -> str:

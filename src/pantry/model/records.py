@@ -33,6 +33,16 @@ class DimensionRecord(msgspec.Struct, frozen=True, kw_only=True):
     timespan: Timespan | None = None
     region: bytes | None = None
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.values]
+
+    def _repr_html_(self) -> str:
+        from pantry.model.html import fields
+
+        span = {} if self.timespan is None else {"timespan": self.timespan}
+        region = {} if self.region is None else {"region": f"{len(self.region)} bytes"}
+        return fields({**self.values, **span, **region}, self.element)
+
     def __getattr__(self, name: str) -> Any:
         # Only reached for what is not a field: Gen3's `record.exposure_time`.
         if name.startswith("_"):

@@ -115,7 +115,16 @@ FromClient = Hello | Request | Cancel | Credit
 FromDaemon = Welcome | Reply | Item | End | Failure
 
 _BAD = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: object) -> str:
+    """Write text of classes of its own, as numpy's and our predicates, as any text."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _from_daemon: msgspec.msgpack.Decoder[FromDaemon] = msgspec.msgpack.Decoder(FromDaemon)
 
 _from_client: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)

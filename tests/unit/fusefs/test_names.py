@@ -46,11 +46,25 @@ def test_a_chain_shows_what_its_children_have_and_survives_a_circle() -> None:
     assert found.type_directories(("c", "raw")) == (TypeDirectory("c", "raw", (), False),)
 
 
-def test_a_calibration_collection_is_an_empty_directory() -> None:
+def test_a_calibration_collection_has_directories_of_its_types() -> None:
     found = index(CollectionInfo(name="calib", type=CollectionType.CALIBRATION, dataset_types=("bias",)))
     assert found.is_directory(("calib",))
-    assert found.dataset_types(("calib",)) == ()
-    assert not found.is_directory(("calib", "bias"))
+    assert found.dataset_types(("calib",)) == ("bias",)
+    assert found.is_directory(("calib", "bias"))
+    place = TypeDirectory("calib", "bias", ("Cam", "open_open"), False)
+    assert found.type_directories(("calib", "bias", "Cam", "open_open")) == (place,)
+
+
+def test_several_repositories_have_the_union_and_no_fixed_names() -> None:
+    def of(name: str, repository: str, *types: str, children: tuple[str, ...] = ()) -> CollectionInfo:
+        kind = CollectionType.CHAINED if children else CollectionType.RUN
+        return CollectionInfo(name=name, type=kind, dataset_types=types, children=children, repository=repository)
+
+    found = index(of("r", "a", "raw"), of("r", "b", "calexp"), of("c", "a", children=("r",)), of("x", "b", "other"))
+    assert found.dataset_types(("r",)) == ("calexp", "raw")
+    # The chain is of the first one, and has nothing of the second.
+    assert found.dataset_types(("c",)) == ("raw",)
+    assert found.type_directories(("r", "raw")) == (TypeDirectory("r", "raw", (), False),)
 
 
 parts = st.sampled_from(["a", "b", "c"])

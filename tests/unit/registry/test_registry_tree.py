@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, HASH, put, put_all_raws, put_raw, record, stored
@@ -10,6 +10,7 @@ from pantry.daemon.registry import Registry
 from pantry.errors import MissingCollectionError, MissingDatasetTypeError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import DatasetType
+from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeEntry
 
 
@@ -136,3 +137,76 @@ def test_entries_come_in_batches(registry: Registry, monkeypatch: pytest.MonkeyP
     assert [len(batch.entries) for batch in registry.list_tree(query)] == [3, 3]
     files = ListTree(repository="r", collection="run", dataset_type="raw", parts=(CAMERA, str(EXPOSURES[0])))
     assert [len(batch.entries) for batch in registry.list_tree(files)] == [3, 1]
+
+
+DAY_NS = 86_400_000_000_000
+FIRST, SECOND = Timespan.between(None, 100 * DAY_NS), Timespan(100 * DAY_NS, 200 * DAY_NS)
+
+
+@pytest.fixture
+def calibrated(registry: Registry) -> dict[str, UUID]:
+    """Biases of two runs: 2 valid all the time from one of them, 94 from one after the other."""
+    for name in ("calib", "other"):
+        registry.register_collection(name, CollectionType.CALIBRATION)
+    registry.register_collection("chain", CollectionType.CHAINED)
+    made = {f"{run}/{n}": put(registry, "bias", run, instrument=CAMERA, detector=n) for run in "ab" for n in (2, 94)}
+    registry.certify("calib", [made["a/2"]], FIRST)
+    registry.certify("calib", [made["a/2"]], SECOND)
+    registry.certify("calib", [made["a/94"]], FIRST)
+    registry.certify("calib", [made["b/94"]], SECOND)
+    registry.certify("other", [made["b/2"]], SECOND)
+    return made
+
+
+def shown(
+    registry: Registry, *parts: str, collection: str = "calib", dataset_type: str = "bias"
+) -> dict[str, UUID | None]:
+    """Names in a directory, each looked up again."""
+    found = tree(registry, *parts, collection=collection, dataset_type=dataset_type)
+    for entry in found:
+        again = tree(registry, *parts, collection=collection, dataset_type=dataset_type, name=entry.name)
+        assert again == [entry]
+    names = [entry.name for entry in found]
+    assert len(set(names)) == len(names)
+    return {entry.name: entry.id for entry in found}
+
+
+def test_calibrations_are_below_their_times_of_validity(registry: Registry, calibrated: dict[str, UUID]) -> None:
+    assert shown(registry) == {CAMERA: None}
+    first, second = "open_19700411T000000", "19700411T000000_19700720T000000"
+    assert shown(registry, CAMERA) == {first: None, second: None}
+    name = f"bias_{CAMERA}_{{}}.fits"
+    assert shown(registry, CAMERA, first) == {name.format(2): calibrated["a/2"], name.format(94): calibrated["a/94"]}
+    assert shown(registry, CAMERA, second) == {name.format(2): calibrated["a/2"], name.format(94): calibrated["b/94"]}
+    # The file is called as in its run.
+    assert shown(registry, CAMERA, collection="a") == shown(registry, CAMERA, first)
+    for wrong in ("open_open", "open_19700411", "x", "open_19700411T000000_", f"{first}x", "bias"):
+        assert tree(registry, CAMERA, wrong, collection="calib", dataset_type="bias") == []
+        assert tree(registry, CAMERA, collection="calib", dataset_type="bias", name=wrong) == []
+    assert tree(registry, CAMERA, first, "x", collection="calib", dataset_type="bias") == []
+    assert tree(registry, CAMERA, first, collection="a", dataset_type="bias") == []
+
+
+def test_a_chain_has_files_and_times_of_validity(registry: Registry, calibrated: dict[str, UUID]) -> None:
+    registry.redefine_chain("chain", ("b", "calib", "other"))
+    second = "19700411T000000_19700720T000000"
+    found = shown(registry, CAMERA, collection="chain")
+    assert list(found) == [f"bias_{CAMERA}_2.fits", f"bias_{CAMERA}_94.fits", "open_19700411T000000", second]
+    assert found[f"bias_{CAMERA}_2.fits"] == calibrated["b/2"]
+    # Of two collections with the same time, the first.
+    below = shown(registry, CAMERA, second, collection="chain")
+    assert below[f"bias_{CAMERA}_2.fits"] == calibrated["a/2"]
+    registry.redefine_chain("chain", ("other", "calib"))
+    below = shown(registry, CAMERA, second, collection="chain")
+    assert below == {f"bias_{CAMERA}_2.fits": calibrated["b/2"], f"bias_{CAMERA}_94.fits": calibrated["b/94"]}
+    assert shown(registry, collection="chain") == {CAMERA: None}
+
+
+def test_times_of_validity_come_in_batches(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantry.daemon.registry.tree.BATCH_ENTRIES", 3)
+    registry.register_collection("calib", CollectionType.CALIBRATION)
+    made = put(registry, "bias", "a", instrument=CAMERA, detector=2)
+    for number in range(7):
+        registry.certify("calib", [made], Timespan(number * DAY_NS + 1, (number + 1) * DAY_NS))
+    query = ListTree(repository="r", collection="calib", dataset_type="bias", parts=(CAMERA,))
+    assert [len(batch.entries) for batch in registry.list_tree(query)] == [3, 3, 1]

@@ -11,14 +11,14 @@ from pantry.wire.operations.base import StreamOperation
 
 
 class TreeEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One name below a dataset type's directory: a directory of a dimension value, or a file.
+    """One name below a dataset type's directory: a directory of a value or time of validity, or a file.
 
     Attributes
     ----------
     name : str
         As in `pantry.model.naming`.
     value : int, str or None
-        For a directory, the value of the next dimension.
+        For a directory, the value of the next dimension; for a file, that of the last one.
     id : uuid.UUID or None
         For a file, the dataset.
     size_bytes : int
@@ -27,6 +27,8 @@ class TreeEntry(msgspec.Struct, frozen=True, array_like=True):
         For a file, when the dataset was stored, nanoseconds since 1970-01-01 UTC.
     hash : str
         For a file, xxh3-128 of its content.
+    repository : str
+        For a file in a chain of repositories, that which has it.
     """
 
     name: str
@@ -35,10 +37,11 @@ class TreeEntry(msgspec.Struct, frozen=True, array_like=True):
     size_bytes: int = 0
     modified_ns: int = 0
     hash: str = ""
+    repository: str = ""
 
 
 class TreeBatch(msgspec.Struct, frozen=True, array_like=True):
-    """A batch of entries; ``level`` is the dimension of directories, empty for files."""
+    """A batch of entries; ``level`` is the dimension of directories, ``timespan``, or empty for files."""
 
     level: str
     entries: list[TreeEntry]
@@ -52,7 +55,8 @@ class ListTree(StreamOperation[TreeBatch], frozen=True, kw_only=True, omit_defau
     repository, collection, dataset_type : str
         Which directory tree; chains are searched first to last.
     parts : tuple of str
-        Names of the dimension directories gone down so far.
+        Names of the directories gone down so far: of values, then in a CALIBRATION collection one of a time of
+        validity.
     name : str
         Only this entry, for a look-up; empty for all.
     """

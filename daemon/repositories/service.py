@@ -250,6 +250,7 @@ class Repositories:
                 hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
             )
         self._override(name, registry)
+        registry.use_formats(description.formats)
         return Repository(name, description, origin, registry, registry_url=shown)
 
     def _tables(self, name: str) -> list[OperatorTable]:

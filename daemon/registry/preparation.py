@@ -20,6 +20,7 @@ from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.formats import Formats, StoredForm, check_extension, stored_form, usual_extension
 
+
 class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset that may be stored.
 

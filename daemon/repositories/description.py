@@ -103,6 +103,10 @@ async def read_description(backend: ObjectBackend) -> RepositoryDescription:
     for name, value in (("uuid", description.uuid), ("realm", description.realm or description.uuid)):
         if not _REALM.fullmatch(value):
             raise ConfigError(f"{place}: {name}: must be letters, digits, '.', '_' and '-', at most 64")
-    # Formatters of other packages are the clients', and need not be installed here.
-    check_formats(description.formats, source=f"{place}: formats", options_of=lambda name: builtin_options(name) or dict)
+    check_repository_formats(description.formats, f"{place}: formats")
     return description
+
+
+def check_repository_formats(formats: Formats, source: str) -> None:
+    """Refuse formats that cannot be; formatters of other packages are the clients', and need not be installed here."""
+    check_formats(formats, source=source, options_of=lambda name: builtin_options(name) or dict)

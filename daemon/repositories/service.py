@@ -31,6 +31,7 @@ from pantry.daemon.repositories.description import (
     DESCRIPTION_KEY,
     IN_STATE_DIRECTORY,
     RepositoryDescription,
+    check_repository_formats,
     dump_description,
     read_description,
 )
@@ -377,6 +378,7 @@ class Repositories:
         """
         name = self._may_register(request.name, who)
         universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
+        check_repository_formats(request.formats, "formats")
         root = _absolute_root(request.root)
         local = _is_local(root)
         if local:
@@ -388,6 +390,7 @@ class Repositories:
             registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if local else IN_STATE_DIRECTORY),
             storage=request.storage_options,
             access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
+            formats=request.formats,
         )
         registration = Registration(
             root=root,

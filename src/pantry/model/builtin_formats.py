@@ -55,6 +55,15 @@ class FitsImageOptions(WriteOptions, frozen=True, kw_only=True):
     dither: Literal["none", "subtractive_1", "subtractive_2"] = "subtractive_2"
     dither_seed: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
+    def __post_init__(self) -> None:
+        """Refuse what the algorithms cannot do."""
+        if self.quantize_level == 0 and self.compression not in ("none", "gzip", "gzip_2"):
+            raise ValueError("quantize_level 0 keeps floating-point pixels exactly, which needs gzip or gzip_2")
+        if self.compression == "hcompress" and self.tile_shape and min(self.tile_shape) < 4:
+            raise ValueError("tiles of hcompress have at least 4 by 4 pixels")
+        if len(self.tile_shape) not in (0, 2):
+            raise ValueError("tile_shape is height and width")
+
 
 class ParquetOptions(WriteOptions, frozen=True, kw_only=True):
     """Options of `parquet`.
@@ -153,9 +162,7 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             python_types=("dict", *_TABLES, "pandas.DataFrame", "pyarrow.Table"),
             options=Hdf5Options,
         ),
-        BuiltinFormat(
-            formatter="skymap", extensions=(".yaml",), python_types=("pantry.client.skymaps.SkyMap",)
-        ),
+        BuiltinFormat(formatter="skymap", extensions=(".yaml",), python_types=("pantry.client.skymaps.SkyMap",)),
         BuiltinFormat(
             formatter="fits_table",
             extensions=_FITS_SUFFIXES,
@@ -167,9 +174,7 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             python_types=("astropy.nddata.CCDData", "astropy.nddata.NDData", "numpy.ndarray"),
             options=FitsImageOptions,
         ),
-        BuiltinFormat(
-            formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList",)
-        ),
+        BuiltinFormat(formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList",)),
     )
 }
 """The formats, by the name of the formatter."""

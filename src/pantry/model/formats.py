@@ -108,9 +108,7 @@ def stored_form(dataset_type: str, storage_class: str, layers: Sequence[Formats]
     said: list[Form] = []
     for layer in layers:
         said += [
-            one
-            for one in (layer.of_type(dataset_type), layer.storage_classes.get(storage_class))
-            if one is not None
+            one for one in (layer.of_type(dataset_type), layer.storage_classes.get(storage_class)) if one is not None
         ]
     known = STORAGE_CLASSES.get(storage_class)
     if known is not None:
@@ -155,12 +153,10 @@ def known_storage_classes(layers: Iterable[Formats]) -> list[str]:
 def defined_storage_class(name: str, layers: Sequence[Formats]) -> StorageClass:
     """Return a storage class as the files define it; `DatasetTypeError` lists the known ones."""
     form = stored_form("", name, layers)
-    return StorageClass(
-        name=name, python_type=form.python_type, formatter=form.formatter, extension=form.extension
-    )
+    return StorageClass(name=name, python_type=form.python_type, formatter=form.formatter, extension=form.extension)
 
 
-OptionsOf = Callable[[str], "type[msgspec.Struct] | None"]
+OptionsOf = Callable[[str], "type[Any] | None"]
 """From the name of a formatter to its write options, None if it is unknown."""
 
 
@@ -175,7 +171,7 @@ def convert_options(formatter: str, options_type: type[Any], given: Mapping[str,
     try:
         return msgspec.convert(dict(given), options_type, strict=True)
     except msgspec.ValidationError as exc:
-        names = [field.name for field in msgspec.structs.fields(options_type)]
+        names = [field.name for field in msgspec.structs.fields(options_type)] if options_type is not dict else []
         raise ConfigError(
             f"write options of {formatter}: {str(exc).replace('Object', 'it')}",
             hint=f"its options: {', '.join(names) or 'none'}",

@@ -10,6 +10,7 @@ from pantry.client.connection import Connection
 from pantry.errors import DataIdValueError, InvalidRequestError, PantryError, PermissionDeniedError
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import QueryCollections
 
@@ -32,9 +33,12 @@ class RepositoryAccess:
         Where `Butler.put` writes if it is not told.
     info : RepositoryInfo
         What the daemon says of the repository.
+    own_formats : Formats
+        What this user says of formats.
     """
 
     info: RepositoryInfo
+    own_formats: Formats = NO_FORMATS
 
     def __init__(
         self, connection: Connection, repository: str, collections: tuple[str, ...], run: str | None, writeable: bool
@@ -44,6 +48,11 @@ class RepositoryAccess:
         self.run = run
         self._default_collections = collections
         self._writeable = writeable
+
+    @property
+    def _formats(self) -> tuple[Formats, ...]:
+        """What is said of formats; what wins comes first."""
+        return (self.own_formats, self.info.formats)
 
     def _search(self, collections: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the collections to search, the default ones if none are given."""

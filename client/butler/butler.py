@@ -9,6 +9,7 @@ from pantry.client.butler.access import names
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
+from pantry.client.butler.forms import FormatsLike, user_formats
 from pantry.client.butler.graphing import Graphing
 from pantry.client.butler.importing import Importing
 from pantry.client.butler.ingesting import Ingesting
@@ -21,6 +22,7 @@ from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Writing
 from pantry.client.connection import Connection, connect
 from pantry.errors import PermissionDeniedError
+from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
 
@@ -59,6 +61,9 @@ class Butler(
         repository's rules decide with each call.
     socket : str, optional
         Path of the daemon's socket, if it is not the usual one.
+    formats : str, path or Mapping, optional
+        What is stored in which format and read as what, over what the repository says (DMS-MWBT-REQ-0025): a file,
+        or its content. By default the file that ``PANTRY_FORMATS`` names, or ``~/.config/pantry/formats.yaml``.
 
     Raises
     ------
@@ -82,6 +87,7 @@ class Butler(
         run: str | None = None,
         writeable: bool | None = None,
         socket: str | None = None,
+        formats: FormatsLike | None = None,
         connection: Connection | None = None,
     ) -> None:
         searched = (run,) if collections is None and run is not None else names(collections or ())
@@ -89,6 +95,7 @@ class Butler(
         repository = ",".join(names(repository))
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
         self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
+        self.own_formats = user_formats(formats, self.info.formats)
         if writeable and not self.info.writable:
             raise PermissionDeniedError(
                 f"you may not write to {repository!r}", hint="ask its owner to name you among its writers"
@@ -105,6 +112,7 @@ class Butler(
         storage_options: Mapping[str, str | int | float | bool] | None = None,
         readers: str | Iterable[str] = (),
         writers: str | Iterable[str] = (),
+        formats: FormatsLike | None = None,
         socket: str | None = None,
     ) -> Butler:
         """Make a repository and register it (DMS-MWBT-REQ-0024).
@@ -123,6 +131,8 @@ class Butler(
             Options of the storage backend, without secrets.
         readers, writers : str or iterable of str
             User names, ``@group`` names, or ``*`` for everybody; you may always do both.
+        formats : str, path or Mapping, optional
+            What is stored in which format, and read as what, by everybody: a file, or its content.
         socket : str, optional
             Path of the daemon's socket, if it is not the usual one.
 
@@ -140,6 +150,7 @@ class Butler(
             storage_options=dict(storage_options or {}),
             readers=names(readers),
             writers=names(writers),
+            formats=user_formats(formats) if formats is not None else NO_FORMATS,
         )
         connection.call(operation)
         return cls(name, connection=connection)
@@ -164,6 +175,7 @@ class Butler(
             collections=searched,
             run=self.run if run is None else run,
             writeable=writeable if writeable is not None else (None if self._writeable else False),
+            formats=self.own_formats,
             connection=self.connection,
         )
 
@@ -181,7 +193,14 @@ class Butler(
 
     def __reduce__(self) -> tuple[object, ...]:
         writeable = None if self._writeable else False
-        return _rebuild, (self.repository, self._default_collections, self.run, writeable, self._socket)
+        return _rebuild, (
+            self.repository,
+            self._default_collections,
+            self.run,
+            writeable,
+            self._socket,
+            self.own_formats,
+        )
 
     def __repr__(self) -> str:
         defaults = f", collections={list(self._default_collections)!r}" if self._default_collections else ""
@@ -201,6 +220,11 @@ class Butler(
 
 
 def _rebuild(
-    repository: str, collections: tuple[str, ...], run: str | None, writeable: bool | None, socket: str | None
+    repository: str,
+    collections: tuple[str, ...],
+    run: str | None,
+    writeable: bool | None,
+    socket: str | None,
+    formats: Formats,
 ) -> Any:
-    return Butler(repository, collections=collections, run=run, writeable=writeable, socket=socket)
+    return Butler(repository, collections=collections, run=run, writeable=writeable, socket=socket, formats=formats)

@@ -13,12 +13,12 @@ from uuid import UUID
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
 from pantry.client.butler.batches import uuids
+from pantry.client.butler.forms import form_of
 from pantry.client.formatters.declared import read_local
 from pantry.errors import DimensionNameError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.metadata import MetadataEntry, MetadataValue
-from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire.operations import IngestFiles, IngestItem, ListDatasetTypes
 from pantry.wire.operations.data import Transfer
 
@@ -123,7 +123,7 @@ class Ingesting(RepositoryAccess):
         """Give the metadata that a type declares, and the name of what reads it."""
         found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(dataset_type,)))
         (kind,) = found.dataset_types
-        stored_as = STORAGE_CLASSES.get(kind.storage_class)
+        stored_as = form_of(kind.name, kind.storage_class, (self.info.formats,))
         return kind.metadata, formatter or (stored_as.formatter if stored_as is not None else "")
 
     def _local(self, items: Iterable[IngestItem], in_place: bool) -> list[str]:

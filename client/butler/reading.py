@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, split_component
+from pantry.client.butler.forms import form_of
 from pantry.client.butler.opened import OpenedFile
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
 from pantry.errors import FormatterError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, DatasetType
-from pantry.model.storage import STORAGE_CLASSES, StorageClass, storage_class
+from pantry.model.formats import Formats, stored_form
+from pantry.model.storage import StorageClass
 from pantry.wire.operations import OpenDataset
 
 
@@ -78,7 +80,7 @@ class Reading(RepositoryAccess):
         narrowed = bool(parameters) or component is not None
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=narrowed)
         with OpenedFile.open(self.connection.link(), operation) as source:
-            return read_object(source, component, parameters or {}, wanted)
+            return read_object(source, component, parameters or {}, wanted, self._formats)
 
     def get_deferred(
         self,
@@ -229,11 +231,15 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
             repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
         with OpenedFile.open(self.butler.connection.link(), operation) as source:
-            return read_object(source, component, merged, wanted)
+            return read_object(source, component, merged, wanted, self.butler._formats)
 
 
 def read_object(
-    source: OpenedFile, component: str | None, parameters: Mapping[str, Any], wanted_class: str | None
+    source: OpenedFile,
+    component: str | None,
+    parameters: Mapping[str, Any],
+    wanted_class: str | None,
+    layers: Sequence[Formats] = (),
 ) -> Any:
     """Read an opened file with its formatter; see `Butler.get`."""
     formatter = formatter_by_name(source.file.formatter)
@@ -245,10 +251,10 @@ def read_object(
         opener=None if path else cast("Any", source.reader),
     )
     obj = formatter.read(described, component=component, parameters=parameters)
-    own_class = source.ref.dataset_type.storage_class
-    if wanted_class is not None and wanted_class != own_class:
-        return convert(obj, storage_class(wanted_class).python_type)
-    own = STORAGE_CLASSES.get(own_class)
+    kind = source.ref.dataset_type
+    if wanted_class is not None and wanted_class != kind.storage_class:
+        return convert(obj, stored_form("", wanted_class, layers).python_type)
+    own = form_of(kind.name, kind.storage_class, layers)
     if component is not None or own is None:
         return obj
     try:

@@ -9,17 +9,20 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
+from pantry.client.butler.forms import form_of
 from pantry.client.connection import Link
-from pantry.client.formatters import formatter_by_name
+from pantry.client.formatters import WriteRequest, formatter_by_name
 from pantry.client.formatters.declared import read_entries
-from pantry.errors import InvalidRequestError, PantryError, ProtocolError
+from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.formats import NO_FORMATS
 from pantry.wire.operations import (
     AbortPut,
     Associate,
     BeginPut,
     CommitPut,
     Disassociate,
+    ListDatasetTypes,
     PutTicket,
 )
 
@@ -70,7 +73,10 @@ class Writing(RepositoryAccess):
         """
 
         def write(ticket: PutTicket, file: BinaryIO) -> None:
-            formatter_by_name(ticket.formatter).write(obj, file)
+            kind = ticket.ref.dataset_type
+            form = form_of(kind.name, kind.storage_class, self._formats)
+            given = form.write if form is not None and form.formatter == ticket.formatter else {}
+            formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(given=given))
 
         return self._put(write, dataset_ref_or_type, data_id, run, kwargs)
 
@@ -116,6 +122,7 @@ class Writing(RepositoryAccess):
             data_id=data_id_values(data_id, more),
             run=self._run(run),
             id=id_,
+            **self._own_form(given),
         )
         link = self.connection.link()
         ticket, fds = link.call_with_fds(operation)
@@ -138,6 +145,27 @@ class Writing(RepositoryAccess):
         except BaseException as exc:
             _abort(link, ticket.put, wait=isinstance(exc, Exception))
             raise
+
+    def _own_form(self, given: DatasetRef | DatasetType | str) -> dict[str, Any]:
+        """Give formatter and suffix if this user's file decides them; the daemon knows what the repository says."""
+        if self.own_formats == NO_FORMATS:
+            return {}
+        kind = given.dataset_type if isinstance(given, DatasetRef) else given
+        form = self.own_formats.of_type(type_name(kind))
+        if (form is None or not form.formatter) and self.own_formats.storage_classes:
+            if isinstance(kind, str):
+                kind = self._dataset_type(kind)
+            form = self.own_formats.storage_classes.get(kind.storage_class)
+        if form is None or not form.formatter:
+            return {}
+        return {"formatter": form.formatter, "extension": form.extension or None}
+
+    def _dataset_type(self, name: str) -> DatasetType:
+        found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(name,))).dataset_types
+        for one in found:
+            if one.name == name:
+                return one
+        raise MissingDatasetTypeError(f"no dataset type {name!r} in {self.repository!r}")
 
     def associate(self, collection: str, refs: Iterable[DatasetRef]) -> int:
         """Put datasets into a TAGGED collection, in place of members of the same type and data id.

@@ -12,6 +12,7 @@ from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.repo_import import import_export
 from pantry.client.cli.session import daemon
+from pantry.model.formats import NO_FORMATS
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import (
     AttachRepository,
@@ -36,6 +37,7 @@ def repo() -> None:
 @click.argument("root")
 @click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
 @click.option("--dimensions", type=click.File(), metavar="FILE", help="Dimension universe in Gen3's YAML form.")
+@click.option("--formats", type=click.Path(exists=True, dir_okay=False), help="What is stored in which format.")
 @click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
 @click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
 @click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
@@ -47,6 +49,7 @@ def create(
     root: str,
     registry: str,
     dimensions: IO[str] | None,
+    formats: str | None,
     storage_option: tuple[str, ...],
     reader: tuple[str, ...],
     writer: tuple[str, ...],
@@ -59,6 +62,8 @@ def create(
     For example:
       pantry repo create demo ~/demo --reader '*'
     """
+    from pantry.client.butler.forms import user_formats
+
     made = daemon(ctx).call(
         CreateRepository(
             name=name,
@@ -68,6 +73,7 @@ def create(
             storage_options=_options(storage_option),
             readers=reader,
             writers=writer,
+            formats=user_formats(formats) if formats else NO_FORMATS,
         )
     )
     _show(made, as_json)

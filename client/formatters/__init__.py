@@ -10,11 +10,19 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from pantry.client.formatters.contract import Formatter, ReadSource
+from pantry.client.formatters.contract import Formatter, ReadSource, WriteRequest
 from pantry.client.formatters.conversions import convert
 from pantry.errors import FormatterError
 
-__all__ = ["BUILTIN_FORMATTERS", "Formatter", "ReadSource", "convert", "formatter_by_name", "formatter_is_known"]
+__all__ = [
+    "BUILTIN_FORMATTERS",
+    "Formatter",
+    "ReadSource",
+    "WriteRequest",
+    "convert",
+    "formatter_by_name",
+    "formatter_is_known",
+]
 
 ENTRY_POINT_GROUP = "pantry.formatters"
 """Entry points by which other packages add formatters: name = "module:Class"."""

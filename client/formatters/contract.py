@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 import msgspec
 
 from pantry.errors import FormatterError, PantryError
+from pantry.model.formats import OptionValue, convert_options
+
+Options = TypeVar("Options")
 
 
 class OwnedFile(io.FileIO):
@@ -55,8 +58,32 @@ class ReadSource(msgspec.Struct, frozen=True, kw_only=True):
         return file
 
 
+class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a formatter is asked besides writing an object.
+
+    Attributes
+    ----------
+    given : Mapping
+        Write options, as a configuration gives them.
+    """
+
+    given: Mapping[str, OptionValue] = {}
+
+    def options(self, kind: type[Options]) -> Options:
+        """Return the write options as a formatter declares them, or raise `ConfigError`."""
+        return cast(Options, convert_options(kind.__name__.removesuffix("Options").lower(), kind, self.given))
+
+
+AS_USUAL = WriteRequest()
+"""A request without options."""
+
+
 class Formatter(Protocol):
-    """Reads and writes the files of one format; stateless, so one instance serves all threads."""
+    """Reads and writes the files of one format; stateless, so one instance serves all threads.
+
+    A formatter of another package that has write options says which in ``write_options``, a `msgspec.Struct` that
+    forbids unknown fields, so that a configuration can be checked when it is loaded.
+    """
 
     extension: str
 
@@ -64,7 +91,7 @@ class Formatter(Protocol):
         """Return the object in ``source``, or one component, or the part that the parameters select."""
         ...
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write ``obj`` to an empty file that is open for reading and writing; leaves it open."""
         ...
 

@@ -9,7 +9,9 @@ from typing import BinaryIO, ClassVar
 from astropy.table import Table
 
 from pantry.client.formatters.contract import (
+    AS_USUAL,
     ReadSource,
+    WriteRequest,
     check_request,
     column_names,
     reading,
@@ -18,6 +20,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.serialized_tables import as_table
+from pantry.model.builtin_formats import EcsvOptions
 
 
 class EcsvFormatter:
@@ -39,15 +42,16 @@ class EcsvFormatter:
             table = table if names is None else table[names]
             return table if parameters.get("rows") is None else table[start:stop]
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an astropy Table or QTable, or a structured numpy array."""
+        options = request.options(EcsvOptions)
         table = as_table(obj)
         if table is None:
             raise refuse_type(obj, "ECSV", "astropy Table and QTable, structured numpy arrays")
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
         try:
             with writing(obj, "ECSV"):
-                table.write(text, format="ascii.ecsv")
+                table.write(text, format="ascii.ecsv", delimiter=options.delimiter)
         finally:
             text.flush()
             text.detach()

@@ -9,8 +9,17 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 from astropy.io import fits
 
-from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, writing
+from pantry.client.formatters.contract import (
+    AS_USUAL,
+    ReadSource,
+    WriteRequest,
+    check_request,
+    reading,
+    refuse_type,
+    writing,
+)
 from pantry.errors import FormatterError
+from pantry.model.builtin_formats import WriteOptions
 
 _HDU_PREFIX = "hdu."
 
@@ -120,8 +129,9 @@ class FitsHdusFormatter:
                 header = hdus[0].header
                 return header if component == "header" else header_dict(header)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an HDU list, or a single HDU."""
+        request.options(WriteOptions)
         if isinstance(obj, fits.HDUList):
             hdus = obj
         elif isinstance(obj, fits.PrimaryHDU):

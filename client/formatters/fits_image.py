@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from astropy.io import fits
 
-from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, writing
+from pantry.client.formatters.contract import (
+    AS_USUAL,
+    ReadSource,
+    WriteRequest,
+    check_request,
+    reading,
+    refuse_type,
+    writing,
+)
 from pantry.client.formatters.fits_hdus import check_complete, opened, select_hdu, write_hdus
 from pantry.errors import FormatterError
+from pantry.model.builtin_formats import FitsImageOptions
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -52,8 +61,9 @@ class FitsImageFormatter:
                 return _uncertainty(source, hdus, box)
             return _ccd_data(source, hdus, hdu, header, box)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write a CCDData or an array of numbers."""
+        options = request.options(FitsImageOptions)
         import numpy as np
         from astropy.nddata import CCDData
 
@@ -65,9 +75,9 @@ class FitsImageFormatter:
                         f"a {type(obj.uncertainty).__name__} cannot be stored as FITS",
                         hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
                     )
-                write_hdus(_to_hdus(obj), file)
+                write_hdus(_packed(_to_hdus(obj), options), file)
             elif isinstance(obj, np.ndarray) and obj.dtype.kind in "iuf" and obj.ndim > 0:
-                write_hdus(fits.HDUList([fits.PrimaryHDU(np.asarray(obj))]), file)
+                write_hdus(_packed(fits.HDUList([fits.PrimaryHDU(np.asarray(obj))]), options), file)
             else:
                 raise refuse_type(obj, "a FITS image", accepted)
 
@@ -80,6 +90,36 @@ def _to_hdus(image: Any) -> fits.HDUList:
             del hdus[0].header[keyword]
         hdus[0].header.update(image.wcs.to_header(relax=True))
     return hdus
+
+
+_ALGORITHMS = {
+    "rice": "RICE_1",
+    "gzip": "GZIP_1",
+    "gzip_2": "GZIP_2",
+    "hcompress": "HCOMPRESS_1",
+    "plio": "PLIO_1",
+}
+_DITHERS = {"none": -1, "subtractive_1": 1, "subtractive_2": 2}
+
+
+def _packed(hdus: fits.HDUList, options: FitsImageOptions) -> fits.HDUList:
+    """Compress the tiles of each image, which are then behind an empty primary HDU."""
+    if options.compression == "none":
+        return hdus
+    packed = (
+        fits.CompImageHDU(
+            hdu.data,
+            hdu.header,
+            name=hdu.name if hdu.name != "PRIMARY" else "IMAGE",
+            compression_type=_ALGORITHMS[options.compression],
+            tile_shape=options.tile_shape or None,
+            quantize_level=options.quantize_level,
+            quantize_method=_DITHERS[options.dither],
+            dither_seed=options.dither_seed,
+        )
+        for hdu in hdus
+    )
+    return fits.HDUList([fits.PrimaryHDU(), *packed])
 
 
 def cut_header(header: fits.Header, box: Box | None) -> fits.Header:

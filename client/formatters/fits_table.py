@@ -11,7 +11,9 @@ from astropy.io.fits.connect import _encode_mixins
 from astropy.table import Table
 
 from pantry.client.formatters.contract import (
+    AS_USUAL,
     ReadSource,
+    WriteRequest,
     check_request,
     column_names,
     reading,
@@ -22,6 +24,7 @@ from pantry.client.formatters.contract import (
 from pantry.client.formatters.fits_hdus import check_complete, is_compressed, opened, select_hdu, write_hdus
 from pantry.client.formatters.serialized_tables import as_table
 from pantry.errors import FormatterError
+from pantry.model.builtin_formats import WriteOptions
 
 _META_KEYWORD = "PTRYMETA"
 """Long-string keyword with a JSON object: the table metadata that FITS keywords would change or lose."""
@@ -55,8 +58,9 @@ class FitsTableFormatter:
                 return int(hdu.header["NAXIS2"])
             return _read_table(source, hdu, parameters)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an astropy Table or QTable, or a structured numpy array."""
+        request.options(WriteOptions)
         table = as_table(obj)
         if table is None:
             raise refuse_type(obj, "a FITS table", "astropy Table and QTable, structured numpy arrays")

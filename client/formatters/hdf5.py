@@ -12,8 +12,18 @@ from typing import Any, BinaryIO, ClassVar
 import h5py
 import numpy as np
 
-from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, row_range, writing
+from pantry.client.formatters.contract import (
+    AS_USUAL,
+    ReadSource,
+    WriteRequest,
+    check_request,
+    reading,
+    refuse_type,
+    row_range,
+    writing,
+)
 from pantry.errors import FormatterError
+from pantry.model.builtin_formats import Hdf5Options
 
 _ACCEPTED = "dict (nested), numpy arrays, astropy Table and QTable, str, bytes, int, float, bool"
 _WHOLE = "pantry_object"
@@ -50,14 +60,15 @@ class Hdf5Formatter:
                 raise FormatterError(f"{source.name}: {node.name} is a single value and has no rows")
             return _read_dataset(node, slice(*row_range(source, rows, node.shape[0])))
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write a nested dict, an array or a table."""
+        options = request.options(Hdf5Options)
         with writing(obj, "HDF5"), h5py.File(file, "w", track_order=True) as root:
             if isinstance(obj, dict):
-                _write_group(root, obj)
+                _write_group(root, obj, options)
             else:
                 root.attrs[_WHOLE] = "data"
-                _write_item(root, "data", obj)
+                _write_item(root, "data", obj, options)
 
     @staticmethod
     def _select(source: ReadSource, root: h5py.File, path: object) -> Any:
@@ -111,7 +122,7 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) and not isinstance(value, np.void) else value
 
 
-def _write_group(group: h5py.Group, content: Mapping[object, object]) -> None:
+def _write_group(group: h5py.Group, content: Mapping[object, object], options: Hdf5Options) -> None:
     attributes: list[tuple[str, str, object]] = []
     for key, value in content.items():
         if not isinstance(key, str) or not key or "/" in key or key.endswith(_TABLE_SUFFIX):
@@ -120,36 +131,43 @@ def _write_group(group: h5py.Group, content: Mapping[object, object]) -> None:
         if is_attribute:
             attributes.append((name, attribute, value))
         elif isinstance(value, Mapping):
-            _write_group(group.create_group(name, track_order=True), value)
+            _write_group(group.create_group(name, track_order=True), value, options)
         else:
-            _write_item(group, name, value)
+            _write_item(group, name, value, options)
     for name, attribute, value in attributes:
         if name and name not in group:
             raise FormatterError(f"{group.name}: attribute {attribute!r} is of {name!r}, which is not there")
         (group[name] if name else group).attrs[attribute] = value
 
 
-def _write_item(group: h5py.Group, name: str, value: object) -> None:
+def _write_item(group: h5py.Group, name: str, value: object, options: Hdf5Options) -> None:
     if type(value).__module__.startswith("astropy.table"):
-        _write_table(group, name, value)
+        _write_table(group, name, value, options)
     elif isinstance(value, bytes):
         group.create_dataset(name, data=np.void(value))
     elif isinstance(value, str | int | float | np.generic):
         group.create_dataset(name, data=value)
     elif isinstance(value, np.ndarray) and value.dtype.kind in "biufcSV":
-        group.create_dataset(name, data=value, **_chunks(value.shape))
+        group.create_dataset(name, data=value, **_chunks(value.shape, options))
     elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
         group.create_dataset(name, data=value.astype(object), dtype=h5py.string_dtype())
     else:
         raise refuse_type(value, "HDF5", _ACCEPTED)
 
 
-def _chunks(shape: tuple[int, ...]) -> dict[str, bool]:
+def _chunks(shape: tuple[int, ...], options: Hdf5Options) -> dict[str, Any]:
     # Contiguous, unless large: a few rows of contiguous data read few bytes anyhow, without a chunk index.
-    return {"fletcher32": True, "chunks": True} if np.prod(shape, dtype=int) > 1 << 16 else {}
+    if np.prod(shape, dtype=int) <= 1 << 16:
+        return {}
+    filters: dict[str, Any] = {"fletcher32": True, "chunks": True}
+    if options.compression != "none":
+        filters |= {"compression": options.compression, "shuffle": options.shuffle}
+    if options.compression == "gzip":
+        filters["compression_opts"] = options.compression_level
+    return filters
 
 
-def _write_table(group: h5py.Group, name: str, value: Any) -> None:
+def _write_table(group: h5py.Group, name: str, value: Any, options: Hdf5Options) -> None:
     from pantry.client.formatters.serialized_tables import describe
 
     plain, yaml = describe(value, context="hdf5")
@@ -160,6 +178,6 @@ def _write_table(group: h5py.Group, name: str, value: Any) -> None:
         if column.dtype.kind == "U":
             plain[column.name] = np.char.encode(np.asarray(column), "utf-8")
     rows = plain.as_array()
-    group.create_dataset(name, data=rows, **_chunks(rows.shape))
+    group.create_dataset(name, data=rows, **_chunks(rows.shape, options))
     lines = [line.encode("utf-8") for line in yaml]
     group.create_dataset(name + _TABLE_SUFFIX, data=np.array(lines))

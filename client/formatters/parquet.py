@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from pantry.client.formatters.arrow import to_arrow
 from pantry.client.formatters.contract import (
+    AS_USUAL,
     ReadSource,
+    WriteRequest,
     check_request,
     column_names,
     reading,
@@ -18,9 +20,7 @@ from pantry.client.formatters.contract import (
     row_range,
     writing,
 )
-
-_ROWS_PER_GROUP = 1 << 17
-"""What a read of few rows costs at least, per column: about 1 MB."""
+from pantry.model.builtin_formats import ParquetOptions
 
 
 class ParquetFormatter:
@@ -50,15 +50,23 @@ class ParquetFormatter:
                 return _visible_columns(parquet.schema_arrow)
             return _read(source, parquet, parameters)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an astropy Table or QTable, a pandas DataFrame, a pyarrow Table or a structured numpy array."""
+        options = request.options(ParquetOptions)
         with writing(obj, "Parquet"):
             table = to_arrow(obj)
             if table is None:
                 raise refuse_type(
                     obj, "Parquet", "astropy Table and QTable, pandas DataFrame, pyarrow Table, structured numpy arrays"
                 )
-            pq.write_table(table, file, row_group_size=_ROWS_PER_GROUP, compression="zstd", write_page_checksum=True)
+            pq.write_table(
+                table,
+                file,
+                row_group_size=options.row_group_rows,
+                compression=options.compression,
+                compression_level=options.compression_level,
+                write_page_checksum=True,
+            )
 
 
 def _described(schema: pa.Schema) -> list[str] | None:

@@ -10,8 +10,17 @@ from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
-from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type, writing
+from pantry.client.formatters.contract import (
+    AS_USUAL,
+    ReadSource,
+    WriteRequest,
+    check_request,
+    reading,
+    refuse_type,
+    writing,
+)
 from pantry.errors import FormatterError
+from pantry.model.builtin_formats import JsonOptions, WriteOptions
 
 _PLAIN = "dict (with str keys), list, tuple, str, int, float, bool, None and numpy scalars"
 
@@ -28,8 +37,9 @@ class BytesFormatter:
             # An unbuffered read may be short for files over 2 GiB.
             return b"".join(iter(lambda: file.read(1 << 30), b""))
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write bytes-like objects, or all that a binary file object yields."""
+        request.options(WriteOptions)
         if isinstance(obj, bytes | bytearray | memoryview):
             view = memoryview(obj).cast("B")
             while view:
@@ -53,10 +63,13 @@ class JsonFormatter:
                 content = file.read()
             return msgspec.json.decode(content)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write ``obj``; what JSON cannot hold without loss (NaN, bytes, other keys than str) is refused."""
+        options = request.options(JsonOptions)
         with writing(obj, "JSON"):
             content = msgspec.json.encode(_plain(obj, "JSON", "$"))
+        if options.indent:
+            content = msgspec.json.format(content, indent=options.indent)
         file.write(content)
 
 
@@ -75,8 +88,9 @@ class YamlFormatter:
             # yaml would accept a str too and take it for content, never for a path.
             return yaml.load(file.read(), Loader=loader)  # noqa: S506 (it is a safe loader)
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write ``obj`` with its keys in their order."""
+        request.options(WriteOptions)
         import yaml
 
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO, ClassVar
 
-from pantry.client.formatters.contract import ReadSource, check_request, reading, refuse_type
+from pantry.client.formatters.contract import AS_USUAL, ReadSource, WriteRequest, check_request, reading, refuse_type
 from pantry.client.skymaps import KINDS, NamedSkyMap, SkyMap, dump_skymap, load_skymap
 from pantry.errors import ConfigError, FormatterError
+from pantry.model.builtin_formats import WriteOptions
 
 
 class SkyMapFormatter:
@@ -25,8 +26,9 @@ class SkyMapFormatter:
         except ConfigError as exc:
             raise FormatterError(exc.message, hint=exc.hint) from None
 
-    def write(self, obj: object, file: BinaryIO) -> None:
+    def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write the sky map's configuration."""
+        request.options(WriteOptions)
         if not isinstance(obj, SkyMap):
             raise refuse_type(
                 obj, "the configuration of a sky map", f"pantry.client.skymaps: {', '.join(sorted(KINDS))}"

@@ -21,7 +21,6 @@ from pantry.model.collections import check_collection_name
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import extension_of
-from pantry.model.storage import storage_class
 from pantry.wire.operations import ImportDatasets
 from pantry.wire.operations.importing import IS_NEW, IS_STORED
 
@@ -127,7 +126,7 @@ class Importer(Ingester):
     ) -> list[StoredFile]:
         """Describe the file of each dataset; those of one file share what is stored for the first of them."""
         in_place = request.transfer == "in_place"
-        formatter = request.formatter or storage_class(prepared.dataset_type.storage_class).formatter
+        formatter = request.formatter or prepared.form.formatter
         now = time.time_ns()
         nothing = StoredFile(path="", size_bytes=0, hash="", formatter="", ingest_ns=now)
         made: dict[str, StoredFile] = {"": nothing}

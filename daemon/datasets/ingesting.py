@@ -26,7 +26,6 @@ from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import extension_of
-from pantry.model.storage import storage_class
 from pantry.wire.operations import ImportDatasets, IngestFiles
 
 T = TypeVar("T")
@@ -172,7 +171,7 @@ class Ingester:
             sources = await self._measure_remote(repository, [paths[number] for number in wanted])
         else:
             sources = await self._measure_local(repository, paths, fds, wanted, in_place=in_place)
-        formatter = request.formatter or storage_class(prepared.dataset_type.storage_class).formatter
+        formatter = request.formatter or prepared.form.formatter
         now = time.time_ns()
         new = [
             _New(

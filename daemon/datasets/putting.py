@@ -31,8 +31,8 @@ from pantry.errors import (
 )
 from pantry.model.collections import check_collection_name
 from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.formats import StoredForm
 from pantry.model.metadata import MetadataValue, check_columns
-from pantry.model.storage import storage_class
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ class BegunPut:
         Where it will be stored.
     """
 
-    def __init__(self, puts: Puts, repository: Repository, ref: DatasetRef, key: str, formatter: str) -> None:
+    def __init__(self, puts: Puts, repository: Repository, ref: DatasetRef, key: str, form: StoredForm) -> None:
         self.repository = repository
         self.ref = ref
         self.key = key
-        self.formatter = formatter
-        self.python_type = storage_class(ref.dataset_type.storage_class).python_type
+        self.formatter = form.formatter
+        self.python_type = form.python_type
         self.path = os.path.join(puts.cache.incoming, f"{ref.id}.put")
         self.committing = False
         self._puts = puts
@@ -124,6 +124,9 @@ class Puts:
         data_id: Mapping[str, object],
         run: str,
         dataset_id: uuid.UUID | None,
+        *,
+        formatter: str = "",
+        extension: str | None = None,
     ) -> BegunPut:
         """Check everything that can be known before the object is written.
 
@@ -137,13 +140,12 @@ class Puts:
         check_collection_name(run)
         repository.origin.require_online(run)
         prepared = await self._repositories.queries.call(
-            partial(repository.registry.prepare_put, dataset_type, run, data_id, None)
+            partial(repository.registry.prepare_put, dataset_type, run, data_id, extension, formatter)
         )
-        kind = storage_class(prepared.dataset_type.storage_class)
         ref = DatasetRef(
             id=dataset_id or uuid.uuid4(), dataset_type=prepared.dataset_type, data_id=prepared.data_id, run=run
         )
-        return BegunPut(self, repository, ref, prepared.path, kind.formatter)
+        return BegunPut(self, repository, ref, prepared.path, prepared.form)
 
     async def commit(self, put: BegunPut, metadata: Mapping[str, object] = {}) -> DatasetRef:
         """Store what the client wrote, all or nothing (DMS-MWBT-REQ-0073, 0076)."""

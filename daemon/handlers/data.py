@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import msgspec
@@ -34,6 +35,14 @@ from pantry.wire.operations import (
 )
 
 MAX_RANGES = 4096
+_FORMATTER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
+
+
+def checked_formatter(name: str) -> str:
+    """Return a formatter's name if it can be one, also the empty one; it is stored with each dataset."""
+    if name and not _FORMATTER.fullmatch(name):
+        raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a formatter")
+    return name
 
 
 def tree_path(repository: Repository, ref: DatasetRef, file_name: str) -> str:
@@ -167,7 +176,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def begin_put(context: RequestContext, asked: BeginPut) -> PutTicket:
         repository = await repositories.writable(asked.repository, context.caller)
-        put = await node.puts.begin(repository, asked.dataset_type, asked.data_id, asked.run, asked.id)
+        put = await node.puts.begin(
+            repository,
+            asked.dataset_type,
+            asked.data_id,
+            asked.run,
+            asked.id,
+            formatter=checked_formatter(asked.formatter),
+            extension=asked.extension,
+        )
         number = context.session.hold(put)
         try:
             context.attach(put.open_for_client())

@@ -45,6 +45,7 @@ from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
+from pantry.model.formats import Formats
 from pantry.model.metadata import MetadataValue
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
@@ -212,6 +213,11 @@ class Registry:
         """Let searches of the first dataset find others; once, before any search."""
         self._queries.overrides = tuple(overrides)
 
+    def use_formats(self, formats: Formats) -> None:
+        """Store new datasets as the repository's configuration says; once, before any are written."""
+        self._preparation.formats = (formats,)
+        self._dataset_types.formats = (formats,)
+
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         try:
             return self._writer.run(functools.partial(_call, work, args, options))
@@ -303,7 +309,12 @@ class Registry:
     # -- writing datasets --------------------------------------------------------------------------
 
     def prepare_put(
-        self, dataset_type: str, run: str, data_id: Mapping[str, object], extension: str | None = None
+        self,
+        dataset_type: str,
+        run: str,
+        data_id: Mapping[str, object],
+        extension: str | None = None,
+        formatter: str = "",
     ) -> PreparedPut:
         """Check that a dataset may be stored, and say where.
 
@@ -315,7 +326,9 @@ class Registry:
             Dimensions, alternate keys (``detector.full_name``) or record fields
             (``exposure.seq_num``, or ``seq_num`` if only one dimension has it) with their values.
         extension : str or None
-            Suffix of the file, with its dot; None for the storage class's own.
+            Suffix of the file, with its dot; None for the format's own.
+        formatter : str
+            Name of the formatter; empty for what the repository says, or the storage class.
 
         Raises
         ------
@@ -326,7 +339,7 @@ class Registry:
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            return self._preparation.put(session, definitions, dataset_type, run, data_id, extension)
+            return self._preparation.put(session, definitions, dataset_type, run, data_id, extension, formatter)
 
     def prepare_ingest(
         self,

@@ -11,7 +11,7 @@ from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictingDefinitionError, DatasetTypeError
 from pantry.model.datasets import DatasetType
-from pantry.model.storage import storage_class
+from pantry.model.formats import Formats, defined_storage_class
 
 
 class DatasetTypes:
@@ -29,6 +29,7 @@ class DatasetTypes:
         self._database = database
         self._schema = schema
         self._definitions = definitions
+        self.formats: tuple[Formats, ...] = ()
         group, kind = schema.group, schema.dataset_type
         self._find_group = database.compile(
             sa.select(group.c.id).where(group.c.names == parameter("group_names", sa.Text))
@@ -50,7 +51,7 @@ class DatasetTypes:
                 f"{dataset_type.name!r} names a component, and components are not registered",
                 hint=f"register {dataset_type.parent_name!r}",
             )
-        storage_class(dataset_type.storage_class)
+        defined_storage_class(dataset_type.storage_class, self.formats)
         members = set(self._schema.universe.group(dataset_type.dimensions).names)
         return DatasetType(
             name=dataset_type.name,

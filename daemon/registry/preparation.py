@@ -13,14 +13,12 @@ from pantry.daemon.registry.definitions import Collection, Definitions, KnownTyp
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.files import path_of
 from pantry.daemon.registry.schema import Schema
-from pantry.errors import CollectionTypeError, DatasetExistsError, DimensionNameError, InvalidRequestError
+from pantry.errors import CollectionTypeError, ConfigError, DatasetExistsError, DimensionNameError, InvalidRequestError
 from pantry.model import naming
 from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
-from pantry.model.storage import storage_class
-
-_MAX_SUFFIX = 32
+from pantry.model.formats import Formats, StoredForm, check_extension, stored_form, usual_extension
 
 
 class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +32,8 @@ class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
         With implied values.
     path : str
         Where its file goes, relative to the repository's root.
+    form : StoredForm
+        How it is stored.
     run_exists : bool
         Whether the run is registered; `Registry.insert_datasets` makes it if not.
     """
@@ -41,6 +41,7 @@ class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
     dataset_type: DatasetType
     data_id: DataCoordinate
     path: str
+    form: StoredForm
     run_exists: bool
 
 
@@ -57,6 +58,8 @@ class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
         For each row, the values of the required and of the implied dimensions.
     paths : list of str
         Where a file goes that is copied in, relative to the repository's root.
+    form : StoredForm
+        How datasets of this type are stored, if nothing else is said.
     exists : list of bool
         Whether the run already has a dataset of this data id.
     run_exists : bool
@@ -69,6 +72,7 @@ class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
     values: list[tuple[DataIdValue, ...]]
     implied_values: list[tuple[DataIdValue | None, ...]]
     paths: list[str]
+    form: StoredForm
     exists: list[bool]
     run_exists: bool
 
@@ -82,12 +86,18 @@ class Preparation:
         Where the rows are.
     data_ids : DataIds
         Resolves data ids.
+
+    Attributes
+    ----------
+    formats : tuple of Formats
+        What the repository says of formats.
     """
 
     def __init__(self, database: Database, schema: Schema, data_ids: DataIds) -> None:
         self._database = database
         self._schema = schema
         self._data_ids = data_ids
+        self.formats: tuple[Formats, ...] = ()
 
     def put(
         self,
@@ -97,6 +107,7 @@ class Preparation:
         run: str,
         data_id: Mapping[str, object],
         extension: str | None,
+        formatter: str,
     ) -> PreparedPut:
         """Resolve and check one data id; see `Registry.prepare_put`."""
         known = definitions.dataset_type(dataset_type)
@@ -107,14 +118,23 @@ class Preparation:
                 f"the run {run!r} already has a {dataset_type} for {expanded.required!r}",
                 hint="datasets are never overwritten: put it into another run",
             )
-        suffix = storage_class(known.definition.storage_class).extension if extension is None else extension
-        _check_suffix(suffix)
+        form = self._form(known, formatter, extension)
         return PreparedPut(
             dataset_type=known.definition,
             data_id=expanded,
-            path=path_of(known, run, expanded.required_values, suffix),
+            path=path_of(known, run, expanded.required_values, form.extension),
+            form=form,
             run_exists=collection is not None,
         )
+
+    def _form(self, known: KnownType, formatter: str = "", extension: str | None = None) -> StoredForm:
+        form = stored_form(known.definition.name, known.definition.storage_class, self.formats)
+        if formatter and formatter != form.formatter:
+            form = msgspec.structs.replace(form, formatter=formatter, extension=usual_extension(formatter), write={})
+        if extension is not None:
+            form = msgspec.structs.replace(form, extension=extension)
+        _check_suffix(form.extension)
+        return form
 
     def _has(self, session: Session, known: KnownType, run: Collection, required: Sequence[DataIdValue]) -> bool:
         table, member = self._schema.data_ids(known.group_id, known.group), self._schema.membership
@@ -163,7 +183,8 @@ class Preparation:
         if collection is not None:
             for (position,) in self._staged_members(session, known, collection):
                 exists[position] = True
-        default = storage_class(known.definition.storage_class).extension
+        form = self._form(known)
+        default = form.extension
         suffixes = (
             [default if suffix is None else suffix for suffix in extensions] if extensions else [default] * len(rows)
         )
@@ -176,6 +197,7 @@ class Preparation:
             values=values,
             implied_values=implied_values,
             paths=_paths(known, run, values, suffixes),
+            form=form,
             exists=exists,
             run_exists=collection is not None,
         )
@@ -237,8 +259,10 @@ class Preparation:
 
 def _check_suffix(suffix: str) -> None:
     # It becomes a part of a path.
-    if suffix and (suffix[0] != "." or "/" in suffix or "\0" in suffix or len(suffix) > _MAX_SUFFIX):
-        raise InvalidRequestError(f"{suffix[:40]!r} cannot be the suffix of a file", hint="it begins with a dot")
+    try:
+        check_extension(suffix, "extension")
+    except ConfigError as exc:
+        raise InvalidRequestError(exc.message, hint=exc.hint) from None
 
 
 def find_run(definitions: Definitions, name: str) -> Collection | None:

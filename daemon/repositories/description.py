@@ -11,6 +11,7 @@ import yaml
 from pantry.backends.contract import ByteRange, ObjectBackend
 from pantry.daemon.repositories.access import AccessRules
 from pantry.errors import ConfigError, ObjectNotFoundError, RepositoryNotFoundError
+from pantry.model.formats import NO_FORMATS, Formats, builtin_options, check_formats
 from pantry.model.loading import load_yaml
 from pantry.model.repository import DATA_MODEL_VERSION
 
@@ -41,6 +42,8 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
         Options of the storage backend; no secrets.
     access : AccessRules
         Who may read and write.
+    formats : Formats
+        What is stored in which format, and read as what.
     """
 
     version: int
@@ -49,6 +52,7 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
     access: AccessRules
     realm: str = ""
     storage: dict[str, str | int | float | bool] = {}
+    formats: Formats = NO_FORMATS
 
 
 def dump_description(description: RepositoryDescription) -> bytes:
@@ -99,4 +103,10 @@ async def read_description(backend: ObjectBackend) -> RepositoryDescription:
     for name, value in (("uuid", description.uuid), ("realm", description.realm or description.uuid)):
         if not _REALM.fullmatch(value):
             raise ConfigError(f"{place}: {name}: must be letters, digits, '.', '_' and '-', at most 64")
+    check_repository_formats(description.formats, f"{place}: formats")
     return description
+
+
+def check_repository_formats(formats: Formats, source: str) -> None:
+    """Refuse formats that cannot be; formatters of other packages are the clients', and need not be installed here."""
+    check_formats(formats, source=source, options_of=lambda name: builtin_options(name) or dict)

@@ -69,6 +69,7 @@ class Repository:
             registry=self._registry_url,
             version=self.description.version,
             writable=self.access.may_write(who) and not self.is_attached,
+            formats=self.description.formats,
         )
 
     def object_id(self, file: StoredFile) -> ObjectId:

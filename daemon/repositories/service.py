@@ -31,6 +31,7 @@ from pantry.daemon.repositories.description import (
     DESCRIPTION_KEY,
     IN_STATE_DIRECTORY,
     RepositoryDescription,
+    check_repository_formats,
     dump_description,
     read_description,
 )
@@ -250,6 +251,7 @@ class Repositories:
                 hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
             )
         self._override(name, registry)
+        registry.use_formats(description.formats)
         return Repository(name, description, origin, registry, registry_url=shown)
 
     def _tables(self, name: str) -> list[OperatorTable]:
@@ -376,6 +378,7 @@ class Repositories:
         """
         name = self._may_register(request.name, who)
         universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
+        check_repository_formats(request.formats, "formats")
         root = _absolute_root(request.root)
         local = _is_local(root)
         if local:
@@ -387,6 +390,7 @@ class Repositories:
             registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if local else IN_STATE_DIRECTORY),
             storage=request.storage_options,
             access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
+            formats=request.formats,
         )
         registration = Registration(
             root=root,

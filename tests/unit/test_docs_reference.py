@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.docs import cli_page
-from tests.docs.tables import DOCS, ROOT, code, rows
+from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.client.formatters import BUILTIN_FORMATTERS
 from pantry.errors import BY_CODE
+from pantry.model.builtin_formats import BUILTIN_FORMATS
 from pantry.model.storage import STORAGE_CLASSES
 from pantry.wire import envelope, framing, operations
 from pantry.wire.operations.base import StreamOperation, concrete_operations
@@ -96,6 +98,17 @@ def test_every_formatter_is_documented_with_what_it_reads() -> None:
                 formatter.read(source, **asked)
             known = caught.value.hint.partition(": ")[2]
             assert known == (row[cell].replace("`", "") or "none"), row[0]
+
+
+def test_every_format_is_documented_with_its_options() -> None:
+    page = (REFERENCE / "storage-classes.md").read_text()
+    table = rows(section(page, "## Formats by configuration"), header="written by")
+    assert [code(row[0]) for row in table] == list(BUILTIN_FORMATS)
+    for row in table:
+        known = BUILTIN_FORMATS[code(row[0])]
+        assert row[1].replace("`", "") == (", ".join(known.extensions) or "any")
+        options = [field.name for field in msgspec.structs.fields(known.options)]
+        assert row[2].replace("`", "") == ", ".join(options)
 
 
 def test_the_command_line_is_documented_as_it_is() -> None:

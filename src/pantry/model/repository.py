@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from pantry.errors import InvalidRequestError
+from pantry.model.formats import NO_FORMATS, Formats
 
 DATA_MODEL_VERSION = 2
 """Version of the repository's data model that this software works with (DMS-MWBT-REQ-0002).
@@ -36,6 +37,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         Whether the asking user may write.
     chain : tuple of str
         Repositories that are read as one, in order; empty if it is one. What is said besides is of the first.
+    formats : Formats
+        What its configuration says of formats.
     """
 
     name: str
@@ -45,6 +48,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     writable: bool
     chain: tuple[str, ...] = ()
+    formats: Formats = NO_FORMATS
 
 
 def check_repository_name(name: str) -> str:

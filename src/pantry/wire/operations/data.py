@@ -129,8 +129,20 @@ class PutTicket(msgspec.Struct, frozen=True, kw_only=True):
     python_type: str
 
 
-class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, tag="data.begin_put"):
-    """Check that a dataset may be written and does not exist, and get a file to write it to."""
+class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, omit_defaults=True, tag="data.begin_put"):
+    """Check that a dataset may be written and does not exist, and get a file to write it to.
+
+    Attributes
+    ----------
+    repository, dataset_type, data_id, run
+        What and where to.
+    id : uuid.UUID or None
+        Which id it shall have; None for a new one.
+    formatter : str
+        Name of the formatter that will write it; empty for what the repository or the storage class says.
+    extension : str or None
+        Suffix of its file; None for the usual one.
+    """
 
     result_type = PutTicket
     repository: str
@@ -138,6 +150,8 @@ class BeginPut(Operation[PutTicket], frozen=True, kw_only=True, tag="data.begin_
     data_id: dict[str, DataIdValue]
     run: str
     id: UUID | None = None
+    formatter: str = ""
+    extension: str | None = None
 
 
 class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, omit_defaults=True, tag="data.commit_put"):

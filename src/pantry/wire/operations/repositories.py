@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pantry.model.collections import CollectionInfo, CollectionType
+from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations.base import Operation
 
@@ -37,6 +38,8 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
         Options of the storage backend that go into the repository's configuration; no secrets.
     readers, writers : tuple of str
         User names, ``@group`` names, or ``*`` for everybody; the creator may always do both.
+    formats : Formats
+        What is stored in which format, and read as what.
     """
 
     result_type = RepositoryInfo
@@ -47,6 +50,7 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     storage_options: dict[str, str | int | float | bool] = {}
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
+    formats: Formats = NO_FORMATS
 
 
 class AttachRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omit_defaults=True, tag="repo.attach"):

@@ -8,14 +8,14 @@ never absolute, no empty, ``.`` or ``..`` component, and none that begins with `
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 from pantry.backends.admission import Admission
 from pantry.backends.progress import Progress
-from pantry.errors import InvalidRequestError
+from pantry.errors import InvalidRequestError, PantryError
 
 MAX_KEY_BYTES = 1024
 """Longest key, in bytes of UTF-8; the limit of S3."""
@@ -165,6 +165,31 @@ class LocalPlacement(Protocol):
 
     def open_local(self, key: str) -> int:
         """Open the object read-only and return its descriptor, below the root only."""
+        ...
+
+
+class ObjectWrite(NamedTuple):
+    """One new object of a batch; the arguments of `ObjectBackend.write_from`."""
+
+    key: str
+    fd: int
+    size_bytes: int
+    token: str
+
+
+@runtime_checkable
+class BatchWriting(Protocol):
+    """Backends to whose storage the daemon writes directly: many small objects in one visit to a thread.
+
+    The methods block, for a worker thread. What happens to one object of a batch leaves the others alone.
+    """
+
+    def write_batch(self, writes: Sequence[ObjectWrite]) -> list[PantryError | None]:
+        """Do what `ObjectBackend.write_from` does for each, with its guarantees; give the error of each that failed."""
+        ...
+
+    def settle_batch(self, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
+        """Do what `ObjectBackend.settle_write` does for each key and token; give the error of each that failed."""
         ...
 
 

@@ -3,22 +3,26 @@
 Before anything is stored an `Intent` is made durable here. When the registry has committed, the
 intent is cleared. An intent that a start finds belongs to a write that was cut off: for each of its
 targets the registry says whether the dataset was committed, and what was not is removed from the
-storage. Recording is a group commit: all intents that wait share one fsync. Clearing is lazy, since
-recovery finds a committed write committed.
+storage. Recording is a group commit: all intents that wait share one fsync. Clearing is lazy, with the
+next intent recorded, since recovery finds a committed write committed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 import trio
 
-CLEAR_AT_ONCE = 64
-"""Cleared intents that may wait for a write; a start after a crash looks each of them up."""
+from pantry.daemon.group_commit import GroupCommit
+
+MAX_INTENTS = 256
+"""Intents that share one fsync."""
 
 
 class Target(msgspec.Struct, frozen=True, array_like=True):
@@ -57,27 +61,28 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
 class _Wish:
     """An intent waiting to become durable."""
 
+    __slots__ = ("error", "intent")
+
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
-        self.done = trio.Event()
         self.error: BaseException | None = None
 
 
 class Journal:
-    """Intents in a SQLite file of the state directory; made by `running_journal`."""
+    """Intents in a SQLite file of the state directory; made by `opened_journal`."""
 
     def __init__(self, path: str) -> None:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("CREATE TABLE IF NOT EXISTS intent (token TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID")
-        self._wishes: list[_Wish] = []
-        self._cleared: list[str] = []
-        self._wake = trio.Event()
+        self._group = GroupCommit(self._commit, most=MAX_INTENTS)
+        self._cleared: deque[str] = deque()
 
     def close(self) -> None:
         """Clear what is to be cleared and close the file."""
-        self._write([], self._cleared)
+        self._group.close()
+        self._write([], list(self._cleared))
         self._db.close()
 
     def pending(self) -> list[Intent]:
@@ -87,45 +92,38 @@ class Journal:
 
     async def record(self, intent: Intent) -> None:
         """Return when ``intent`` is durable."""
-        wish = _Wish(intent)
-        self._wishes.append(wish)
-        self._wake.set()
-        # Not cancellable: an intent that may have become durable is the caller's to clear.
-        with trio.CancelScope(shield=True):
-            await wish.done.wait()
-        if wish.error is not None:
-            raise wish.error
+        # In a thread that is not left behind: an intent that may have become durable is the caller's to clear.
+        await trio.to_thread.run_sync(partial(self.record_all, [intent]))
+
+    def record_all(self, intents: Sequence[Intent]) -> None:
+        """Return when all ``intents`` are durable; for worker threads."""
+        wishes = [_Wish(intent) for intent in intents]
+        if not self._group.run(wishes):
+            raise sqlite3.ProgrammingError("the journal is closed")
+        for wish in wishes:
+            if wish.error is not None:
+                raise wish.error
 
     def clear(self, token: str) -> None:
-        """Forget an intent, some time soon: with the next one recorded, or when many have gathered."""
+        """Forget an intent, some time soon: with the next one recorded, or at the end."""
         self._cleared.append(token)
-        if len(self._cleared) >= CLEAR_AT_ONCE:
-            self._wake.set()
 
-    async def run(self) -> None:
-        """Write wishes and clearings in batches, for ever."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            wishes, self._wishes = self._wishes, []
-            cleared, self._cleared = self._cleared, []
-            error: BaseException | None = None
-            try:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._write, wishes, cleared)
-            except sqlite3.Error as exc:
-                error = exc
-                self._cleared += cleared
+    def _commit(self, wishes: list[_Wish]) -> None:
+        # Other threads may append meanwhile: those come with the next.
+        cleared = [self._cleared.popleft() for _ in range(len(self._cleared))]
+        try:
+            self._write([wish.intent for wish in wishes], cleared)
+        except BaseException as exc:
+            self._cleared.extend(cleared)
             for wish in wishes:
-                wish.error = error
-                wish.done.set()
+                wish.error = exc
 
-    def _write(self, wishes: list[_Wish], cleared: list[str]) -> None:
+    def _write(self, intents: Sequence[Intent], cleared: Sequence[str]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(
                 "INSERT INTO intent VALUES (?, ?)",
-                [(wish.intent.token, msgspec.msgpack.encode(wish.intent)) for wish in wishes],
+                [(intent.token, msgspec.msgpack.encode(intent)) for intent in intents],
             )
             self._db.executemany("DELETE FROM intent WHERE token = ?", [(token,) for token in cleared])
             self._db.execute("COMMIT")
@@ -135,14 +133,11 @@ class Journal:
             raise
 
 
-@asynccontextmanager
-async def running_journal(path: str) -> AsyncIterator[Journal]:
-    """Open the journal and own the task that writes it."""
+@contextmanager
+def opened_journal(path: str) -> Iterator[Journal]:
+    """Open the journal, and close it in the end."""
     journal = Journal(path)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.run)
-            yield journal
-            nursery.cancel_scope.cancel()
+        yield journal
     finally:
         journal.close()

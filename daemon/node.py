@@ -29,7 +29,7 @@ from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
 from pantry.daemon.datasets.resolved import ResolvedOpens
 from pantry.daemon.datasets.selecting import select
-from pantry.daemon.journal import Journal, running_journal
+from pantry.daemon.journal import Journal, opened_journal
 from pantry.daemon.prefixes.service import Prefixes
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
@@ -82,7 +82,9 @@ class Node:
             offline=self.offline,
         )
         self.scrub = Scrub(cache, self._refetch_wanted)
-        self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
+        self.puts = Puts(
+            cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes
+        )
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
         self.importer = Importer(journal, self.repositories, self.puts, self.transfers)
 
@@ -158,16 +160,14 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
     os.makedirs(config.state_directory, mode=0o700, exist_ok=True)
     cache = ObjectCache(config.cache)
     try:
-        async with (
-            running_journal(os.path.join(config.state_directory, "journal.sqlite3")) as journal,
-            running_partials(cache) as partials,
-        ):
-            async with _running_parts(config, cache, partials, journal) as node:
-                yield node
-            # Only now: what was being tidied up needed them.
-            with trio.CancelScope(shield=True):
-                await node.repositories.aclose()
-                await node.prefixes.aclose()
+        with opened_journal(os.path.join(config.state_directory, "journal.sqlite3")) as journal:
+            async with running_partials(cache) as partials:
+                async with _running_parts(config, cache, partials, journal) as node:
+                    yield node
+                # Only now: what was being tidied up needed them.
+                with trio.CancelScope(shield=True):
+                    await node.repositories.aclose()
+                    await node.prefixes.aclose()
     finally:
         cache.close()
 

@@ -21,17 +21,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import msgspec
 import xxhash
 
-from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, SinkError
+from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, ObjectWrite, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
 from pantry.backends.posix._blocking import Root, object_stat, open_parent, prune_parents
 from pantry.backends.posix._copying import copy_range
-from pantry.errors import BackendError, InvalidRequestError
+from pantry.errors import BackendError, InvalidRequestError, PantryError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # readable: O_PATH descriptors cannot be fsynced
 _UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EINVAL})
@@ -64,7 +64,51 @@ def write_object(
     """Copy ``size_bytes`` of the descriptor ``source`` to a new file, durable when this returns."""
     token = _own(token, key)
     with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
-        return _copy_and_link(key, directory, name, source, size_bytes, token, checkpoint)
+        status = _copy_and_link(key, directory, name, source, size_bytes, token, checkpoint)
+        os.fsync(directory)
+        return status
+
+
+def write_objects(root: Root, writes: Sequence[ObjectWrite]) -> list[PantryError | None]:
+    """Do what `write_object` does for several small files; give the error of each that failed.
+
+    Each directory is opened once, and made durable once, with the names of all that came into it.
+    """
+    errors: list[PantryError | None] = [None] * len(writes)
+    directories: dict[str, int] = {}
+    try:
+        for number, one in enumerate(writes):
+            parent, _, name = one.key.rpartition("/")
+            try:
+                with root.translating(one.key, writing=True):
+                    if parent not in directories:
+                        directories[parent] = _open_directory(root, parent)
+                    own = _own(one.token, one.key)
+                    _copy_and_link(one.key, directories[parent], name, one.fd, one.size_bytes, own, _no_checkpoint)
+            except PantryError as exc:
+                errors[number] = exc
+        failed = {parent: _sync_error(root, parent, fd) for parent, fd in directories.items()}
+        errors = [error or failed.get(one.key.rpartition("/")[0]) for one, error in zip(writes, errors, strict=True)]
+    finally:
+        for fd in directories.values():
+            os.close(fd)
+    for one, error in zip(writes, errors, strict=True):
+        if error is not None:
+            prune_parents(root, one.key)
+    return errors
+
+
+def _sync_error(root: Root, parent: str, directory: int) -> PantryError | None:
+    try:
+        with root.translating(parent, writing=True):
+            os.fsync(directory)
+    except PantryError as exc:
+        return exc
+    return None
+
+
+def _no_checkpoint() -> None:
+    """Small files are not interrupted."""
 
 
 def _copy_and_link(
@@ -89,7 +133,6 @@ def _copy_and_link(
             os.rename(temp, new, src_dir_fd=directory, dst_dir_fd=directory)
             _publish_by_rename(directory, token, name, _Mark())
         published = True
-        os.fsync(directory)
         return object_stat(key, os.fstat(fd))
     finally:
         os.close(fd)
@@ -154,7 +197,9 @@ def _move_by_copy(
     # The marker, without an inode, only remembers the source; the linked copy proves the target.
     _write_mark(directory, token, mark)
     try:
-        return _copy_and_link(key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
+        status = _copy_and_link(key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
+        os.fsync(directory)
+        return status
     except BaseException:
         _unlink_all(directory, _names(token))
         raise
@@ -240,6 +285,19 @@ def settle_object(root: Root, key: str, token: str) -> None:
             os.close(directory)
 
 
+def settle_objects(root: Root, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
+    """Do what `settle_object` does for several; give the error of each that failed."""
+    errors: list[PantryError | None] = []
+    for key, token in written:
+        try:
+            settle_object(root, key, token)
+        except PantryError as exc:
+            errors.append(exc)
+        else:
+            errors.append(None)
+    return errors
+
+
 def _unlink_source(path: str, mark: _Mark) -> None:
     try:
         status = os.stat(path, follow_symlinks=False)
@@ -253,13 +311,7 @@ def _unlink_source(path: str, mark: _Mark) -> None:
 def _target_directory(root: Root, key: str) -> Iterator[tuple[int, str]]:
     """Open the directory of ``key``, made if need be, and durable; pruned again if the body fails."""
     parent, _, name = key.rpartition("/")
-    for left in reversed(range(_PRUNE_RACES)):
-        try:
-            directory = _make_directories(root, parent)
-            break
-        except FileNotFoundError:  # somebody pruned an empty directory between mkdir and open
-            if not left:
-                raise
+    directory = _open_directory(root, parent)
     try:
         yield directory, name
     except BaseException:
@@ -267,6 +319,17 @@ def _target_directory(root: Root, key: str) -> Iterator[tuple[int, str]]:
         raise
     finally:
         os.close(directory)
+
+
+def _open_directory(root: Root, path: str) -> int:
+    """Open a directory, made if need be, and durable."""
+    for left in reversed(range(_PRUNE_RACES)):
+        try:
+            return _make_directories(root, path)
+        except FileNotFoundError:  # somebody pruned an empty directory between mkdir and open
+            if not left:
+                raise
+    raise AssertionError(path)
 
 
 def _make_directories(root: Root, path: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
@@ -15,6 +15,7 @@ from pantry.backends.contract import (
     ByteRange,
     Capabilities,
     ObjectStat,
+    ObjectWrite,
     check_key,
     check_prefix,
     check_span,
@@ -22,7 +23,7 @@ from pantry.backends.contract import (
 )
 from pantry.backends.posix import _blocking, _publishing
 from pantry.backends.progress import Progress
-from pantry.errors import ConfigError
+from pantry.errors import ConfigError, PantryError
 
 PAGE_SIZE = 1000
 """Objects listed in one visit to a thread."""
@@ -128,6 +129,18 @@ class PosixBackend:
                 trio.from_thread.check_cancelled,
             )
         )
+
+    def write_batch(self, writes: Sequence[ObjectWrite]) -> list[PantryError | None]:
+        """Store several small files; see `pantry.backends.contract.BatchWriting`."""
+        for one in writes:
+            _checked(one.key, one.token)
+        return _publishing.write_objects(self._root, writes)
+
+    def settle_batch(self, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
+        """Remove the proofs of several writes; see `pantry.backends.contract.BatchWriting`."""
+        for key, token in written:
+            _checked(key, token)
+        return _publishing.settle_objects(self._root, written)
 
     async def undo_write(self, key: str, *, token: str) -> bool:
         """Remove what a write with ``token`` left."""

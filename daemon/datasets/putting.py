@@ -12,10 +12,13 @@ from functools import partial
 
 import trio
 
+from pantry.backends.admission import Admission
+from pantry.backends.contract import BatchWriting
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.leases import is_written
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
@@ -37,7 +40,7 @@ from pantry.model.metadata import MetadataValue, check_columns
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 256 * 1024
-"""Files up to this size, in bytes, are hashed without a thread of their own."""
+"""Files up to this size, in bytes, are hashed without a thread, and stored in the lane of their repository."""
 
 
 class BegunPut:
@@ -97,6 +100,8 @@ class Puts:
         For undoing.
     nursery : trio.Nursery
         Owns what is still to be tidied up after an answer.
+    transfers : Admission
+        Lets writes of small files into threads.
     put_bytes : int
         Longest file that one put may write.
     """
@@ -108,6 +113,7 @@ class Puts:
         repositories: Repositories,
         nursery: trio.Nursery,
         *,
+        transfers: Admission,
         put_bytes: int,
     ) -> None:
         self.cache = cache
@@ -116,6 +122,8 @@ class Puts:
         self._journal = journal
         self._repositories = repositories
         self._put_bytes = put_bytes
+        self._transfers = transfers
+        self._lanes: dict[str, CommitLane] = {}
 
     async def begin(
         self,
@@ -182,16 +190,14 @@ class Puts:
     ) -> None:
         token = str(put.ref.id)
         intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
-        await self._journal.record(intent)
-        new = [(put.ref.id, put.ref.data_id, file)]
-        ref, registry = put.ref, put.repository.registry
+        lane = self._lane(put.repository) if file.size_bytes <= SMALL_BYTES else None
+        if lane is None:
+            await self._journal.record(intent)
         try:
-            await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
-            # The commit itself is not interrupted: afterwards it is either done or not.
-            with trio.CancelScope(shield=True):
-                await self._repositories.queries.call(
-                    partial(registry.insert_datasets, ref.run, ref.dataset_type.name, new, metadata)
-                )
+            if lane is not None:
+                await lane.commit(LanePut(intent, put.ref, file, fd, metadata))
+            else:
+                await self._store_alone(put, file, fd, token, metadata)
         except BaseException as exc:
             with trio.CancelScope(shield=True):
                 await self.undo(intent)
@@ -202,7 +208,31 @@ class Puts:
                 ) from None
             raise
         put.repository.origin.absent.forget(put.key)
-        self._nursery.start_soon(self._settle, put.repository, put.key, token)
+        if lane is None:
+            self._nursery.start_soon(self._settle, put.repository, put.key, token)
+
+    def _lane(self, repository: Repository) -> CommitLane | None:
+        """Give the lane for small puts into a repository; None if its storage has none."""
+        if not isinstance(repository.backend, BatchWriting):
+            return None
+        lane = self._lanes.get(repository.name)
+        if lane is None or lane.repository is not repository:
+            lane = self._lanes[repository.name] = CommitLane(
+                repository, repository.backend, self._journal, self._transfers, self._nursery
+            )
+        return lane
+
+    async def _store_alone(
+        self, put: BegunPut, file: StoredFile, fd: int, token: str, metadata: Mapping[str, list[MetadataValue]]
+    ) -> None:
+        ref, registry = put.ref, put.repository.registry
+        await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
+        # The commit itself is not interrupted: afterwards it is either done or not.
+        with trio.CancelScope(shield=True):
+            new = [(ref.id, ref.data_id, file)]
+            await self._repositories.queries.call(
+                partial(registry.insert_datasets, ref.run, ref.dataset_type.name, new, metadata)
+            )
 
     async def _settle(self, repository: Repository, key: str, token: str) -> None:
         """Tidy up after a commit; the client has its answer already."""
@@ -211,7 +241,7 @@ class Puts:
                 await repository.backend.settle_write(key, token=token)
             except PantryError as exc:
                 # The intent stays in the journal, and the next start settles it.
-                log.warning("a committed write cannot be settled now: %s", exc.message)
+                warn_unsettled(exc)
             else:
                 self._journal.clear(token)
 

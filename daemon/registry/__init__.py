@@ -389,6 +389,21 @@ class Registry:
         """
         self._write(self._datasets.insert, run, dataset_type, new, metadata)
 
+    def insert_each(
+        self, inserts: Sequence[tuple[str, str, Sequence[NewDataset], Columns]]
+    ) -> list[BaseException | None]:
+        """Do several times what `insert_datasets` does, by one commit; give the error of each that failed.
+
+        Parameters
+        ----------
+        inserts : sequence of (run, dataset type, new, metadata)
+            As of `insert_datasets`; each is all or none.
+        """
+        try:
+            return self._writer.run_each([functools.partial(_call, self._datasets.insert, one, {}) for one in inserts])
+        finally:
+            self.writes = next(self._numbers)
+
     def record_metadata(self, dataset_type: str, ids: Sequence[bytes], columns: Columns) -> int:
         """Store declared metadata of datasets of a type in place of what was there, all or none; give their number.
 

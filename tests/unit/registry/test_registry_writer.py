@@ -36,13 +36,13 @@ def held(registry: Registry) -> threading.Event:
 
 def commits(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
-    commit = registry._writer._commit
+    commit = registry._writer._group._commit
 
     def counted(batch: list[object]) -> None:
         sizes.append(len(batch))
         commit(batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(registry._writer, "_commit", counted)
+    monkeypatch.setattr(registry._writer._group, "_commit", counted)
     return sizes
 
 
@@ -53,8 +53,8 @@ def insert(registry: Registry, exposure: int, detector: int) -> None:
 def queued(writer: Writer, count: int) -> None:
     """Wait until so many jobs stand behind the one that runs."""
     deadline = time.monotonic() + 30
-    while writer._jobs.qsize() < count:
-        assert time.monotonic() < deadline, f"{writer._jobs.qsize()} of {count} jobs came"
+    while writer.waiting < count:
+        assert time.monotonic() < deadline, f"{writer.waiting} of {count} jobs came"
         threading.Event().wait(0.001)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import trio
@@ -15,6 +15,8 @@ from pantry.errors import LimitExceededError
 
 PLACE_TIMEOUT_S = 30.0
 """How long a stream waits for its user's other ones to end."""
+VISIT_S = 0.002
+"""How long a thread goes on to take batches of a stream, in seconds, before they are sent."""
 
 
 class StreamPlaces:
@@ -53,7 +55,7 @@ class StreamPlaces:
 async def stream(
     context: RequestContext, places: StreamPlaces, queries: Admission, begin: Callable[[], Iterator[Any]]
 ) -> None:
-    """Emit what a blocking iterator gives, one batch per thread call, and close it however this ends.
+    """Emit what a blocking iterator gives, some batches per thread call, and close it however this ends.
 
     A slow reader holds a place of its user's and the iterator's transaction, never a thread.
     """
@@ -62,11 +64,41 @@ async def stream(
 
 
 async def _emit_all(context: RequestContext, queries: Admission, begin: Callable[[], Iterator[Any]]) -> None:
-    batches = await queries.call(begin)
+    visits = _Visits(begin)
     try:
-        while (batch := await queries.call(partial(next, batches, None))) is not None:
-            await context.emit(batch)
+        while not visits.ended:
+            for batch in await queries.call(visits.take):
+                await context.emit(batch)
     finally:
-        if (close := getattr(batches, "close", None)) is not None:
+        if not visits.ended:
             with trio.CancelScope(shield=True):
-                await queries.call(close)
+                await queries.call(visits.close)
+
+
+class _Visits:
+    """A blocking iterator, taken on by visits to worker threads, one at a time."""
+
+    def __init__(self, begin: Callable[[], Iterator[Any]]) -> None:
+        self.ended = False
+        self._begin = begin
+        self._batches: Iterator[Any] | None = None
+
+    def take(self) -> list[Any]:
+        """Give the next batch, and more if they come at once: a short answer needs one visit in all."""
+        if self._batches is None:
+            self._batches = self._begin()
+        taken: list[Any] = []
+        until = time.monotonic() + VISIT_S
+        while not taken or time.monotonic() < until:
+            batch = next(self._batches, None)
+            if batch is None:
+                self.ended = True
+                break
+            taken.append(batch)
+        return taken
+
+    def close(self) -> None:
+        """Give up what was begun."""
+        self.ended = True
+        if (close := getattr(self._batches, "close", None)) is not None:
+            close()

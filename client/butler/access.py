@@ -12,7 +12,7 @@ from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import QueryCollections
+from pantry.wire.operations import PutTicket, QueryCollections
 
 DataId = Mapping[str, Any] | DataCoordinate
 """What can be given as a data id; keyword arguments are merged into it."""
@@ -48,6 +48,8 @@ class RepositoryAccess:
         self.run = run
         self._default_collections = collections
         self._writeable = writeable
+        # By dataset type, the last ticket of a put that turned out small: the next one needs no ticket.
+        self._small_puts: dict[str, PutTicket] = {}
 
     @property
     def _formats(self) -> tuple[Formats, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
@@ -23,8 +24,10 @@ from pantry.wire.operations import (
     CommitPut,
     Disassociate,
     ListDatasetTypes,
+    PutContent,
     PutTicket,
 )
+from pantry.wire.operations.data import MAX_CONTENT_BYTES
 
 
 class Writing(RepositoryAccess):
@@ -78,7 +81,8 @@ class Writing(RepositoryAccess):
             given = form.write if form is not None and form.formatter == ticket.formatter else {}
             formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(given=given))
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs)
+        # A stream can be read once only, and may be long.
+        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, at_once=not hasattr(obj, "read"))
 
     def put_file(
         self,
@@ -100,7 +104,7 @@ class Writing(RepositoryAccess):
 
             shutil.copyfileobj(source, file, 1 << 20)
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs)
+        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, at_once=False)
 
     def _put(
         self,
@@ -109,6 +113,8 @@ class Writing(RepositoryAccess):
         data_id: DataId | None,
         run: str | None,
         more: dict[str, Any],
+        *,
+        at_once: bool,
     ) -> DatasetRef:
         self._writing()
         id_ = None
@@ -125,6 +131,14 @@ class Writing(RepositoryAccess):
             **self._own_form(given),
         )
         link = self.connection.link()
+        # Where a user's own file says the form, nothing is remembered of it.
+        at_once = at_once and not operation.formatter and operation.extension is None
+        if at_once and (known := self._small_puts.get(operation.dataset_type)) is not None:
+            content = _written(write, known)
+            if (ref := self._put_content(link, operation, known, content)) is not None:
+                return ref
+            # It has become long, or is written by another formatter now.
+            self._small_puts.pop(operation.dataset_type, None)
         ticket, fds = link.call_with_fds(operation)
         try:
             if len(fds) != 1:
@@ -134,11 +148,13 @@ class Writing(RepositoryAccess):
             # Closed before the commit: what anybody writes later has no effect.
             with open(fds[0], "w+b") as file:
                 write(ticket, file)
+                file.flush()
+                if at_once and os.fstat(file.fileno()).st_size <= MAX_CONTENT_BYTES:
+                    self._small_puts[operation.dataset_type] = ticket
                 entries = ticket.ref.dataset_type.metadata
                 metadata = {}
                 if entries:
                     # Not by its path: another user's daemon made it.
-                    file.flush()
                     with open(os.dup(file.fileno()), "rb") as written:
                         metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
             return link.call(CommitPut(put=ticket.put, metadata=metadata))
@@ -167,6 +183,24 @@ class Writing(RepositoryAccess):
                 return one
         raise MissingDatasetTypeError(f"no dataset type {name!r} in {self.repository!r}")
 
+    def _put_content(self, link: Link, asked: BeginPut, known: PutTicket, content: bytes) -> DatasetRef | None:
+        """Put by one request what is small; None if it is not, or not of this formatter any more."""
+        if len(content) > MAX_CONTENT_BYTES:
+            return None
+        entries = known.ref.dataset_type.metadata
+        name = f"{asked.dataset_type} {asked.data_id}"
+        operation = PutContent(
+            repository=asked.repository,
+            dataset_type=asked.dataset_type,
+            data_id=asked.data_id,
+            run=asked.run,
+            id=asked.id,
+            formatter=known.formatter,
+            content=content,
+            metadata=read_entries(known.formatter, io.BytesIO(content), entries, name) if entries else {},
+        )
+        return link.call(operation).ref
+
     def associate(self, collection: str, refs: Iterable[DatasetRef]) -> int:
         """Put datasets into a TAGGED collection, in place of members of the same type and data id.
 
@@ -188,6 +222,14 @@ class Writing(RepositoryAccess):
 
 def _ids(refs: Iterable[DatasetRef]) -> tuple[UUID, ...]:
     return tuple(ref.id for ref in refs)
+
+
+def _written(write: Callable[[PutTicket, BinaryIO], None], ticket: PutTicket) -> bytes:
+    """Let a formatter write into memory: a file like any other, since some libraries want its descriptor."""
+    with open(os.memfd_create("pantry-put", os.MFD_CLOEXEC), "w+b") as file:
+        write(ticket, file)
+        file.seek(0)
+        return file.read()
 
 
 def _abort(link: Link, put: int, *, wait: bool) -> None:

@@ -15,12 +15,16 @@ import trio
 from pantry.backends.admission import Admission, Askers, acting_uid
 from pantry.backends.contract import BatchWriting, ObjectWrite
 from pantry.daemon.journal import Intent, Journal
+from pantry.daemon.registry import NewDataset
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import PantryError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.metadata import MetadataValue
 
 log = logging.getLogger(__name__)
+
+Insert = tuple[str, str, Sequence[NewDataset], Mapping[str, list[MetadataValue]]]
+"""Arguments of `Registry.insert_datasets`."""
 
 MOST_PUTS = 64
 """Puts of one batch: bounds how long the first of them waits for the last."""
@@ -37,17 +41,26 @@ class LanePut:
         Whether it has been tried.
     """
 
-    def __init__(
-        self, intent: Intent, ref: DatasetRef, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
-    ) -> None:
-        self.intent = intent
-        self.write = ObjectWrite(file.path, fd, file.size_bytes, intent.token)
-        self.insert = (ref.run, ref.dataset_type.name, [(ref.id, ref.data_id, file)], metadata)
+    def __init__(self) -> None:
+        self.intent: Intent
+        self.write: ObjectWrite
+        self.insert: Insert
         self.uid = acting_uid.get()
         self.error: BaseException | None = None
         self.finished = False
         # Set when it is finished, or when it is its turn to work for all who wait.
         self.woken = trio.Event()
+
+    def make_ready(self) -> None:
+        """Check what is left to check and `accept`, in the lane's thread, before anything is stored."""
+
+    def accept(
+        self, intent: Intent, ref: DatasetRef, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
+    ) -> None:
+        """Say what is to be stored."""
+        self.intent = intent
+        self.write = ObjectWrite(file.path, fd, file.size_bytes, intent.token)
+        self.insert = (ref.run, ref.dataset_type.name, [(ref.id, ref.data_id, file)], metadata)
 
 
 class CommitLane:
@@ -122,17 +135,23 @@ class CommitLane:
     def _store(self, batch: Sequence[LanePut], settled: Sequence[LanePut]) -> None:
         """Commit a batch, and tidy up after the one before; for a worker thread."""
         self._settle(settled)
+        for put in batch:
+            try:
+                put.make_ready()
+            except Exception as exc:
+                put.error = exc
         try:
-            self._journal.record_all([put.intent for put in batch])
-            for put, failure in zip(batch, self._backend.write_batch([put.write for put in batch]), strict=True):
+            ready = _going(batch)
+            self._journal.record_all([put.intent for put in ready])
+            for put, failure in zip(ready, self._backend.write_batch([put.write for put in ready]), strict=True):
                 put.error = failure
-            stored = [put for put in batch if put.error is None]
+            stored = _going(ready)
             errors = self.repository.registry.insert_each([put.insert for put in stored])
             for put, error in zip(stored, errors, strict=True):
                 put.error = error
         except Exception as exc:
-            for put in batch:
-                put.error = put.error or exc
+            for put in _going(batch):
+                put.error = exc
 
     async def _settle_rest(self) -> None:
         """Tidy up after the last batch, unless another one has come that does it."""
@@ -149,6 +168,10 @@ class CommitLane:
                 self._journal.clear(put.intent.token)
             else:
                 warn_unsettled(error)
+
+
+def _going(puts: Sequence[LanePut]) -> list[LanePut]:
+    return [put for put in puts if put.error is None]
 
 
 def warn_unsettled(error: PantryError) -> None:

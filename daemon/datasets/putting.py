@@ -18,6 +18,7 @@ from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.leases import is_written
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
@@ -36,6 +37,7 @@ from pantry.model.collections import check_collection_name
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.formats import StoredForm
 from pantry.model.metadata import MetadataValue, check_columns
+from pantry.wire.operations.data import MAX_CONTENT_BYTES, PutContent
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,11 @@ class BegunPut:
         cache.make_room_for_files(1)
         with cache.disk.watched():
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, content: bytes) -> None:
+        """Write a small content in the client's place; `CacheDiskError` if the disk does not take it."""
+        with self._puts.cache.disk.watched(), open(self.open_for_client(), "wb", buffering=0) as file:
+            file.write(content)
 
     async def release(self) -> None:
         """Remove the temporary file, unless it became part of the cache."""
@@ -167,7 +174,7 @@ class Puts:
         try:
             size = os.fstat(fd).st_size
             if size > self._put_bytes:
-                raise LimitExceededError(f"{size} bytes are more than one put may write ({self._put_bytes})")
+                raise _too_long(size, self._put_bytes)
             if is_written(fd):
                 with self.cache.disk.watched():
                     fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
@@ -180,7 +187,7 @@ class Puts:
                 path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
             )
             await self._store(put, file, fd, checked)
-            self._keep(put, file)
+            self._keep(put.repository, put.path, file)
         finally:
             os.close(fd)
         return put.ref
@@ -195,28 +202,86 @@ class Puts:
             await self._journal.record(intent)
         try:
             if lane is not None:
-                await lane.commit(LanePut(intent, put.ref, file, fd, metadata))
+                ready = LanePut()
+                ready.accept(intent, put.ref, file, fd, metadata)
+                await lane.commit(ready)
             else:
                 await self._store_alone(put, file, fd, token, metadata)
         except BaseException as exc:
-            with trio.CancelScope(shield=True):
-                await self.undo(intent)
-            if isinstance(exc, ObjectExistsError):
-                raise DatasetExistsError(
-                    f"{put.key} exists in {put.repository.backend.location} already",
-                    hint="another write of the same dataset is under way, or a file was put there by other means",
-                ) from None
+            await self._undo_failed(put.repository, intent, put.key, exc)
             raise
         put.repository.origin.absent.forget(put.key)
         if lane is None:
             self._nursery.start_soon(self._settle, put.repository, put.key, token)
 
+    async def _undo_failed(self, repository: Repository, intent: Intent, key: str, exc: BaseException) -> None:
+        with trio.CancelScope(shield=True):
+            await self.undo(intent)
+        if isinstance(exc, ObjectExistsError):
+            raise DatasetExistsError(
+                f"{key} exists in {repository.backend.location} already",
+                hint="another write of the same dataset is under way, or a file was put there by other means",
+            ) from None
+
+    async def put_content(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
+        """Store a small dataset whose content came with the request, all or nothing.
+
+        Returns None, and stores nothing, if its type is written by another formatter.
+
+        Raises
+        ------
+        DatasetExistsError
+            The run has such a dataset.
+        OriginUnavailableError
+            This node works offline.
+        """
+        if len(asked.content) > MAX_CONTENT_BYTES:
+            raise InvalidRequestError(
+                f"{len(asked.content)} bytes are more than comes with a request", hint="begin a put, and commit it"
+            )
+        if len(asked.content) > self._put_bytes:
+            raise _too_long(len(asked.content), self._put_bytes)
+        lane = self._lane(repository)
+        if lane is None:
+            return await self._begin_and_commit(repository, asked)
+        check_collection_name(asked.run)
+        repository.origin.require_online(asked.run)
+        put = ContentPut(repository, asked, self.cache.incoming)
+        self.under_way += 1
+        try:
+            self.cache.make_room_for_files(1)
+            with self.cache.disk.watched():
+                await lane.commit(put)
+            repository.origin.absent.forget(put.file.path)
+            self._keep(repository, put.path, put.file)
+        except OtherFormatterError:
+            return None
+        except BaseException as exc:
+            if put.ref is not None:
+                await self._undo_failed(repository, put.intent, put.file.path, exc)
+            raise
+        finally:
+            self.under_way -= 1
+            put.release()
+        return put.ref
+
+    async def _begin_and_commit(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
+        put = await self.begin(repository, asked.dataset_type, asked.data_id, asked.run, asked.id)
+        if put.formatter != asked.formatter:
+            return None
+        try:
+            put.write(asked.content)
+            return await self.commit(put, asked.metadata)
+        finally:
+            with trio.CancelScope(shield=True):
+                await put.release()
+
     def _lane(self, repository: Repository) -> CommitLane | None:
         """Give the lane for small puts into a repository; None if its storage has none."""
-        if not isinstance(repository.backend, BatchWriting):
-            return None
         lane = self._lanes.get(repository.name)
         if lane is None or lane.repository is not repository:
+            if not isinstance(repository.backend, BatchWriting):
+                return None
             lane = self._lanes[repository.name] = CommitLane(
                 repository, repository.backend, self._journal, self._transfers, self._nursery
             )
@@ -255,22 +320,26 @@ class Puts:
         else:
             self._journal.clear(intent.token)
 
-    def _keep(self, put: BegunPut, file: StoredFile) -> None:
+    def _keep(self, repository: Repository, path: str, file: StoredFile) -> None:
         """Make what was written part of the cache, if there is room."""
         try:
             reservation = self.cache.reserve(file.size_bytes)
         except (CacheFullError, CacheDiskError):
             return
         try:
-            object_id = ObjectId(put.repository.realm, file.hash)
-            self.cache.publish(put.path, object_id, file.size_bytes, name=put.key)
-            self.cache.came_from(object_id, put.repository.name, put.key)
+            object_id = ObjectId(repository.realm, file.hash)
+            self.cache.publish(path, object_id, file.size_bytes, name=file.path)
+            self.cache.came_from(object_id, repository.name, file.path)
             reservation.use(reservation.left_bytes)
         except OSError as exc:
             # The dataset is stored; its next reader fetches it.
             self.cache.disk.failed(exc)
         finally:
             reservation.release()
+
+
+def _too_long(size_bytes: int, most_bytes: int) -> LimitExceededError:
+    return LimitExceededError(f"{size_bytes} bytes are more than one put may write ({most_bytes})")
 
 
 def _private_copy(path: str, fd: int, size_bytes: int) -> int:

@@ -31,6 +31,8 @@ from pantry.wire.operations import (
     IngestFiles,
     OpenDataset,
     Opened,
+    PutContent,
+    PutDone,
     PutTicket,
 )
 
@@ -194,6 +196,10 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             raise
         return PutTicket(put=number, ref=put.ref, formatter=put.formatter, python_type=put.python_type)
 
+    async def put_content(context: RequestContext, asked: PutContent) -> PutDone:
+        repository = await repositories.writable(asked.repository, context.caller)
+        return PutDone(await node.puts.put_content(repository, asked))
+
     async def commit_put(context: RequestContext, asked: CommitPut) -> DatasetRef:
         put = context.session.held(asked.put, BegunPut)
         context.session.give_back(asked.put)
@@ -220,5 +226,6 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(CloseOpened, close)
     dispatcher.register(BeginPut, begin_put)
     dispatcher.register(CommitPut, commit_put)
+    dispatcher.register(PutContent, put_content)
     dispatcher.register(AbortPut, abort_put)
     dispatcher.register(IngestFiles, ingest)

@@ -33,6 +33,8 @@ from pantry.wire.operations.data import (
     IngestItem,
     OpenDataset,
     Opened,
+    PutContent,
+    PutDone,
     PutTicket,
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
@@ -195,6 +197,8 @@ __all__ = [
     "PrefetchProgress",
     "PrefixInfo",
     "PrefixList",
+    "PutContent",
+    "PutDone",
     "PutTicket",
     "QueryCollections",
     "QueryDataIds",

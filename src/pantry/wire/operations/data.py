@@ -172,6 +172,46 @@ class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, omit_defaults=
     metadata: dict[str, MetadataValue] = {}
 
 
+MAX_CONTENT_BYTES = 64 * 1024
+"""Longest content that `PutContent` takes, in bytes."""
+
+
+class PutDone(msgspec.Struct, frozen=True):
+    """The new dataset; None if its type is written by another formatter now, and nothing was stored."""
+
+    ref: DatasetRef | None
+
+
+class PutContent(Operation[PutDone], frozen=True, kw_only=True, omit_defaults=True, tag="data.put"):
+    """Store a small dataset of which the client has the content already: a put by one request.
+
+    Attributes
+    ----------
+    repository, dataset_type, run : str
+        Where to and as what; the run is made if it does not exist.
+    data_id : dict
+        Dimension names and values.
+    formatter : str
+        Name of the formatter that wrote the content, as the ticket of an earlier put of this type said.
+    content : bytes
+        The file, at most `MAX_CONTENT_BYTES`.
+    id : UUID or None
+        Of the dataset; made if None.
+    metadata : dict of str to value
+        What the content says of the entries that the dataset type declares.
+    """
+
+    result_type = PutDone
+    repository: str
+    dataset_type: str
+    data_id: dict[str, DataIdValue]
+    run: str
+    formatter: str
+    content: bytes
+    id: UUID | None = None
+    metadata: dict[str, MetadataValue] = {}
+
+
 class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):
     """Give up a put; a broken connection does the same."""
 

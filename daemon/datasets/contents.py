@@ -1,0 +1,86 @@
+"""A small put whose content came with the request: everything blocking is done in the lane's thread."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+import xxhash
+
+from pantry.daemon.datasets.lanes import LanePut
+from pantry.daemon.journal import Intent, Target
+from pantry.daemon.repositories.repository import Repository
+from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.metadata import check_columns
+from pantry.wire.operations import PutContent
+
+
+class OtherFormatterError(Exception):
+    """The dataset type is written by another formatter than the client believes."""
+
+
+class ContentPut(LanePut):
+    """A put by one request, on its way through the lane of its repository.
+
+    Parameters
+    ----------
+    repository : Repository
+        Where it goes.
+    asked : PutContent
+        What was asked.
+    incoming : str
+        Directory for a file that becomes part of the cache.
+
+    Attributes
+    ----------
+    ref, file, path
+        What was made of it, once it is ready.
+    """
+
+    def __init__(self, repository: Repository, asked: PutContent, incoming: str) -> None:
+        super().__init__()
+        self.ref: DatasetRef | None = None
+        self.file: StoredFile
+        self.path = ""
+        self._fd = -1
+        self._repository = repository
+        self._asked = asked
+        self._incoming = incoming
+
+    def make_ready(self) -> None:
+        """Check everything that can be known, and write the content into a file."""
+        asked = self._asked
+        prepared = self._repository.registry.prepare_put(
+            asked.dataset_type, asked.run, asked.data_id, None, ""
+        )
+        kind = prepared.dataset_type
+        if prepared.form.formatter != asked.formatter:
+            raise OtherFormatterError
+        ref = DatasetRef(id=asked.id or uuid.uuid4(), dataset_type=kind, data_id=prepared.data_id, run=asked.run)
+        columns = {name: [value] for name, value in asked.metadata.items()}
+        checked = check_columns(kind.metadata, columns, [str(ref)])
+        self.path = os.path.join(self._incoming, f"{ref.id}.put")
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(self._fd, "wb", buffering=0, closefd=False) as file:
+            file.write(asked.content)
+        self.file = StoredFile(
+            path=prepared.path,
+            size_bytes=len(asked.content),
+            hash=xxhash.xxh3_128_hexdigest(asked.content),
+            formatter=asked.formatter,
+            ingest_ns=time.time_ns(),
+        )
+        intent = Intent(str(ref.id), (Target(self._repository.name, prepared.path, ref.id.bytes),))
+        self.accept(intent, ref, self.file, self._fd, checked)
+        self.ref = ref
+
+    def release(self) -> None:
+        """Close the file, and remove it unless it became part of the cache."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self.path:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                return

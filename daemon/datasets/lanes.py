@@ -37,8 +37,8 @@ class LanePut:
     ----------
     error : BaseException or None
         Why it failed; what it left is to be undone then.
-    finished : bool
-        Whether it has been tried.
+    taken, finished : bool
+        Whether it is in a batch, and whether that has been tried.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,9 @@ class LanePut:
         self.insert: Insert
         self.uid = acting_uid.get()
         self.error: BaseException | None = None
+        self.taken = False
         self.finished = False
-        # Set when it is finished, or when it is its turn to work for all who wait.
+        # Set when it is finished, or when it may be its turn to work for all who wait.
         self.woken = trio.Event()
 
     def make_ready(self) -> None:
@@ -104,32 +105,34 @@ class CommitLane:
         self._waiting.append(put)
         # Not interrupted: small files take milliseconds, and one batch is several callers' work.
         with trio.CancelScope(shield=True):
-            if self._busy:
-                await put.woken.wait()
-            if not put.finished:
-                await self._commit_those_who_wait(put)
+            while not put.finished:
+                if not self._busy and not put.taken:
+                    await self._commit_those_who_wait()
+                else:
+                    await put.woken.wait()
+                    put.woken = trio.Event()
         if put.error is not None:
             raise put.error
 
-    async def _commit_those_who_wait(self, leader: LanePut) -> None:
+    async def _commit_those_who_wait(self) -> None:
         self._busy = True
-        askers = Askers(put.uid for put in self._waiting)
         batch: list[LanePut] = []
         try:
-            async with self._transfers.turn(askers) as turn:
+            async with self._transfers.turn(Askers(put.uid for put in self._waiting)) as turn:
                 batch, self._waiting = self._waiting[:MOST_PUTS], self._waiting[MOST_PUTS:]
+                for put in batch:
+                    put.taken = True
                 settled, self._unsettled = self._unsettled, []
                 await turn.run(partial(self._store, batch, settled))
         finally:
+            self._busy = False
             for put in batch:
                 put.finished = True
                 put.woken.set()
-                if put.error is None:
-                    self._unsettled.append(put)
+            self._unsettled += _going(batch)
             if self._waiting:
                 self._waiting[0].woken.set()
             else:
-                self._busy = False
                 self._nursery.start_soon(self._settle_rest)
 
     def _store(self, batch: Sequence[LanePut], settled: Sequence[LanePut]) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import xxhash
 
 from pantry.backends.admission import Admission
-from pantry.backends.contract import ByteRange, LocalPlacement
+from pantry.backends.contract import BatchWriting, ByteRange, LocalPlacement, ObjectWrite
 from pantry.backends.posix import PosixBackend, PosixBackendFactory, _beneath, _publishing
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, listed, read, run, write
@@ -210,6 +214,75 @@ def test_names_that_are_not_utf8_are_not_listed(backend: PosixBackend, root: Pat
     (root / os.fsdecode(b"bad\xff")).write_bytes(b"1")
     (root / "good").write_bytes(b"1")
     assert run(lambda: listed(backend, "")).keys() == {"good"}
+
+
+# -- batches --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[str, bytes], ObjectWrite]]:
+    """Make a member of a batch: a key and its content."""
+    with ExitStack() as stack:
+
+        def make(key: str, content: bytes) -> ObjectWrite:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=tmp_path))
+            file.write(content)
+            file.flush()
+            return ObjectWrite(key, file.fileno(), len(content), f"t-{uuid.uuid4()}")
+
+        yield make
+
+
+def test_a_batch_stores_each_of_its_objects(
+    backend: PosixBackend, outside: PosixOutside, opened: Callable[[str, bytes], ObjectWrite]
+) -> None:
+    assert isinstance(backend, BatchWriting)
+    batch = [opened(key, key.encode()) for key in ("a/b/1", "a/b/2", "c", "d/3")]
+    assert backend.write_batch(batch) == [None] * 4
+    assert {key: outside.get(key) for key in sorted(outside.keys())} == {one.key: one.key.encode() for one in batch}
+    # Each is this write's own: it can be undone, and once it is settled no more.
+    assert backend.settle_batch([(one.key, one.token) for one in batch[1:]]) == [None] * 3
+    undone = [run(lambda one=one: backend.undo_write(one.key, token=one.token)) for one in batch]
+    assert undone == [True, False, False, False]
+    assert outside.keys() == {"a/b/2", "c", "d/3"}
+    assert outside.residue() == set()
+
+
+def test_what_fails_in_a_batch_fails_alone_and_leaves_nothing(
+    backend: PosixBackend, outside: PosixOutside, opened: Callable[[str, bytes], ObjectWrite]
+) -> None:
+    outside.put("a/taken", b"before")
+    outside.put("file", b"no directory")
+    short = opened("e/short", b"12")._replace(size_bytes=3)
+    batch = [opened("a/taken", b"x"), opened("a/new", b"1"), opened("file/below", b"x"), short, opened("a/new", b"2")]
+    errors = backend.write_batch(batch)
+    assert [type(error) for error in errors] == [
+        ObjectExistsError,
+        type(None),
+        BackendError,
+        InvalidRequestError,
+        ObjectExistsError,
+    ]
+    backend.settle_batch([(batch[1].key, batch[1].token)])
+    assert outside.keys() == {"a/taken", "file", "a/new"}
+    assert (outside.get("a/taken"), outside.get("a/new")) == (b"before", b"1")
+    assert outside.residue() == set()
+
+
+def test_a_batch_whose_directory_cannot_be_made_durable_is_told(
+    backend: PosixBackend, opened: Callable[[str, bytes], ObjectWrite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def failing(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/bad"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    batch = [opened("bad/1", b"1"), opened("good/1", b"1"), opened("bad/2", b"2")]
+    backend.write_batch([opened("bad/0", b""), opened("good/0", b"")])  # the directories are there
+    monkeypatch.setattr(os, "fsync", failing)
+    assert [error is not None for error in backend.write_batch(batch)] == [True, False, True]
 
 
 # -- placing --------------------------------------------------------------------------------------

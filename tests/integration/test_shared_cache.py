@@ -62,6 +62,8 @@ doors = [
     ops.QueryCollections(repository="shared"),
     ops.ListDatasetTypes(repository="shared"),
     ops.BeginPut(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine"),
+    ops.PutContent(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine", formatter="bytes",
+                   content=b""),
     ops.IngestFiles(repository="shared", dataset_type="blob", run="u/mine", transfer="copy",
                     dimensions=("instrument", "exposure", "detector"), items=()),
     ops.RegisterCollection(repository="shared", name="x", type="RUN"),

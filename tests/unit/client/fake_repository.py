@@ -45,6 +45,8 @@ from pantry.wire.operations import (
     OpenDataset,
     Opened,
     Operation,
+    PutContent,
+    PutDone,
     PutTicket,
     QueryCollections,
     QueryDatasets,
@@ -168,6 +170,19 @@ class FakeRepository:
     def _CloseOpened(self, op: CloseOpened, _: Asked) -> Done:  # noqa: N802
         os.close(self.opened.pop(op.handle))
         return Done()
+
+    def _PutContent(self, op: PutContent, asked: Asked) -> PutDone:  # noqa: N802
+        begin = BeginPut(
+            repository=op.repository, dataset_type=op.dataset_type, data_id=op.data_id, run=op.run, id=op.id
+        )
+        begun = self._BeginPut(begin, asked)
+        ticket, (fd,) = begun.result, begun.fds
+        if ticket.formatter != op.formatter:
+            os.close(fd)
+            return PutDone(None)
+        with open(fd, "wb") as file:
+            file.write(op.content)
+        return PutDone(self._CommitPut(CommitPut(put=ticket.put, metadata=op.metadata), asked))
 
     def _BeginPut(self, op: BeginPut, _: Asked) -> WithFds:  # noqa: N802
         if op.dataset_type not in self.types:

@@ -35,7 +35,8 @@ from pantry.errors import (
     RepositoryNotFoundError,
     TransientBackendError,
 )
-from pantry.wire.operations import OpenDataset, QueryDatasets
+from pantry.wire.operations import BeginPut, CommitPut, OpenDataset, PutContent, QueryDatasets
+from pantry.wire.operations.data import MAX_CONTENT_BYTES
 
 ID: dict[str, Any] = {"instrument": "Cam", "detector": 3}
 
@@ -93,6 +94,48 @@ def test_a_failing_commit_is_told(butler: Butler, repository: FakeRepository) ->
     with pytest.raises(TransientBackendError, match="down"):
         butler.put({"a": 1}, "config", ID)
     assert not butler.exists("config", ID)
+
+
+def puts_asked(daemon: FakeDaemon) -> list[str]:
+    asked = [type(op).__name__ for op in daemon.asked if isinstance(op, BeginPut | CommitPut | PutContent)]
+    daemon.asked.clear()
+    return asked
+
+
+def test_from_the_second_small_put_on_it_is_one_request(butler: Butler, daemon: FakeDaemon) -> None:
+    butler.put({"a": 1}, "config", instrument="Cam", detector=1)
+    assert puts_asked(daemon) == ["BeginPut", "CommitPut"]
+    butler.put({"a": 2}, "config", instrument="Cam", detector=2)
+    assert puts_asked(daemon) == ["PutContent"]
+    butler.put({"a": "x" * MAX_CONTENT_BYTES}, "config", instrument="Cam", detector=3)
+    assert puts_asked(daemon) == ["BeginPut", "CommitPut"]
+    butler.put({"a": 4}, "config", instrument="Cam", detector=4)
+    assert puts_asked(daemon) == ["BeginPut", "CommitPut"], "the last one was long, so this may be"
+    for detector in (2, 4):
+        assert butler.get("config", instrument="Cam", detector=detector) == {"a": detector}
+    assert len(butler.get("config", instrument="Cam", detector=3)["a"]) == MAX_CONTENT_BYTES  # type: ignore[index]
+
+
+def test_a_small_put_of_a_type_that_has_another_formatter_now(
+    butler: Butler, daemon: FakeDaemon, repository: FakeRepository
+) -> None:
+    butler.put(b"1", "blob", instrument="Cam", detector=1)
+    kind = repository.types["blob"]
+    repository.types["blob"] = msgspec.structs.replace(kind, storage_class="StructuredDataDict")
+    daemon.asked.clear()
+    with pytest.raises(FormatterError, match="JSON"):
+        butler.put(b"2", "blob", instrument="Cam", detector=2)
+    assert puts_asked(daemon) == ["PutContent", "BeginPut"]
+    repository.types["blob"] = kind
+    assert butler.get(butler.put(b"3", "blob", instrument="Cam", detector=2)) == b"3"
+
+
+def test_a_stream_is_never_read_for_a_small_put(butler: Butler, daemon: FakeDaemon) -> None:
+    butler.put(b"abc", "blob", instrument="Cam", detector=1)
+    daemon.asked.clear()
+    ref = butler.put(io.BytesIO(b"defg"), "blob", instrument="Cam", detector=2)
+    assert puts_asked(daemon) == ["BeginPut", "CommitPut"]
+    assert butler.get(ref) == b"defg"
 
 
 def test_ctrl_c_while_writing_aborts(butler: Butler, repository: FakeRepository) -> None:

@@ -51,9 +51,7 @@ class ContentPut(LanePut):
     def make_ready(self) -> None:
         """Check everything that can be known, and write the content into a file."""
         asked = self._asked
-        prepared = self._repository.registry.prepare_put(
-            asked.dataset_type, asked.run, asked.data_id, None, ""
-        )
+        prepared = self._repository.registry.prepare_put(asked.dataset_type, asked.run, asked.data_id, None, "")
         kind = prepared.dataset_type
         if prepared.form.formatter != asked.formatter:
             raise OtherFormatterError

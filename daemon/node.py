@@ -203,8 +203,8 @@ async def _running_people(node: Node) -> AsyncIterator[Node]:
 
     async def resolve(record: PinRecord) -> dict[ObjectId, int]:
         who = await trio.to_thread.run_sync(identity_of, record.owner_uid)
-        _, files = await select(node.repositories, who, record)
-        return {one.object_id: one.file.size_bytes for one in files}
+        selected = await select(node.repositories, who, record)
+        return {one.object_id: one.file.size_bytes for one in selected.files}
 
     async with running_pins(
         config.state_directory,

@@ -13,7 +13,7 @@ _SOURCE = """\
     local IFS=$'\\n'
     local response type value
 
-    response=$(env PANTRY_COMPLETE_LINE="${COMP_LINE:0:COMP_POINT}" PANTRY_COMPLETE_WORD="${COMP_WORDS[COMP_CWORD]}" \
+    response=$(env COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORD="${COMP_WORDS[COMP_CWORD]}" \
 %(complete_var)s=bash_complete $1)
 
     while IFS=',' read -r type value; do
@@ -46,10 +46,10 @@ class SplittingBash(BashComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the one that is completed, and that one."""
         self._kept = ""
-        line = os.environ.get("PANTRY_COMPLETE_LINE")
+        line = os.environ.get("COMP_LINE")
         if line is None:
             return super().get_completion_args()
-        word = os.environ.get("PANTRY_COMPLETE_WORD", "")
+        word = os.environ.get("COMP_WORD", "")
         words = split_arg_string(line)
         # Behind a space that no quotes enclose, a new word begins.
         incomplete = words.pop() if word and words else ""

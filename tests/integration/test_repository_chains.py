@@ -231,3 +231,29 @@ def test_a_chain_is_prefetched_pinned_verified_and_evicted(both: Butler) -> None
         assert lacking.prefetch("config").files_done == 4
         with pytest.raises(MissingCollectionError, match="nowhere"):
             lacking.prefetch("config", "nowhere")
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0081", "DMS-MWBT-REQ-0091")
+def test_metadata_comes_from_the_first_that_has_the_dataset(both: Butler) -> None:
+    for name in ("mine", "release"):
+        with Butler(name, run="notes", socket=both.connection.socket_path) as one:
+            one.register_dataset_type(
+                "note", ["instrument", "exposure"], "StructuredDataDict", metadata=["by:string=by", "n:int=n"]
+            )
+            for exposure in (1, 2, 3) if name == "mine" else (3, 4):
+                one.put({"by": name, "n": exposure}, "note", instrument=INSTRUMENT, exposure=exposure)
+    found = {(ref.repository, *values.values()) for ref, values in both.query_metadata("note", "notes")}
+    assert found == {("mine", "mine", 1), ("mine", "mine", 2), ("mine", "mine", 3), ("release", "release", 4)}
+    every = both.query_metadata("note", "notes", entries="n", find_first=False, where="note.n > 2")
+    assert sorted((ref.repository, values["n"]) for ref, values in every) == [
+        ("mine", 3),
+        ("release", 3),
+        ("release", 4),
+    ]
+    # The limit is of the whole, and what an earlier one has does not count twice.
+    assert len(list(both.query_metadata("note", "notes", limit=4))) == 4
+    assert len(list(both.query_metadata("note", "notes", limit=2))) == 2
+    with pytest.raises(InvalidRequestError, match="in order"):
+        list(both.query_metadata("note", "notes", order_by="exposure"))
+    shown = pantry(both, "query-datasets", "mine,release", "note", "-c", "notes", "--metadata", "n").stdout
+    assert sorted(line.split()[-1] for line in shown.splitlines()[1:]) == ["1", "2", "3", "4"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -76,9 +76,9 @@ class Writing(RepositoryAccess):
             kind = ticket.ref.dataset_type
             form = form_of(kind.name, kind.storage_class, self._formats)
             given = form.write if form is not None and form.formatter == ticket.formatter else {}
-            formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(given=given))
+            formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(formatter=ticket.formatter, given=given))
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs)
+        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, self._own_form(dataset_ref_or_type))
 
     def put_file(
         self,
@@ -92,7 +92,8 @@ class Writing(RepositoryAccess):
     ) -> DatasetRef:
         """Store the content of an open binary file, which is in the dataset type's format already.
 
-        Arguments and errors as of `put`; the file is read from its position to its end.
+        Arguments and errors as of `put`; the file is read from its position to its end. Its format is what the
+        repository says; a user's own `formats` are for objects.
         """
 
         def write(_: PutTicket, file: BinaryIO) -> None:
@@ -109,6 +110,7 @@ class Writing(RepositoryAccess):
         data_id: DataId | None,
         run: str | None,
         more: dict[str, Any],
+        form: Mapping[str, Any] = {},
     ) -> DatasetRef:
         self._writing()
         id_ = None
@@ -122,7 +124,7 @@ class Writing(RepositoryAccess):
             data_id=data_id_values(data_id, more),
             run=self._run(run),
             id=id_,
-            **self._own_form(given),
+            **form,
         )
         link = self.connection.link()
         ticket, fds = link.call_with_fds(operation)

@@ -32,11 +32,15 @@ class Target(msgspec.Struct, frozen=True, array_like=True):
         In the repository's storage.
     dataset : bytes
         The dataset's id, 16 bytes.
+    ingest_ns : int
+        `StoredFile.ingest_ns` of what this write registers: a row with another time is of another write. 0 if the
+        targets are all of one registry transaction, and nothing that it holds is ever taken back.
     """
 
     repository: str
     key: str
     dataset: bytes
+    ingest_ns: int = 0
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True):
@@ -47,11 +51,14 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     token : str
         Marks the objects in the storage as this intent's.
     targets : tuple of Target
-        All of it; committed together.
+        All of it; all or none.
+    failed : bool
+        Whether the caller was told that it failed: nothing of it may remain, even if every registry has its part.
     """
 
     token: str
     targets: tuple[Target, ...]
+    failed: bool = False
 
 
 class _Wish:
@@ -86,7 +93,7 @@ class Journal:
         return [msgspec.msgpack.decode(body, type=Intent) for (body,) in rows]
 
     async def record(self, intent: Intent) -> None:
-        """Return when ``intent`` is durable."""
+        """Return when ``intent`` is durable, in place of an earlier one of this token."""
         wish = _Wish(intent)
         self._wishes.append(wish)
         self._wake.set()
@@ -96,10 +103,10 @@ class Journal:
         if wish.error is not None:
             raise wish.error
 
-    def clear(self, token: str) -> None:
+    def clear(self, token: str, *, at_once: bool = False) -> None:
         """Forget an intent, some time soon: with the next one recorded, or when many have gathered."""
         self._cleared.append(token)
-        if len(self._cleared) >= CLEAR_AT_ONCE:
+        if at_once or len(self._cleared) >= CLEAR_AT_ONCE:
             self._wake.set()
 
     async def run(self) -> None:
@@ -124,7 +131,7 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(
-                "INSERT INTO intent VALUES (?, ?)",
+                "INSERT OR REPLACE INTO intent VALUES (?, ?)",
                 [(wish.intent.token, msgspec.msgpack.encode(wish.intent)) for wish in wishes],
             )
             self._db.executemany("DELETE FROM intent WHERE token = ?", [(token,) for token in cleared])

@@ -22,6 +22,7 @@ from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.cache.scrub import Scrub
 from pantry.daemon.config import DaemonConfig
+from pantry.daemon.datasets.grouping import PutGroups
 from pantry.daemon.datasets.importing import Importer
 from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener, Wanted
@@ -83,6 +84,7 @@ class Node:
         )
         self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(cache, journal, self.repositories, nursery, put_bytes=limits.put_bytes)
+        self.groups = PutGroups(self.puts, journal, self.repositories, nursery)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
         self.importer = Importer(journal, self.repositories, self.puts, self.transfers)
 

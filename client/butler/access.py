@@ -12,7 +12,7 @@ from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import QueryCollections
+from pantry.wire.operations import GetRepository, QueryCollections
 
 DataId = Mapping[str, Any] | DataCoordinate
 """What can be given as a data id; keyword arguments are merged into it."""
@@ -48,11 +48,21 @@ class RepositoryAccess:
         self.run = run
         self._default_collections = collections
         self._writeable = writeable
+        self._infos: dict[str, RepositoryInfo] = {}
 
     @property
     def _formats(self) -> tuple[Formats, ...]:
         """What is said of formats; what wins comes first."""
         return (self.own_formats, self.info.formats)
+
+    def _formats_of(self, repository: str) -> tuple[Formats, ...]:
+        """Return what is said of formats in a repository that this Butler writes to."""
+        if repository == self.repository:
+            return self._formats
+        info = self._infos.get(repository)
+        if info is None:
+            info = self._infos[repository] = self.connection.call(GetRepository(repository=repository))
+        return (self.own_formats, info.formats)
 
     def _search(self, collections: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the collections to search, the default ones if none are given."""

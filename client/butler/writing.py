@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
+from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, names, type_name
 from pantry.client.butler.forms import form_of
-from pantry.client.connection import Link
+from pantry.client.butler.group_writing import Piece, abort_put, put_group
 from pantry.client.formatters import WriteRequest, formatter_by_name
 from pantry.client.formatters.declared import read_entries
-from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError, ProtocolError
+from pantry.errors import InvalidRequestError, MissingDatasetTypeError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
-from pantry.model.formats import NO_FORMATS
+from pantry.model.formats import NO_FORMATS, Formats, OptionValue
 from pantry.wire.operations import (
-    AbortPut,
     Associate,
     BeginPut,
     CommitPut,
@@ -26,9 +26,20 @@ from pantry.wire.operations import (
     PutTicket,
 )
 
+Outputs = str | Iterable[str] | Mapping[str, str]
+"""Names of repositories, or for each its run."""
+
 
 class Writing(RepositoryAccess):
-    """The writing methods of `Butler`."""
+    """The writing methods of `Butler`.
+
+    Attributes
+    ----------
+    outputs : Outputs or None
+        Where `put` writes if it is not told; None for the Butler's own repository.
+    """
+
+    outputs: Outputs | None = None
 
     def put(
         self,
@@ -38,11 +49,12 @@ class Writing(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         run: str | None = None,
+        outputs: Outputs | None = None,
         **kwargs: Any,
     ) -> DatasetRef:
-        """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0074).
+        """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
 
-        When this returns, the dataset is on its storage and in the registry.
+        When this returns, the dataset is on its storage and in the registry, of every repository that it goes to.
 
         Parameters
         ----------
@@ -54,13 +66,16 @@ class Writing(RepositoryAccess):
             Which one: dimension names and values.
         run : str, optional
             The RUN collection; by default the Butler's own.
+        outputs : str, iterable of str or Mapping of str to str, optional
+            The repositories that it goes to, all or none, in the format of each; a mapping also says the run in
+            each. It has one id everywhere. By default the Butler's own `outputs`, else its repository.
         **kwargs : int or str
             More of the data id.
 
         Returns
         -------
         DatasetRef
-            The new dataset.
+            The new dataset, as the first of the repositories has it.
 
         Raises
         ------
@@ -71,14 +86,67 @@ class Writing(RepositoryAccess):
         PermissionDeniedError
             The repository's rules do not let this user write.
         """
+        targets = self._targets(run, outputs)
+        if [repository for repository, _ in targets] == [self.repository]:
+            return self._put(
+                functools.partial(self._format, obj, self._formats),
+                dataset_ref_or_type,
+                data_id,
+                targets[0][1],
+                kwargs,
+                self._own_form(dataset_ref_or_type),
+            )
+        self._writing()
+        pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
+        return put_group(self.connection.link(), pieces)[0]
 
-        def write(ticket: PutTicket, file: BinaryIO) -> None:
-            kind = ticket.ref.dataset_type
-            form = form_of(kind.name, kind.storage_class, self._formats)
-            given = form.write if form is not None and form.formatter == ticket.formatter else {}
-            formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(formatter=ticket.formatter, given=given))
+    def _pieces(
+        self,
+        obj: Any,
+        given: DatasetRef | DatasetType | str,
+        data_id: DataId | None,
+        more: Mapping[str, Any],
+        targets: Sequence[tuple[str, str]],
+    ) -> list[Piece]:
+        """Describe the datasets that an object becomes, one in each repository."""
+        if isinstance(given, DatasetRef) and (data_id or more):
+            raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
+        values = data_id_values(given.data_id if isinstance(given, DatasetRef) else data_id, more)
+        id_ = given.id if isinstance(given, DatasetRef) else uuid4()
+        form = self._own_form(given)
+        pieces = []
+        for repository, run in targets:
+            layers = self._formats_of(repository)
+            operation = BeginPut(
+                repository=repository, dataset_type=type_name(given), data_id=values, run=run, id=id_, **form
+            )
+            pieces.append(
+                Piece(operation, functools.partial(self._format, obj, layers), functools.partial(_same_file, layers))
+            )
+        return pieces
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, self._own_form(dataset_ref_or_type))
+    @staticmethod
+    def _format(obj: Any, layers: Sequence[Formats], ticket: PutTicket, file: BinaryIO) -> None:
+        """Write an object as its ticket and the formats say."""
+        request = WriteRequest(formatter=ticket.formatter, given=_write_options(layers, ticket))
+        formatter_by_name(ticket.formatter).write(obj, file, request)
+
+    def _targets(self, run: str | None, outputs: Outputs | None) -> list[tuple[str, str]]:
+        """Return the repositories that a put goes to, and its run in each."""
+        outputs = self.outputs if outputs is None else outputs
+        if outputs is None:
+            return [(self.repository, self._run(run))]
+        if isinstance(outputs, Mapping):
+            if run is not None:
+                raise InvalidRequestError("give the run in each of the outputs, or one run, not both")
+            found = list(outputs.items())
+        else:
+            found = [(name, self._run(run)) for name in names(outputs)]
+        repositories = [name for name, _ in found]
+        texts = all(isinstance(text, str) for pair in found for text in pair)
+        if not found or not texts or len(set(repositories)) < len(repositories):
+            raise InvalidRequestError(f"outputs are repositories, each once, not {outputs!r}")
+        return found
 
     def put_file(
         self,
@@ -145,7 +213,7 @@ class Writing(RepositoryAccess):
                         metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
             return link.call(CommitPut(put=ticket.put, metadata=metadata))
         except BaseException as exc:
-            _abort(link, ticket.put, wait=isinstance(exc, Exception))
+            abort_put(link, ticket.put, wait=isinstance(exc, Exception))
             raise
 
     def _own_form(self, given: DatasetRef | DatasetType | str) -> dict[str, Any]:
@@ -188,15 +256,16 @@ class Writing(RepositoryAccess):
         return self.connection.call(operation).count
 
 
+def _write_options(layers: Sequence[Formats], ticket: PutTicket) -> Mapping[str, OptionValue]:
+    kind = ticket.ref.dataset_type
+    form = form_of(kind.name, kind.storage_class, layers)
+    return form.write if form is not None and form.formatter == ticket.formatter else {}
+
+
+def _same_file(layers: Sequence[Formats], ticket: PutTicket) -> Hashable:
+    """Return what decides the bytes that an object becomes."""
+    return ticket.formatter, json.dumps(_write_options(layers, ticket), sort_keys=True)
+
+
 def _ids(refs: Iterable[DatasetRef]) -> tuple[UUID, ...]:
     return tuple(ref.id for ref in refs)
-
-
-def _abort(link: Link, put: int, *, wait: bool) -> None:
-    """Give up a put; waits for that, so that it can be tried again at once, unless the user is impatient."""
-    if not wait:
-        link.post(AbortPut(put=put))
-        return
-    # The daemon has given it up by itself if a commit failed or the connection broke.
-    with contextlib.suppress(PantryError):
-        link.call(AbortPut(put=put))

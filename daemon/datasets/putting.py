@@ -9,14 +9,16 @@ import time
 import uuid
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
+import msgspec
 import trio
 
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.leases import is_written
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.datasets.recovery import undo_intent
+from pantry.daemon.datasets.recovery import recover_later, undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
@@ -35,6 +37,9 @@ from pantry.model.formats import StoredForm
 from pantry.model.metadata import MetadataValue, check_columns
 
 log = logging.getLogger(__name__)
+
+Columns = Mapping[str, list[MetadataValue]]
+"""Declared metadata: for each entry a value for each dataset."""
 
 SMALL_BYTES = 256 * 1024
 """Files up to this size, in bytes, are hashed without a thread of their own."""
@@ -57,8 +62,10 @@ class BegunPut:
         self.key = key
         self.formatter = form.formatter
         self.python_type = form.python_type
-        self.path = os.path.join(puts.cache.incoming, f"{ref.id}.put")
+        # Not by the dataset's id, which several puts of a group may share.
+        self.path = os.path.join(puts.cache.incoming, f"{uuid.uuid4()}.put")
         self.committing = False
+        self._is_open = False
         self._puts = puts
 
     def open_for_client(self) -> int:
@@ -70,18 +77,43 @@ class BegunPut:
             The disk does not take it.
         """
         self._puts.under_way += 1
+        self._is_open = True
         cache = self._puts.cache
         cache.make_room_for_files(1)
         with cache.disk.watched():
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     async def release(self) -> None:
-        """Remove the temporary file, unless it became part of the cache."""
+        """Remove the temporary file, if there is one that did not become part of the cache."""
+        if not self._is_open:
+            return
         self._puts.under_way -= 1
         try:
             os.unlink(self.path)
         except FileNotFoundError:
             log.debug("put %s left no temporary file", self.ref.id)
+
+
+class Written(NamedTuple):
+    """What a client wrote, and nobody changes any more.
+
+    Attributes
+    ----------
+    put : BegunPut
+        To which it belongs.
+    fd : int
+        To read it by.
+    file : StoredFile
+        What the registry will say of it.
+    """
+
+    put: BegunPut
+    fd: int
+    file: StoredFile
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
 
 
 class Puts:
@@ -152,8 +184,17 @@ class Puts:
         if put.committing:
             raise InvalidRequestError(f"the put of {put.ref} is being committed already")
         put.committing = True
-        columns = {name: [value] for name, value in metadata.items()}
-        checked = check_columns(put.ref.dataset_type.metadata, columns, [str(put.ref)])
+        checked = checked_metadata(put, metadata)
+        written = await self.take(put)
+        try:
+            await self._store(put, written.file, written.fd, checked)
+            self.keep(put, written.file)
+        finally:
+            written.close()
+        return put.ref
+
+    async def take(self, put: BegunPut) -> Written:
+        """Take what the client wrote: from here on nobody but the daemon can change it."""
         with self.cache.disk.watched():
             fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -163,25 +204,19 @@ class Puts:
             if is_written(fd):
                 with self.cache.disk.watched():
                     fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
-            # From here on nobody but the daemon can change the file.
             if size <= SMALL_BYTES:
                 digest = hash_file(fd, size)  # just written, so in memory: quicker than a thread's start
             else:
                 digest = await trio.to_thread.run_sync(hash_file, fd, size)
-            file = StoredFile(
-                path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
-            )
-            await self._store(put, file, fd, checked)
-            self._keep(put, file)
-        finally:
+        except BaseException:
             os.close(fd)
-        return put.ref
+            raise
+        file = StoredFile(path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns())
+        return Written(put, fd, file)
 
-    async def _store(
-        self, put: BegunPut, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
-    ) -> None:
-        token = str(put.ref.id)
-        intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
+    async def _store(self, put: BegunPut, file: StoredFile, fd: int, metadata: Columns) -> None:
+        token = uuid.uuid4().hex
+        intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes, file.ingest_ns),))
         await self._journal.record(intent)
         new = [(put.ref.id, put.ref.data_id, file)]
         ref, registry = put.ref, put.repository.registry
@@ -196,10 +231,7 @@ class Puts:
             with trio.CancelScope(shield=True):
                 await self.undo(intent)
             if isinstance(exc, ObjectExistsError):
-                raise DatasetExistsError(
-                    f"{put.key} exists in {put.repository.backend.location} already",
-                    hint="another write of the same dataset is under way, or a file was put there by other means",
-                ) from None
+                raise exists_already(put) from None
             raise
         put.repository.origin.absent.forget(put.key)
         self._nursery.start_soon(self._settle, put.repository, put.key, token)
@@ -216,16 +248,18 @@ class Puts:
                 self._journal.clear(token)
 
     async def undo(self, intent: Intent) -> None:
-        """Remove what a failed write left; what cannot be removed now stays in the journal."""
+        """Remove what a failed write left; what cannot be removed now is tried again, also after a restart."""
+        failed = msgspec.structs.replace(intent, failed=True)
         try:
-            await undo_intent(self._repositories, intent)
+            await undo_intent(self._repositories, failed)
         except PantryError as exc:
-            # The intent stays in the journal, and the next start undoes it.
             log.error("a failed write cannot be undone now: %s", exc.message)
+            await self._journal.record(failed)
+            self._nursery.start_soon(recover_later, self._journal, self._repositories, [failed])
         else:
             self._journal.clear(intent.token)
 
-    def _keep(self, put: BegunPut, file: StoredFile) -> None:
+    def keep(self, put: BegunPut, file: StoredFile) -> None:
         """Make what was written part of the cache, if there is room."""
         try:
             reservation = self.cache.reserve(file.size_bytes)
@@ -241,6 +275,20 @@ class Puts:
             self.cache.disk.failed(exc)
         finally:
             reservation.release()
+
+
+def checked_metadata(put: BegunPut, metadata: Mapping[str, object]) -> Columns:
+    """Return what the client says of a put's declared metadata, checked, as columns of one row."""
+    columns = {name: [value] for name, value in metadata.items()}
+    return check_columns(put.ref.dataset_type.metadata, columns, [str(put.ref)])
+
+
+def exists_already(put: BegunPut) -> DatasetExistsError:
+    """Return the error for a file that is in the way."""
+    return DatasetExistsError(
+        f"{put.key} exists in {put.repository.backend.location} already",
+        hint="another write of the same dataset is under way, or a file was put there by other means",
+    )
 
 
 def _private_copy(path: str, fd: int, size_bytes: int) -> int:

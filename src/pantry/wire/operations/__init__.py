@@ -25,8 +25,10 @@ from pantry.wire.operations.cache import (
 from pantry.wire.operations.data import (
     AbortPut,
     BeginPut,
+    BeginPuts,
     CloseOpened,
     CommitPut,
+    CommitPuts,
     FetchRanges,
     Ingested,
     IngestFiles,
@@ -34,6 +36,8 @@ from pantry.wire.operations.data import (
     OpenDataset,
     Opened,
     PutTicket,
+    PutTickets,
+    StoredPuts,
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
@@ -124,6 +128,7 @@ __all__ = [
     "Associate",
     "AttachRepository",
     "BeginPut",
+    "BeginPuts",
     "CacheListing",
     "CacheStatus",
     "CachedObject",
@@ -132,6 +137,7 @@ __all__ = [
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CommitPuts",
     "CountDatasets",
     "CountDone",
     "CreateRepository",
@@ -196,6 +202,7 @@ __all__ = [
     "PrefixInfo",
     "PrefixList",
     "PutTicket",
+    "PutTickets",
     "QueryCollections",
     "QueryDataIds",
     "QueryDatasets",
@@ -216,6 +223,7 @@ __all__ = [
     "Standings",
     "StatObject",
     "Status",
+    "StoredPuts",
     "StreamOperation",
     "TreeBatch",
     "TreeEntry",

@@ -1,7 +1,8 @@
 """The real daemon, which dies or fails at a given step of a write. Run as a module, in place of the daemon's own.
 
 ``STEPS_FILE`` names a file: while it exists, each step appends its name to it, and the step with the number ``STEP_AT``
-does what ``STEP_DO`` says: ``kill`` or ``fail``, ``before`` or ``after`` it (as ``kill-before``).
+does what ``STEP_DO`` says: ``kill`` or ``fail``, ``before`` or ``after`` it (as ``kill-before``). ``STEP_BROKEN`` names
+a method that always fails.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import inspect
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +49,8 @@ def _is_the_one(name: str) -> bool:
 
 def _act(when: str) -> None:
     do = os.environ.get("STEP_DO", "")
+    if do.endswith(when):
+        os.environ["STEP_AT"] = "-1"  # once
     if do == f"kill-{when}":
         os.kill(os.getpid(), signal.SIGKILL)
     if do == f"fail-{when}":
@@ -84,7 +88,17 @@ def _stepping(kind: type[Any], name: str) -> None:
     setattr(kind, name, synchronous)
 
 
+def _break(name: str) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise BackendError(f"the test lets {name} fail")
+
+    kind, _, method = name.partition(".")
+    setattr({"Registry": Registry}[kind], method, broken)
+
+
 if __name__ == "__main__":
     for step in STEPS:
         _stepping(*step)
-    main.main()
+    if os.environ.get("STEP_BROKEN"):
+        _break(os.environ["STEP_BROKEN"])
+    sys.exit(main.main())

@@ -56,6 +56,10 @@ class PantryDaemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.is_alive
+
     def start(self, *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Self:
         """Start it and wait until it answers on its socket."""
         config_file = self.directory / "pantryd.yaml"

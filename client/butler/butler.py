@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.client.butler.access import names
+from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
@@ -16,10 +17,9 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
-from pantry.client.butler.reading import Reading
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
-from pantry.client.butler.writing import Outputs, Writing
+from pantry.client.butler.writing import Outputs
 from pantry.client.connection import Connection, connect
 from pantry.errors import PermissionDeniedError
 from pantry.model.formats import NO_FORMATS, Formats
@@ -34,8 +34,7 @@ class Butler(
     Graphing,
     Tilings,
     Visits,
-    Reading,
-    Writing,
+    Composing,
     Ingesting,
     Importing,
     Prefetching,

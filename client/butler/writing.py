@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, names, type_name
-from pantry.client.butler.forms import form_of
-from pantry.client.butler.group_writing import Piece, abort_put, put_group
-from pantry.client.formatters import WriteRequest, formatter_by_name
+from pantry.client.butler.access import DataId, data_id_values, names, type_name
+from pantry.client.butler.group_writing import abort_put, put_group
+from pantry.client.butler.pieces import PieceMaking
 from pantry.client.formatters.declared import read_entries
-from pantry.errors import InvalidRequestError, MissingDatasetTypeError, ProtocolError
+from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
-from pantry.model.formats import NO_FORMATS, Formats, OptionValue
 from pantry.wire.operations import (
     Associate,
     BeginPut,
     CommitPut,
     Disassociate,
-    ListDatasetTypes,
     PutTicket,
 )
 
@@ -30,7 +26,7 @@ Outputs = str | Iterable[str] | Mapping[str, str]
 """Names of repositories, or for each its run."""
 
 
-class Writing(RepositoryAccess):
+class Writing(PieceMaking):
     """The writing methods of `Butler`.
 
     Attributes
@@ -87,7 +83,8 @@ class Writing(RepositoryAccess):
             The repository's rules do not let this user write.
         """
         targets = self._targets(run, outputs)
-        if [repository for repository, _ in targets] == [self.repository]:
+        alone = [repository for repository, _ in targets] == [self.repository]
+        if alone and not any(layer.disassembles for layer in self._formats):
             return self._put(
                 functools.partial(self._format, obj, self._formats),
                 dataset_ref_or_type,
@@ -99,37 +96,6 @@ class Writing(RepositoryAccess):
         self._writing()
         pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
         return put_group(self.connection.link(), pieces)[0]
-
-    def _pieces(
-        self,
-        obj: Any,
-        given: DatasetRef | DatasetType | str,
-        data_id: DataId | None,
-        more: Mapping[str, Any],
-        targets: Sequence[tuple[str, str]],
-    ) -> list[Piece]:
-        """Describe the datasets that an object becomes, one in each repository."""
-        if isinstance(given, DatasetRef) and (data_id or more):
-            raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
-        values = data_id_values(given.data_id if isinstance(given, DatasetRef) else data_id, more)
-        id_ = given.id if isinstance(given, DatasetRef) else uuid4()
-        form = self._own_form(given)
-        pieces = []
-        for repository, run in targets:
-            layers = self._formats_of(repository)
-            operation = BeginPut(
-                repository=repository, dataset_type=type_name(given), data_id=values, run=run, id=id_, **form
-            )
-            pieces.append(
-                Piece(operation, functools.partial(self._format, obj, layers), functools.partial(_same_file, layers))
-            )
-        return pieces
-
-    @staticmethod
-    def _format(obj: Any, layers: Sequence[Formats], ticket: PutTicket, file: BinaryIO) -> None:
-        """Write an object as its ticket and the formats say."""
-        request = WriteRequest(formatter=ticket.formatter, given=_write_options(layers, ticket))
-        formatter_by_name(ticket.formatter).write(obj, file, request)
 
     def _targets(self, run: str | None, outputs: Outputs | None) -> list[tuple[str, str]]:
         """Return the repositories that a put goes to, and its run in each."""
@@ -216,27 +182,6 @@ class Writing(RepositoryAccess):
             abort_put(link, ticket.put, wait=isinstance(exc, Exception))
             raise
 
-    def _own_form(self, given: DatasetRef | DatasetType | str) -> dict[str, Any]:
-        """Give formatter and suffix if this user's file decides them; the daemon knows what the repository says."""
-        if self.own_formats == NO_FORMATS:
-            return {}
-        kind = given.dataset_type if isinstance(given, DatasetRef) else given
-        form = self.own_formats.of_type(type_name(kind))
-        if (form is None or not form.formatter) and self.own_formats.storage_classes:
-            if isinstance(kind, str):
-                kind = self._dataset_type(kind)
-            form = self.own_formats.storage_classes.get(kind.storage_class)
-        if form is None or not form.formatter:
-            return {}
-        return {"formatter": form.formatter, "extension": form.extension or None}
-
-    def _dataset_type(self, name: str) -> DatasetType:
-        found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(name,))).dataset_types
-        for one in found:
-            if one.name == name:
-                return one
-        raise MissingDatasetTypeError(f"no dataset type {name!r} in {self.repository!r}")
-
     def associate(self, collection: str, refs: Iterable[DatasetRef]) -> int:
         """Put datasets into a TAGGED collection, in place of members of the same type and data id.
 
@@ -254,17 +199,6 @@ class Writing(RepositoryAccess):
         self._writing()
         operation = Disassociate(repository=self.repository, collection=collection, ids=_ids(refs))
         return self.connection.call(operation).count
-
-
-def _write_options(layers: Sequence[Formats], ticket: PutTicket) -> Mapping[str, OptionValue]:
-    kind = ticket.ref.dataset_type
-    form = form_of(kind.name, kind.storage_class, layers)
-    return form.write if form is not None and form.formatter == ticket.formatter else {}
-
-
-def _same_file(layers: Sequence[Formats], ticket: PutTicket) -> Hashable:
-    """Return what decides the bytes that an object becomes."""
-    return ticket.formatter, json.dumps(_write_options(layers, ticket), sort_keys=True)
 
 
 def _ids(refs: Iterable[DatasetRef]) -> tuple[UUID, ...]:

@@ -59,7 +59,8 @@ async def select(repositories: Repositories, who: Identity, asked: Selection) ->
     found = await repositories.readable_all(asked.repository, who)
     query = QueryDatasets(
         repository=asked.repository,
-        dataset_types=asked.dataset_types,
+        # With a composite come its components.
+        dataset_types=(*asked.dataset_types, *(f"{name}.*" for name in asked.dataset_types if "." not in name)),
         collections=asked.collections,
         data_id=asked.data_id,
         where=asked.where,

@@ -1,7 +1,8 @@
-"""A put to three repositories is all or nothing at every step: killed before or after it, or failed (MWBT-0076)."""
+"""A composite put to three repositories is all or nothing at every step, killed or failed there (MWBT-0076)."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from pantry.client import Butler
 from pantry.errors import BackendError, DaemonUnavailableError
 
 TARGETS = ("files", "bucket", "database")
+IN_PARTS = {"dataset_types": {"bag": {"disassembled": True}}}
+DATASETS = 3 * len(TARGETS)
+"""The composite and its two components, in each."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,9 +41,11 @@ class World:
                 name,
                 s3_root if name == "bucket" else str(self.roots[name]),
                 registry=postgresql if name == "database" else "",
+                formats=IN_PARTS,
                 socket=self.daemon.socket,
             )
             furnish(butler)
+            butler.register_dataset_type("bag", ["exposure"], "StructuredDataDict")
         self.settled = self.stored()
 
     def start(self, at: int = -1, do: str = "", broken: str = "") -> None:
@@ -57,7 +63,7 @@ class World:
         self.steps.touch()
         try:
             butler = Butler("files", run="night", outputs=TARGETS, socket=self.daemon.socket)
-            butler.put({"n": self.exposure}, "config", instrument=INSTRUMENT, exposure=self.exposure)
+            butler.put(self.content, "bag", instrument=INSTRUMENT, exposure=self.exposure)
             # Tidied up after the answer, unless it died before.
             deadline = time.monotonic() + 30
             while "Journal.clear" not in self.steps.read_text() and self.daemon.is_alive:
@@ -67,17 +73,24 @@ class World:
             self.seen = self.steps.read_text().split()
             self.steps.unlink()
 
+    @property
+    def content(self) -> dict[str, Any]:
+        return {"image": [self.exposure] * 1000, "notes": {"n": self.exposure}}
+
     def found(self) -> list[bool]:
         """Say for each repository whether it has the last dataset; it must be whole there."""
         found = []
         for name in TARGETS:
             butler = Butler(name, collections="night", socket=self.daemon.socket)
-            there = "night" in butler.collections.query("*") and butler.exists(
-                "config", instrument=INSTRUMENT, exposure=self.exposure
-            )
-            if there:
-                assert butler.get("config", instrument=INSTRUMENT, exposure=self.exposure) == {"n": self.exposure}
-            found.append(there)
+            data_id = {"instrument": INSTRUMENT, "exposure": self.exposure}
+            if "night" not in butler.collections.query("*"):
+                found.append(False)
+                continue
+            found.append(butler.exists("bag", data_id))
+            components = list(butler.query_datasets("bag.*", data_id=data_id))
+            assert len(components) == 2 * found[-1], components
+            if found[-1]:
+                assert butler.get("bag", data_id) == self.content
         return found
 
     def stored(self) -> set[str]:
@@ -99,7 +112,7 @@ class World:
         found = self.found()
         assert len(set(found)) == 1, dict(zip(TARGETS, found, strict=True))
         new = self.stored() - self.settled
-        assert len(new) == len(TARGETS) * found[0], new
+        assert len(new) == DATASETS * found[0], new
         assert self.settled <= self.stored()
         self.settled |= new
         return found[0]
@@ -127,21 +140,22 @@ def test_killed_at_every_step(world: World) -> None:
     world.put()
     assert world.judge(), "undisturbed, it is stored"
     steps = world.seen
-    assert len(steps) == 1 + 3 + 3 + 3 + 1, steps
+    assert len(steps) == 1 + DATASETS + len(TARGETS) + DATASETS + 1, steps
     ends = []
-    for at, step in enumerate(steps):
-        for do in ("kill-before", "kill-after"):
-            world.restart(at, do)
-            answered = True
-            try:
-                world.put()
-            except DaemonUnavailableError:
-                answered = False
-            assert len(world.seen) > at, "it lived on beyond its step"
-            world.daemon.kill()  # dead already, or about to be
-            world.start()
-            ends.append(world.judge())
-            assert ends[-1] or not answered, f"{do} {step}: acknowledged and lost"
+    # Before a step is after the one before it, but for the first.
+    todo = [(0, "kill-before"), *((at, "kill-after") for at in range(len(steps))), (-1, "")]
+    world.restart(*todo[0])
+    for (at, do), following in itertools.pairwise(todo):
+        answered = True
+        try:
+            world.put()
+        except DaemonUnavailableError:
+            answered = False
+        assert len(world.seen) > at, "it died before its step"
+        world.daemon.kill()  # dead already, or about to be
+        world.start(*following)
+        ends.append(world.judge())
+        assert ends[-1] or not answered, f"{do} {steps[at]}: acknowledged and lost"
     assert ends == sorted(ends), "what is killed later is not undone if what is killed earlier was kept"
     assert set(ends) == {False, True}
 
@@ -154,15 +168,15 @@ def test_failed_at_every_step(world: World) -> None:
     for at, step in enumerate(world.seen):
         if "settle" in step or "clear" in step:
             continue  # the answer is given by then
-        for do in ("fail-before", "fail-after"):
-            world.restart(at, do)
-            with pytest.raises(BackendError, match="lets this step fail"):
-                world.put()
-            assert not world.judge(), f"{do} {step}: refused, and there"
-            # At once, by the same daemon: it can be put again.
-            world.exposure -= 1
+        do = ("fail-before", "fail-after")[at % 2]
+        world.restart(at, do)
+        with pytest.raises(BackendError, match="lets this step fail"):
             world.put()
-            assert world.judge()
+        assert not world.judge(), f"{do} {step}: refused, and there"
+        # At once, by the same daemon: it can be put again.
+        world.exposure -= 1
+        world.put()
+        assert world.judge()
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0076")

@@ -98,7 +98,7 @@ class Composing(Reading, Writing):
         composite = compose(delegate, form.python_type, parts, sources, below)
         composite.manifest.check(f"a {kind.name}")
         id_, wholes, rest = uuid4(), [], []
-        for repository, run_there in self._targets(run, outputs):
+        for repository, run_there in self._targets(run, outputs, dataset_type):
             place = Place(repository, run_there, values, self._formats_of(repository))
             whole, *others = self._composite_pieces(kind.name, id_, composite, place, form)
             wholes.append(whole)

@@ -16,7 +16,7 @@ from pantry.errors import InvalidRequestError, MissingDatasetTypeError
 from pantry.model.composites import COMPOSITE
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
-from pantry.model.formats import NO_FORMATS, Formats, OptionValue, StoredForm
+from pantry.model.formats import NO_FORMATS, Form, Formats, OptionValue, StoredForm
 from pantry.wire.operations import BeginPut, PutTicket, RegisterDatasetType
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class PieceMaking(RepositoryAccess):
         if self.own_formats == NO_FORMATS:
             return {}
         kind = given.dataset_type if isinstance(given, DatasetRef) else given
-        form = self.own_formats.of_type(type_name(kind))
+        form: Form | None = self.own_formats.of_type(type_name(kind))
         if (form is None or not form.formatter) and self.own_formats.storage_classes:
             if isinstance(kind, str):
                 kind = self._dataset_type(kind)

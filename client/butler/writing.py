@@ -82,7 +82,7 @@ class Writing(PieceMaking):
         PermissionDeniedError
             The repository's rules do not let this user write.
         """
-        targets = self._targets(run, outputs)
+        targets = self._targets(run, outputs, dataset_ref_or_type)
         alone = [repository for repository, _ in targets] == [self.repository]
         if alone and not any(layer.disassembles for layer in self._formats):
             return self._put(
@@ -97,9 +97,13 @@ class Writing(PieceMaking):
         pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
         return put_group(self.connection.link(), pieces)[0]
 
-    def _targets(self, run: str | None, outputs: Outputs | None) -> list[tuple[str, str]]:
+    def _targets(
+        self, run: str | None, outputs: Outputs | None, given: DatasetRef | DatasetType | str
+    ) -> list[tuple[str, str]]:
         """Return the repositories that a put goes to, and its run in each."""
         outputs = self.outputs if outputs is None else outputs
+        if isinstance(given, DatasetRef) and run is None and not isinstance(outputs, Mapping):
+            run = given.run
         if outputs is None:
             return [(self.repository, self._run(run))]
         if isinstance(outputs, Mapping):

@@ -43,8 +43,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         What takes objects apart and puts them together; by default that of the Python type.
     components : dict of str to str
         For components the storage class, if not the usual one of what they are.
-    sources : dict of str to Source
-        Where components come from when the dataset is read, in place of what it has itself. Of a dataset type only.
     """
 
     formatter: str = ""
@@ -54,6 +52,17 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disassembled: bool | None = None
     delegate: str = ""
     components: dict[str, str] = {}
+
+
+class TypeForm(Form, frozen=True, kw_only=True, omit_defaults=True):
+    """How datasets of a type are stored and what they are read as.
+
+    Attributes
+    ----------
+    sources : dict of str to Source
+        Where components come from when the dataset is read, in place of what it has itself.
+    """
+
     sources: dict[str, Source] = {}
 
 
@@ -65,13 +74,13 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     storage_classes : dict of str to Form
         By the name of the storage class: a known one, or a new one, which has at least ``formatter`` and
         ``python_type``.
-    dataset_types : dict of str to Form
+    dataset_types : dict of str to TypeForm
         By the name of the dataset type, or a shell-style pattern; a name wins over patterns, and of
         patterns that match the longest.
     """
 
     storage_classes: dict[str, Form] = {}
-    dataset_types: dict[str, Form] = {}
+    dataset_types: dict[str, TypeForm] = {}
 
     @property
     def disassembles(self) -> bool:
@@ -87,7 +96,7 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether it says of any dataset type where its components come from."""
         return any(form.sources for form in self.dataset_types.values())
 
-    def of_type(self, dataset_type: str) -> Form | None:
+    def of_type(self, dataset_type: str) -> TypeForm | None:
         """Return what is said of a dataset type, None if nothing is."""
         exact = self.dataset_types.get(dataset_type)
         if exact is not None:
@@ -257,8 +266,6 @@ def check_formats(formats: Formats, *, source: str, options_of: OptionsOf, below
                 f"{place}: a new storage class has formatter and python_type",
                 hint=f"known ones: {', '.join(known_storage_classes(below))}",
             ) from None
-        if form.sources:
-            raise ConfigError(f"{place}: sources are of a dataset type")
         _check_form(place, form, whole.formatter, whole.python_type, options_of)
         _check_components(place, form, layers)
     for name, form in formats.dataset_types.items():
@@ -267,10 +274,15 @@ def check_formats(formats: Formats, *, source: str, options_of: OptionsOf, below
             raise ConfigError(f"{place}: extension and write need formatter beside them")
         _check_form(place, form, form.formatter, form.python_type, options_of)
         _check_components(place, form, layers)
+        if len(form.sources) > MAX_COMPONENTS:
+            raise ConfigError(f"{place}: more than {MAX_COMPONENTS} sources")
+        for component, origin in form.sources.items():
+            check_component(component, f"{place}.sources")
+            origin.check(f"{place}.sources.{component}")
 
 
 def _check_components(place: str, form: Form, layers: Sequence[Formats]) -> None:
-    if len(form.components) > MAX_COMPONENTS or len(form.sources) > MAX_COMPONENTS:
+    if len(form.components) > MAX_COMPONENTS:
         raise ConfigError(f"{place}: more than {MAX_COMPONENTS} components")
     for name, kind in form.components.items():
         check_component(name, f"{place}.components")
@@ -278,9 +290,6 @@ def _check_components(place: str, form: Form, layers: Sequence[Formats]) -> None
             stored_form("", kind, layers)
         except DatasetTypeError as exc:
             raise ConfigError(f"{place}.components.{name}: {exc.message}", hint=exc.hint) from None
-    for name, source in form.sources.items():
-        check_component(name, f"{place}.sources")
-        source.check(f"{place}.sources.{name}")
 
 
 def _check_form(place: str, form: Form, formatter: str, python_type: str, options_of: OptionsOf) -> None:

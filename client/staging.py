@@ -143,7 +143,7 @@ def replaced_atomically(path: str) -> Iterator[int]:
     """Give a descriptor to write a file that appears under its name when the ``with`` ends without error."""
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name[:200]}.{secrets.token_hex(4)}.part")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         yield fd
         os.rename(temporary, path)

@@ -36,11 +36,15 @@ class Target(msgspec.Struct, frozen=True, array_like=True):
         In the repository's storage.
     dataset : bytes
         The dataset's id, 16 bytes.
+    ingest_ns : int
+        `StoredFile.ingest_ns` of what this write registers: a row with another time is of another write. 0 if the
+        targets are all of one registry transaction, and nothing that it holds is ever taken back.
     """
 
     repository: str
     key: str
     dataset: bytes
+    ingest_ns: int = 0
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True):
@@ -51,19 +55,22 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     token : str
         Marks the objects in the storage as this intent's.
     targets : tuple of Target
-        All of it; committed together.
+        All of it; all or none.
+    failed : bool
+        Whether the caller was told that it failed: nothing of it may remain, even if every registry has its part.
     """
 
     token: str
     targets: tuple[Target, ...]
+    failed: bool = False
 
 
 class _Wish:
-    """An intent waiting to become durable."""
+    """An intent waiting to become durable; None for one who waits that others are forgotten."""
 
     __slots__ = ("error", "intent")
 
-    def __init__(self, intent: Intent) -> None:
+    def __init__(self, intent: Intent | None) -> None:
         self.intent = intent
         self.error: BaseException | None = None
 
@@ -91,7 +98,7 @@ class Journal:
         return [msgspec.msgpack.decode(body, type=Intent) for (body,) in rows]
 
     async def record(self, intent: Intent) -> None:
-        """Return when ``intent`` is durable."""
+        """Return when ``intent`` is durable, in place of an earlier one of this token."""
         # In a thread that is not left behind: an intent that may have become durable is the caller's to clear.
         await trio.to_thread.run_sync(partial(self.record_all, [intent]))
 
@@ -108,11 +115,19 @@ class Journal:
         """Forget an intent, some time soon: with the next one recorded, or at the end."""
         self._cleared.append(token)
 
+    async def clear_now(self, token: str) -> None:
+        """Forget an intent, and return when that is durable."""
+        self._cleared.append(token)
+        await trio.to_thread.run_sync(self._flush)
+
+    def _flush(self) -> None:
+        self._group.run([_Wish(None)])
+
     def _commit(self, wishes: list[_Wish]) -> None:
         # Other threads may append meanwhile: those come with the next.
         cleared = [self._cleared.popleft() for _ in range(len(self._cleared))]
         try:
-            self._write([wish.intent for wish in wishes], cleared)
+            self._write([wish.intent for wish in wishes if wish.intent is not None], cleared)
         except BaseException as exc:
             self._cleared.extend(cleared)
             for wish in wishes:
@@ -122,7 +137,7 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(
-                "INSERT INTO intent VALUES (?, ?)",
+                "INSERT OR REPLACE INTO intent VALUES (?, ?)",
                 [(intent.token, msgspec.msgpack.encode(intent)) for intent in intents],
             )
             self._db.executemany("DELETE FROM intent WHERE token = ?", [(token,) for token in cleared])

@@ -22,6 +22,7 @@ from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.cache.scrub import Scrub
 from pantry.daemon.config import DaemonConfig
+from pantry.daemon.datasets.grouping import PutGroups
 from pantry.daemon.datasets.importing import Importer
 from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener, Wanted
@@ -85,6 +86,7 @@ class Node:
         self.puts = Puts(
             cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes
         )
+        self.groups = PutGroups(self.puts, journal, self.repositories, nursery)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
         self.importer = Importer(journal, self.repositories, self.puts, self.transfers)
 
@@ -203,8 +205,8 @@ async def _running_people(node: Node) -> AsyncIterator[Node]:
 
     async def resolve(record: PinRecord) -> dict[ObjectId, int]:
         who = await trio.to_thread.run_sync(identity_of, record.owner_uid)
-        _, files = await select(node.repositories, who, record)
-        return {one.object_id: one.file.size_bytes for one in files}
+        selected = await select(node.repositories, who, record)
+        return {one.object_id: one.file.size_bytes for one in selected.files}
 
     async with running_pins(
         config.state_directory,

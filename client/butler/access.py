@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.client.connection import Connection
-from pantry.errors import DataIdValueError, InvalidRequestError, PantryError, PermissionDeniedError
+from pantry.errors import (
+    DataIdValueError,
+    InvalidRequestError,
+    MissingDatasetTypeError,
+    PantryError,
+    PermissionDeniedError,
+)
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import PutTicket, QueryCollections
+from pantry.wire.operations import GetRepository, ListDatasetTypes, PutTicket, QueryCollections
 
 DataId = Mapping[str, Any] | DataCoordinate
 """What can be given as a data id; keyword arguments are merged into it."""
@@ -50,11 +56,34 @@ class RepositoryAccess:
         self._writeable = writeable
         # By dataset type, the last ticket of a put that turned out small: the next one needs no ticket.
         self._small_puts: dict[str, PutTicket] = {}
+        self._kinds: dict[tuple[str, str], DatasetType] = {}
+        self._infos: dict[str, RepositoryInfo] = {}
 
     @property
     def _formats(self) -> tuple[Formats, ...]:
         """What is said of formats; what wins comes first."""
         return (self.own_formats, self.info.formats)
+
+    def _formats_of(self, repository: str) -> tuple[Formats, ...]:
+        """Return what is said of formats in a repository that this Butler writes to."""
+        if repository == self.repository:
+            return self._formats
+        info = self._infos.get(repository)
+        if info is None:
+            info = self._infos[repository] = self.connection.call(GetRepository(repository=repository))
+        return (self.own_formats, info.formats)
+
+    def _dataset_type(self, name: str, repository: str = "") -> DatasetType:
+        """Return a dataset type; what it is called once never means anything else."""
+        repository = repository or self.repository
+        known = self._kinds.get((repository, name))
+        if known is None:
+            asked = ListDatasetTypes(repository=repository, patterns=(name,))
+            found = {kind.name: kind for kind in self.connection.call(asked).dataset_types}
+            if name not in found:
+                raise MissingDatasetTypeError(f"no dataset type {name!r} in {repository!r}")
+            known = self._kinds[repository, name] = found[name]
+        return known
 
     def _search(self, collections: str | Iterable[str] | None) -> tuple[str, ...]:
         """Return the collections to search, the default ones if none are given."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.client.butler.access import names
+from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
@@ -16,10 +17,9 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
-from pantry.client.butler.reading import Reading
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
-from pantry.client.butler.writing import Writing
+from pantry.client.butler.writing import Outputs
 from pantry.client.connection import Connection, connect
 from pantry.errors import PermissionDeniedError
 from pantry.model.formats import NO_FORMATS, Formats
@@ -34,8 +34,7 @@ class Butler(
     Graphing,
     Tilings,
     Visits,
-    Reading,
-    Writing,
+    Composing,
     Ingesting,
     Importing,
     Prefetching,
@@ -56,6 +55,9 @@ class Butler(
         Where to search if a call does not say, in this order; by default ``run``.
     run : str, optional
         Where `put` and `ingest` write if a call does not say.
+    outputs : str, iterable of str or Mapping of str to str, optional
+        The repositories that `put` writes to if a call does not say, all or none; a mapping also says the run in
+        each. By default ``repository``.
     writeable : bool, optional
         False refuses every change, True fails at once if you may not change anything; by default the
         repository's rules decide with each call.
@@ -85,6 +87,7 @@ class Butler(
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
+        outputs: Outputs | None = None,
         writeable: bool | None = None,
         socket: str | None = None,
         formats: FormatsLike | None = None,
@@ -92,6 +95,7 @@ class Butler(
     ) -> None:
         searched = (run,) if collections is None and run is not None else names(collections or ())
         self._socket = socket
+        self.outputs = dict(outputs) if isinstance(outputs, Mapping) else names(outputs) if outputs else None
         repository = ",".join(names(repository))
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
         self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
@@ -166,6 +170,7 @@ class Butler(
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
+        outputs: Outputs | None = None,
         writeable: bool | None = None,
     ) -> Butler:
         """Return a Butler of the same repository and connection with other defaults; what is not given stays."""
@@ -174,6 +179,7 @@ class Butler(
             self.repository,
             collections=searched,
             run=self.run if run is None else run,
+            outputs=self.outputs if outputs is None else outputs,
             writeable=writeable if writeable is not None else (None if self._writeable else False),
             formats=self.own_formats,
             connection=self.connection,
@@ -200,6 +206,7 @@ class Butler(
             writeable,
             self._socket,
             self.own_formats,
+            self.outputs,
         )
 
     def __repr__(self) -> str:
@@ -226,5 +233,14 @@ def _rebuild(
     writeable: bool | None,
     socket: str | None,
     formats: Formats,
+    outputs: Outputs | None,
 ) -> Any:
-    return Butler(repository, collections=collections, run=run, writeable=writeable, socket=socket, formats=formats)
+    return Butler(
+        repository,
+        collections=collections,
+        run=run,
+        outputs=outputs,
+        writeable=writeable,
+        socket=socket,
+        formats=formats,
+    )

@@ -109,14 +109,14 @@ class Ingesting(RepositoryAccess):
                 return [one if one.int else None for one in uuids(link.call(operation, fds).ids)]
 
         done: list[UUID | None] = []
-        try:
-            for ids in _in_turn(ask, _batches(files, most, str if in_place else os.path.abspath)):
-                done += ids
-                if progress is not None:
-                    progress(len(done))
-        except KeyboardInterrupt:
-            self.connection.close()  # gives up what threads have under way
-            raise
+
+        def answered(ids: list[UUID | None]) -> None:
+            done.extend(ids)
+            if progress is not None:
+                progress(len(done))
+
+        batches = _batches(files, most, str if in_place else os.path.abspath)
+        _in_turn(ask, batches, answered, give_up=self.connection.close)
         return done
 
     def _declared(self, dataset_type: str, formatter: str) -> tuple[tuple[MetadataEntry, ...], str]:
@@ -137,24 +137,37 @@ class Ingesting(RepositoryAccess):
 
 def _in_turn(
     ask: Callable[[tuple[str, ...], list[IngestItem]], list[UUID | None]],
-    batches: Iterable[tuple[tuple[str, ...], list[IngestItem]]],
-) -> Iterator[list[UUID | None]]:
-    """Give the answers in order, with one request ahead: while files of one are hashed, another is committed."""
+    batches: Iterator[tuple[tuple[str, ...], list[IngestItem]]],
+    answered: Callable[[list[UUID | None]], None],
+    *,
+    give_up: Callable[[], None],
+) -> None:
+    """Take answers in order, with one request ahead: while files of one are hashed, another is committed.
+
+    Who is impatient waits for none of them: ``give_up`` ends those under way, and then their threads.
+    """
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    batches = iter(batches)
     first = list(islice(batches, _AHEAD))
     if len(first) < _AHEAD:  # most often all fits into one request
-        yield from (ask(*batch) for batch in first)
+        for batch in first:
+            answered(ask(*batch))
         return
     under_way: deque[Future[list[UUID | None]]] = deque()
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="pantry-ingest") as threads:
+    threads = ThreadPoolExecutor(_AHEAD, thread_name_prefix="pantry-ingest")
+    try:
         for batch in chain(first, batches):
             under_way.append(threads.submit(ask, *batch))
             if len(under_way) == _AHEAD:
-                yield under_way.popleft().result()
+                answered(under_way.popleft().result())
         while under_way:
-            yield under_way.popleft().result()
+            answered(under_way.popleft().result())
+    except BaseException as exc:
+        if not isinstance(exc, Exception):
+            give_up()
+        raise
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def read_metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEntry]) -> dict[str, list[MetadataValue]]:

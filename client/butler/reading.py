@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
@@ -15,10 +15,26 @@ from pantry.client.butler.opened import OpenedFile
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
 from pantry.errors import FormatterError, InvalidRequestError
+from pantry.model.composites import COMPOSITE
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import Formats, stored_form
 from pantry.model.storage import StorageClass
 from pantry.wire.operations import OpenDataset
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pantry.client.butler.butler import Butler
+
+
+class Asked(NamedTuple):
+    """The arguments of `Butler.get` that say which dataset."""
+
+    dataset: DatasetRef | DatasetType | str
+    data_id: DataId | None
+    more: Mapping[str, Any]
+    collections: str | Iterable[str] | None
+    timespan: TimespanLike | None
 
 
 class Reading(RepositoryAccess):
@@ -77,10 +93,58 @@ class Reading(RepositoryAccess):
         >>> butler.get("calexp", visit=903334, detector=22, parameters={"bbox": (0, 0, 100, 100)})
         """
         component, wanted = _component_and_class(dataset_ref_or_type, storage_class)
+        if any(layer.gathers for layer in self._formats):
+            from pantry.client.composites.gathering import gathered
+
+            asked = Asked(dataset_ref_or_type, data_id, kwargs, collections, timespan)
+            found = gathered(cast("Butler", self), asked, component, parameters or {})
+            if found is not None:
+                return found.value if wanted is None else convert(found.value, self._type_of(wanted))
         narrowed = bool(parameters) or component is not None
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=narrowed)
+        return self._read_operation(operation, component, parameters or {}, wanted)
+
+    def _read_by_id(
+        self, repository: str, id_: UUID, component: str | None, parameters: Mapping[str, Any], depth: int = 0
+    ) -> Any:
+        """Read a dataset, in any repository, as it is stored."""
+        operation = OpenDataset(repository=repository, id=id_, partial=bool(parameters) or component is not None)
+        return self._read_operation(operation, component, parameters, depth=depth)
+
+    def _read_operation(
+        self,
+        operation: OpenDataset,
+        component: str | None,
+        parameters: Mapping[str, Any],
+        wanted: str | None = None,
+        depth: int = 0,
+    ) -> Any:
         with OpenedFile.open(self.connection.link(), operation) as source:
-            return read_object(source, component, parameters or {}, wanted, self._formats)
+            return self._read(source, component, parameters, wanted, depth)
+
+    def _read(
+        self,
+        source: OpenedFile,
+        component: str | None,
+        parameters: Mapping[str, Any],
+        wanted: str | None,
+        depth: int = 0,
+    ) -> Any:
+        """Read an opened dataset, in one file or a composite of several."""
+        if "." in source.ref.dataset_type.name:
+            component = None  # a component that is a dataset by itself
+        if source.file.formatter != COMPOSITE:
+            return read_object(source, component, parameters, wanted, self._formats)
+        from pantry.client.composites.assembly import assembled
+
+        obj = assembled(self, source, component, parameters, depth)
+        if wanted is not None:
+            return convert(obj, self._type_of(wanted))
+        own = form_of(source.ref.dataset_type.name, source.ref.dataset_type.storage_class, self._formats)
+        return obj if component is not None or parameters or own is None else convert(obj, own.python_type)
+
+    def _type_of(self, storage_class: str) -> str:
+        return stored_form("", storage_class, self._formats).python_type
 
     def get_deferred(
         self,
@@ -230,8 +294,7 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
         operation = OpenDataset(
             repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
-        with OpenedFile.open(self.butler.connection.link(), operation) as source:
-            return read_object(source, component, merged, wanted, self.butler._formats)
+        return self.butler._read_operation(operation, component, merged, wanted)
 
 
 def read_object(

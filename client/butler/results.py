@@ -24,7 +24,8 @@ class Results(list[T]):
 def _shown(items: list[T]) -> tuple[list[str], list[list[object]]]:
     """Columns and rows for the items; what has not the columns of others leaves them empty."""
     rows = [_row(item) for item in items]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    # What none of them has is no column.
+    columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if value not in (None, "")))
     return columns, [[row.get(name) for name in columns] for row in rows]
 
 
@@ -55,6 +56,7 @@ def _row(item: object) -> dict[str, object]:
         case CollectionInfo():
             return {
                 "name": item.name,
+                "repository": item.repository,
                 "type": item.type.value,
                 "children": ", ".join(item.children),
                 "dataset types": ", ".join(item.dataset_types),

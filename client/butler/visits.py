@@ -121,7 +121,8 @@ class Visits(Queries, Reading, Definitions):
         self, universe: DimensionUniverse, records: Iterable[DimensionRecord], *, skip_existing: bool
     ) -> int:
         kept = [_conformed(universe, record) for record in records if record.element in universe.elements]
-        kept.sort(key=lambda record: list(universe.elements).index(record.element))
+        order = {name: number for number, name in enumerate(universe.elements)}
+        kept.sort(key=lambda record: order[record.element])
         return sum(
             self.connection.call(
                 InsertDimensionRecords(

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
-from pantry.client.butler.forms import form_of
+from pantry.client.butler.access import DataId, data_id_values, names, type_name
+from pantry.client.butler.group_writing import abort_put, put_group
+from pantry.client.butler.pieces import PieceMaking
 from pantry.client.connection import Link
-from pantry.client.formatters import WriteRequest, formatter_by_name
 from pantry.client.formatters.declared import read_entries
-from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError, ProtocolError
+from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
-from pantry.model.formats import NO_FORMATS
 from pantry.wire.operations import (
-    AbortPut,
     Associate,
     BeginPut,
     CommitPut,
     Disassociate,
-    ListDatasetTypes,
     PutContent,
     PutTicket,
 )
 from pantry.wire.operations.data import MAX_CONTENT_BYTES
 
+Outputs = str | Iterable[str] | Mapping[str, str]
+"""Names of repositories, or for each its run."""
 
-class Writing(RepositoryAccess):
-    """The writing methods of `Butler`."""
+
+_IN_MEMORY = ("bytes", "json", "yaml")
+"""Formatters that have the whole content in memory before they write it, however long it is."""
+
+
+class Writing(PieceMaking):
+    """The writing methods of `Butler`.
+
+    Attributes
+    ----------
+    outputs : Outputs or None
+        Where `put` writes if it is not told; None for the Butler's own repository.
+    """
+
+    outputs: Outputs | None = None
 
     def put(
         self,
@@ -41,11 +53,12 @@ class Writing(RepositoryAccess):
         data_id: DataId | None = None,
         *,
         run: str | None = None,
+        outputs: Outputs | None = None,
         **kwargs: Any,
     ) -> DatasetRef:
-        """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0074).
+        """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
 
-        When this returns, the dataset is on its storage and in the registry.
+        When this returns, the dataset is on its storage and in the registry, of every repository that it goes to.
 
         Parameters
         ----------
@@ -57,13 +70,16 @@ class Writing(RepositoryAccess):
             Which one: dimension names and values.
         run : str, optional
             The RUN collection; by default the Butler's own.
+        outputs : str, iterable of str or Mapping of str to str, optional
+            The repositories that it goes to, all or none, in the format of each; a mapping also says the run in
+            each. It has one id everywhere. By default the Butler's own `outputs`, else its repository.
         **kwargs : int or str
             More of the data id.
 
         Returns
         -------
         DatasetRef
-            The new dataset.
+            The new dataset, as the first of the repositories has it.
 
         Raises
         ------
@@ -74,15 +90,43 @@ class Writing(RepositoryAccess):
         PermissionDeniedError
             The repository's rules do not let this user write.
         """
+        targets = self._targets(run, outputs, dataset_ref_or_type)
+        alone = [repository for repository, _ in targets] == [self.repository]
+        if alone and not any(layer.disassembles for layer in self._formats):
+            return self._put(
+                functools.partial(self._format, obj, self._formats),
+                dataset_ref_or_type,
+                data_id,
+                targets[0][1],
+                kwargs,
+                self._own_form(dataset_ref_or_type),
+                # A stream can be read once only, and may be long.
+                at_once=not hasattr(obj, "read") and not (isinstance(obj, bytes) and len(obj) > MAX_CONTENT_BYTES),
+            )
+        self._writing()
+        pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
+        return put_group(self.connection.link(), pieces)[0]
 
-        def write(ticket: PutTicket, file: BinaryIO) -> None:
-            kind = ticket.ref.dataset_type
-            form = form_of(kind.name, kind.storage_class, self._formats)
-            given = form.write if form is not None and form.formatter == ticket.formatter else {}
-            formatter_by_name(ticket.formatter).write(obj, file, WriteRequest(given=given))
-
-        # A stream can be read once only, and may be long.
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, at_once=not hasattr(obj, "read"))
+    def _targets(
+        self, run: str | None, outputs: Outputs | None, given: DatasetRef | DatasetType | str
+    ) -> list[tuple[str, str]]:
+        """Return the repositories that a put goes to, and its run in each."""
+        outputs = self.outputs if outputs is None else outputs
+        if isinstance(given, DatasetRef) and run is None and not isinstance(outputs, Mapping):
+            run = given.run
+        if outputs is None:
+            return [(self.repository, self._run(run))]
+        if isinstance(outputs, Mapping):
+            if run is not None:
+                raise InvalidRequestError("give the run in each of the outputs, or one run, not both")
+            found = list(outputs.items())
+        else:
+            found = [(name, self._run(run)) for name in names(outputs)]
+        repositories = [name for name, _ in found]
+        texts = all(isinstance(text, str) for pair in found for text in pair)
+        if not found or not texts or len(set(repositories)) < len(repositories):
+            raise InvalidRequestError(f"outputs are repositories, each once, not {outputs!r}")
+        return found
 
     def put_file(
         self,
@@ -96,7 +140,8 @@ class Writing(RepositoryAccess):
     ) -> DatasetRef:
         """Store the content of an open binary file, which is in the dataset type's format already.
 
-        Arguments and errors as of `put`; the file is read from its position to its end.
+        Arguments and errors as of `put`; the file is read from its position to its end. Its format is what the
+        repository says; a user's own `formats` are for objects.
         """
 
         def write(_: PutTicket, file: BinaryIO) -> None:
@@ -113,6 +158,7 @@ class Writing(RepositoryAccess):
         data_id: DataId | None,
         run: str | None,
         more: dict[str, Any],
+        form: Mapping[str, Any] = {},
         *,
         at_once: bool,
     ) -> DatasetRef:
@@ -128,7 +174,7 @@ class Writing(RepositoryAccess):
             data_id=data_id_values(data_id, more),
             run=self._run(run),
             id=id_,
-            **self._own_form(given),
+            **form,
         )
         link = self.connection.link()
         # Where a user's own file says the form, nothing is remembered of it.
@@ -149,7 +195,8 @@ class Writing(RepositoryAccess):
             with open(fds[0], "w+b") as file:
                 write(ticket, file)
                 file.flush()
-                if at_once and os.fstat(file.fileno()).st_size <= MAX_CONTENT_BYTES:
+                is_small = os.fstat(file.fileno()).st_size <= MAX_CONTENT_BYTES
+                if at_once and is_small and ticket.formatter in _IN_MEMORY:
                     self._small_puts[operation.dataset_type] = ticket
                 entries = ticket.ref.dataset_type.metadata
                 metadata = {}
@@ -159,29 +206,8 @@ class Writing(RepositoryAccess):
                         metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
             return link.call(CommitPut(put=ticket.put, metadata=metadata))
         except BaseException as exc:
-            _abort(link, ticket.put, wait=isinstance(exc, Exception))
+            abort_put(link, ticket.put, wait=isinstance(exc, Exception))
             raise
-
-    def _own_form(self, given: DatasetRef | DatasetType | str) -> dict[str, Any]:
-        """Give formatter and suffix if this user's file decides them; the daemon knows what the repository says."""
-        if self.own_formats == NO_FORMATS:
-            return {}
-        kind = given.dataset_type if isinstance(given, DatasetRef) else given
-        form = self.own_formats.of_type(type_name(kind))
-        if (form is None or not form.formatter) and self.own_formats.storage_classes:
-            if isinstance(kind, str):
-                kind = self._dataset_type(kind)
-            form = self.own_formats.storage_classes.get(kind.storage_class)
-        if form is None or not form.formatter:
-            return {}
-        return {"formatter": form.formatter, "extension": form.extension or None}
-
-    def _dataset_type(self, name: str) -> DatasetType:
-        found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(name,))).dataset_types
-        for one in found:
-            if one.name == name:
-                return one
-        raise MissingDatasetTypeError(f"no dataset type {name!r} in {self.repository!r}")
 
     def _put_content(self, link: Link, asked: BeginPut, known: PutTicket, content: bytes) -> DatasetRef | None:
         """Put by one request what is small; None if it is not, or not of this formatter any more."""
@@ -225,18 +251,7 @@ def _ids(refs: Iterable[DatasetRef]) -> tuple[UUID, ...]:
 
 
 def _written(write: Callable[[PutTicket, BinaryIO], None], ticket: PutTicket) -> bytes:
-    """Let a formatter write into memory: a file like any other, since some libraries want its descriptor."""
-    with open(os.memfd_create("pantry-put", os.MFD_CLOEXEC), "w+b") as file:
-        write(ticket, file)
-        file.seek(0)
-        return file.read()
-
-
-def _abort(link: Link, put: int, *, wait: bool) -> None:
-    """Give up a put; waits for that, so that it can be tried again at once, unless the user is impatient."""
-    if not wait:
-        link.post(AbortPut(put=put))
-        return
-    # The daemon has given it up by itself if a commit failed or the connection broke.
-    with contextlib.suppress(PantryError):
-        link.call(AbortPut(put=put))
+    """Let a formatter write into memory."""
+    file = io.BytesIO()
+    write(ticket, file)
+    return file.getvalue()

@@ -28,8 +28,10 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from pantry.client.cli.bash import register
     from pantry.client.cli.main import cli
 
+    register()
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(f"no completion for {shell}")
@@ -90,7 +92,7 @@ def order_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 
 def data_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete ``name=value`` of a data id; where the shell has split it at the sign, only what comes after."""
+    """Complete ``name=value`` of a data id."""
     name, equals, begun = incomplete.partition("=")
     if not equals:
         found = _introspect(ctx, lambda known: known.dimensions_of(_about(ctx)))

@@ -19,13 +19,13 @@ from pantry.client.cli.arguments import (
     repository_argument,
     run_option,
 )
-from pantry.client.cli.completion import dataset_type_names
+from pantry.client.cli.completion import data_ids, dataset_type_names
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, plain, print_json
 from pantry.client.cli.session import butler
 from pantry.errors import ConflictError, FormatterError
 
-_data_id_argument = click.argument("data_id", metavar="[NAME=VALUE]...", nargs=-1)
+_data_id_argument = click.argument("data_id", metavar="[NAME=VALUE]...", nargs=-1, shell_complete=data_ids)
 
 
 @click.command(cls=Command)

@@ -116,6 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    if "_PANTRY_COMPLETE" in os.environ:
+        from pantry.client.cli.bash import register
+
+        register()
     try:
         result = cli.main(arguments, prog_name="pantry", standalone_mode=False)
         sys.stdout.flush()

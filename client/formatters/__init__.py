@@ -29,6 +29,7 @@ ENTRY_POINT_GROUP = "pantry.formatters"
 
 BUILTIN_FORMATTERS: dict[str, str] = {
     "bytes": "plain:BytesFormatter",
+    "composite": "composite:CompositeFormatter",
     "ecsv": "ecsv:EcsvFormatter",
     "fits_hdus": "fits_hdus:FitsHdusFormatter",
     "fits_image": "fits_image:FitsImageFormatter",

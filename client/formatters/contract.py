@@ -63,15 +63,18 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    formatter : str
+        Its name, for messages.
     given : Mapping
         Write options, as a configuration gives them.
     """
 
+    formatter: str = "this format"
     given: Mapping[str, OptionValue] = {}
 
     def options(self, kind: type[Options]) -> Options:
         """Return the write options as a formatter declares them, or raise `ConfigError`."""
-        return cast(Options, convert_options(kind.__name__.removesuffix("Options").lower(), kind, self.given))
+        return cast(Options, convert_options(self.formatter, kind, self.given))
 
 
 AS_USUAL = WriteRequest()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-_COMPONENTS = ("wcs", "header", "mask", "uncertainty")
+_COMPONENTS = ("wcs", "header", "mask", "uncertainty", "psf")
 _STALE_IN_CUTOUT = re.compile(r"(DATA|DET|BIAS|TRIM|CCD|AMP)SEC|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM")
 _IMAGE_ORIGIN = re.compile(r"(CRPIX[12][A-Z]?|LTV[12])")
 _WCS_MATRIX = re.compile(r"(PC|CD)[0-9]_[0-9]|CROTA[0-9]")
@@ -38,8 +38,8 @@ class FitsImageFormatter:
     """One image as `~astropy.nddata.CCDData`, written from that or from a numpy array.
 
     Read parameters: ``bbox=(x0, y0, x1, y1)``, pixels counted from 0, half-open; ``hdu``, number or name,
-    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``.
-    The mask and the uncertainty are in the HDUs ``MASK`` and ``UNCERT``, as astropy writes them.
+    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``, ``psf``.
+    Mask, uncertainty and PSF are in the HDUs ``MASK``, ``UNCERT`` and ``PSFIMAGE``, as astropy writes them.
     """
 
     extension: ClassVar[str] = ".fits"
@@ -59,6 +59,8 @@ class FitsImageFormatter:
                 return _mask(source, hdus, box)
             if component == "uncertainty":
                 return _uncertainty(source, hdus, box)
+            if component == "psf":
+                return _psf(source, hdus)
             return _ccd_data(source, hdus, hdu, header, box)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
@@ -197,6 +199,10 @@ def _mask(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
     return _pixels(hdu, box).astype(bool)
 
 
+def _psf(source: ReadSource, hdus: fits.HDUList) -> Any:
+    return select_hdu(source, hdus, "PSFIMAGE").data if _has(hdus, "PSFIMAGE") else None
+
+
 def _uncertainty(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
     from astropy import nddata, units
 
@@ -223,4 +229,5 @@ def _ccd_data(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Hea
         meta=header,
         mask=_mask(source, hdus, box),
         uncertainty=_uncertainty(source, hdus, box),
+        psf=_psf(source, hdus),
     )

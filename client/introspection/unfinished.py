@@ -111,7 +111,7 @@ def _is_condition(tokens: list[Token]) -> bool:
             depth -= 1
             if depth < 0:
                 return False
-        elif token.kind == "operator" or token.word in ("IN", "IS", "OVERLAPS", "GLOB"):
+        elif token.kind == "operator" or token.word in ("IN", "IS", "NULL", "OVERLAPS", "GLOB"):
             return True
         elif depth == 0 and token.word in _CONNECTIVES:
             return False

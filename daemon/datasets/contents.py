@@ -58,7 +58,7 @@ class ContentPut(LanePut):
         ref = DatasetRef(id=asked.id or uuid.uuid4(), dataset_type=kind, data_id=prepared.data_id, run=asked.run)
         columns = {name: [value] for name, value in asked.metadata.items()}
         checked = check_columns(kind.metadata, columns, [str(ref)])
-        self.path = os.path.join(self._incoming, f"{ref.id}.put")
+        self.path = os.path.join(self._incoming, f"{uuid.uuid4()}.put")
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(self._fd, "wb", buffering=0, closefd=False) as file:
             file.write(asked.content)
@@ -69,7 +69,8 @@ class ContentPut(LanePut):
             formatter=asked.formatter,
             ingest_ns=time.time_ns(),
         )
-        intent = Intent(str(ref.id), (Target(self._repository.name, prepared.path, ref.id.bytes),))
+        target = Target(self._repository.name, prepared.path, ref.id.bytes, self.file.ingest_ns)
+        intent = Intent(uuid.uuid4().hex, (target,))
         self.accept(intent, ref, self.file, self._fd, checked)
         self.ref = ref
 

@@ -15,16 +15,13 @@ import trio
 from pantry.backends.admission import Admission, Askers, acting_uid
 from pantry.backends.contract import BatchWriting, ObjectWrite
 from pantry.daemon.journal import Intent, Journal
-from pantry.daemon.registry import NewDataset
+from pantry.daemon.registry import Insert
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import PantryError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.metadata import MetadataValue
 
 log = logging.getLogger(__name__)
-
-Insert = tuple[str, str, Sequence[NewDataset], Mapping[str, list[MetadataValue]]]
-"""Arguments of `Registry.insert_datasets`."""
 
 MOST_PUTS = 64
 """Puts of one batch: bounds how long the first of them waits for the last."""

@@ -9,7 +9,9 @@ import time
 import uuid
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
+import msgspec
 import trio
 
 from pantry.backends.admission import Admission
@@ -20,7 +22,7 @@ from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
-from pantry.daemon.datasets.recovery import undo_intent
+from pantry.daemon.datasets.recovery import recover_later, undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
@@ -40,6 +42,9 @@ from pantry.model.metadata import MetadataValue, check_columns
 from pantry.wire.operations.data import MAX_CONTENT_BYTES, PutContent
 
 log = logging.getLogger(__name__)
+
+Columns = Mapping[str, list[MetadataValue]]
+"""Declared metadata: for each entry a value for each dataset."""
 
 SMALL_BYTES = 256 * 1024
 """Files up to this size, in bytes, are hashed without a thread, and stored in the lane of their repository."""
@@ -62,8 +67,10 @@ class BegunPut:
         self.key = key
         self.formatter = form.formatter
         self.python_type = form.python_type
-        self.path = os.path.join(puts.cache.incoming, f"{ref.id}.put")
+        # Not by the dataset's id, which several puts of a group may share.
+        self.path = os.path.join(puts.cache.incoming, f"{uuid.uuid4()}.put")
         self.committing = False
+        self._is_open = False
         self._puts = puts
 
     def open_for_client(self) -> int:
@@ -75,6 +82,7 @@ class BegunPut:
             The disk does not take it.
         """
         self._puts.under_way += 1
+        self._is_open = True
         cache = self._puts.cache
         cache.make_room_for_files(1)
         with cache.disk.watched():
@@ -86,12 +94,36 @@ class BegunPut:
             file.write(content)
 
     async def release(self) -> None:
-        """Remove the temporary file, unless it became part of the cache."""
+        """Remove the temporary file, if there is one that did not become part of the cache."""
+        if not self._is_open:
+            return
         self._puts.under_way -= 1
         try:
             os.unlink(self.path)
         except FileNotFoundError:
             log.debug("put %s left no temporary file", self.ref.id)
+
+
+class Written(NamedTuple):
+    """What a client wrote, and nobody changes any more.
+
+    Attributes
+    ----------
+    put : BegunPut
+        To which it belongs.
+    fd : int
+        To read it by.
+    file : StoredFile
+        What the registry will say of it.
+    """
+
+    put: BegunPut
+    fd: int
+    file: StoredFile
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
 
 
 class Puts:
@@ -167,8 +199,17 @@ class Puts:
         if put.committing:
             raise InvalidRequestError(f"the put of {put.ref} is being committed already")
         put.committing = True
-        columns = {name: [value] for name, value in metadata.items()}
-        checked = check_columns(put.ref.dataset_type.metadata, columns, [str(put.ref)])
+        checked = checked_metadata(put, metadata)
+        written = await self.take(put)
+        try:
+            await self._store(put, written.file, written.fd, checked)
+            self.keep(put.repository, put.path, written.file)
+        finally:
+            written.close()
+        return put.ref
+
+    async def take(self, put: BegunPut) -> Written:
+        """Take what the client wrote: from here on nobody but the daemon can change it."""
         with self.cache.disk.watched():
             fd = os.open(put.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -178,25 +219,19 @@ class Puts:
             if is_written(fd):
                 with self.cache.disk.watched():
                     fd = await trio.to_thread.run_sync(_private_copy, put.path, fd, size)
-            # From here on nobody but the daemon can change the file.
             if size <= SMALL_BYTES:
                 digest = hash_file(fd, size)  # just written, so in memory: quicker than a thread's start
             else:
                 digest = await trio.to_thread.run_sync(hash_file, fd, size)
-            file = StoredFile(
-                path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns()
-            )
-            await self._store(put, file, fd, checked)
-            self._keep(put.repository, put.path, file)
-        finally:
+        except BaseException:
             os.close(fd)
-        return put.ref
+            raise
+        file = StoredFile(path=put.key, size_bytes=size, hash=digest, formatter=put.formatter, ingest_ns=time.time_ns())
+        return Written(put, fd, file)
 
-    async def _store(
-        self, put: BegunPut, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
-    ) -> None:
-        token = str(put.ref.id)
-        intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes),))
+    async def _store(self, put: BegunPut, file: StoredFile, fd: int, metadata: Columns) -> None:
+        token = uuid.uuid4().hex
+        intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes, file.ingest_ns),))
         lane = self._lane(put.repository) if file.size_bytes <= SMALL_BYTES else None
         if lane is None:
             await self._journal.record(intent)
@@ -218,10 +253,7 @@ class Puts:
         with trio.CancelScope(shield=True):
             await self.undo(intent)
         if isinstance(exc, ObjectExistsError):
-            raise DatasetExistsError(
-                f"{key} exists in {repository.backend.location} already",
-                hint="another write of the same dataset is under way, or a file was put there by other means",
-            ) from None
+            raise exists_already(repository, key) from None
 
     async def put_content(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
         """Store a small dataset whose content came with the request, all or nothing.
@@ -253,7 +285,7 @@ class Puts:
             with self.cache.disk.watched():
                 await lane.commit(put)
             repository.origin.absent.forget(put.file.path)
-            self._keep(repository, put.path, put.file)
+            self.keep(repository, put.path, put.file)
         except OtherFormatterError:
             return None
         except BaseException as exc:
@@ -287,9 +319,7 @@ class Puts:
             )
         return lane
 
-    async def _store_alone(
-        self, put: BegunPut, file: StoredFile, fd: int, token: str, metadata: Mapping[str, list[MetadataValue]]
-    ) -> None:
+    async def _store_alone(self, put: BegunPut, file: StoredFile, fd: int, token: str, metadata: Columns) -> None:
         ref, registry = put.ref, put.repository.registry
         await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
         # The commit itself is not interrupted: afterwards it is either done or not.
@@ -311,16 +341,18 @@ class Puts:
                 self._journal.clear(token)
 
     async def undo(self, intent: Intent) -> None:
-        """Remove what a failed write left; what cannot be removed now stays in the journal."""
+        """Remove what a failed write left; what cannot be removed now is tried again, also after a restart."""
+        failed = msgspec.structs.replace(intent, failed=True)
         try:
-            await undo_intent(self._repositories, intent)
+            await undo_intent(self._repositories, failed)
         except PantryError as exc:
-            # The intent stays in the journal, and the next start undoes it.
             log.error("a failed write cannot be undone now: %s", exc.message)
+            await self._journal.record(failed)
+            self._nursery.start_soon(recover_later, self._journal, self._repositories, [failed])
         else:
             self._journal.clear(intent.token)
 
-    def _keep(self, repository: Repository, path: str, file: StoredFile) -> None:
+    def keep(self, repository: Repository, path: str, file: StoredFile) -> None:
         """Make what was written part of the cache, if there is room."""
         try:
             reservation = self.cache.reserve(file.size_bytes)
@@ -340,6 +372,20 @@ class Puts:
 
 def _too_long(size_bytes: int, most_bytes: int) -> LimitExceededError:
     return LimitExceededError(f"{size_bytes} bytes are more than one put may write ({most_bytes})")
+
+
+def checked_metadata(put: BegunPut, metadata: Mapping[str, object]) -> Columns:
+    """Return what the client says of a put's declared metadata, checked, as columns of one row."""
+    columns = {name: [value] for name, value in metadata.items()}
+    return check_columns(put.ref.dataset_type.metadata, columns, [str(put.ref)])
+
+
+def exists_already(repository: Repository, key: str) -> DatasetExistsError:
+    """Return the error for a file that is in the way."""
+    return DatasetExistsError(
+        f"{key} exists in {repository.backend.location} already",
+        hint="another write of the same dataset is under way, or a file was put there by other means",
+    )
 
 
 def _private_copy(path: str, fd: int, size_bytes: int) -> int:

@@ -39,26 +39,56 @@ class SelectedFile(NamedTuple):
     name: str
 
 
-async def select(repositories: Repositories, who: Identity, asked: Selection) -> tuple[Repository, list[SelectedFile]]:
-    """Run a query with the rights of ``who``; each content once, in the order found."""
-    repository = await repositories.readable(asked.repository, who)
+class Selected(NamedTuple):
+    """What a query found.
+
+    Attributes
+    ----------
+    files : list of SelectedFile
+        Each content once, in the order found.
+    holders : dict of ObjectId to Repository
+        For each of them the repository to fetch it from.
+    """
+
+    files: list[SelectedFile]
+    holders: dict[ObjectId, Repository]
+
+
+async def select(repositories: Repositories, who: Identity, asked: Selection) -> Selected:
+    """Run a query with the rights of ``who``; of a chain of repositories, in each of them."""
+    found = await repositories.readable_all(asked.repository, who)
     query = QueryDatasets(
         repository=asked.repository,
-        dataset_types=asked.dataset_types,
+        # With a composite come its components.
+        dataset_types=(*asked.dataset_types, *(f"{name}.*" for name in asked.dataset_types if "." not in name)),
         collections=asked.collections,
         data_id=asked.data_id,
         where=asked.where,
         find_first=False,
     )
-    found: dict[ObjectId, SelectedFile] = {}
+    selected = Selected([], {})
+    if isinstance(found, Repository):
+        await _select_in(repositories, found, query, selected)
+        return selected
+    queries = await repositories.queries.call(partial(found.registry.restricted, query))
+    for repository, one in zip(found.members, queries, strict=True):
+        if one is not None:
+            await _select_in(repositories, repository, one, selected)
+    return selected
+
+
+async def _select_in(
+    repositories: Repositories, repository: Repository, query: QueryDatasets, selected: Selected
+) -> None:
     batches = repository.registry.query_files(query)
     try:
         while (batch := await repositories.queries.call(partial(next, batches, None))) is not None:
             for file, name in batch:
                 object_id = repository.object_id(file)
-                found.setdefault(object_id, SelectedFile(object_id, file, name))
+                if object_id not in selected.holders:
+                    selected.holders[object_id] = repository
+                    selected.files.append(SelectedFile(object_id, file, name))
     finally:
         if (close := getattr(batches, "close", None)) is not None:
             with trio.CancelScope(shield=True):
                 await repositories.queries.call(close)
-    return repository, list(found.values())

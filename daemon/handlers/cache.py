@@ -132,8 +132,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         known = {key: charged(one.size_bytes) for key, one in node.cache.items()}
         known.update({one.object_id: one.map.stored_bytes for one in node.partials.items()})
         if asked.repository:
-            _, files = await select(node.repositories, context.caller, asked)
-            chosen = [one.object_id for one in files if one.object_id in known]
+            selected = await select(node.repositories, context.caller, asked)
+            chosen = [one.object_id for one in selected.files if one.object_id in known]
         else:
             chosen = [key for key in known if asked.everything or key.hash in asked.hashes]
         gone = [key for key in chosen if node.cache.evict_one(key)]

@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 import trio
 
+from pantry.daemon.datasets.grouping import PutGroup
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
@@ -22,8 +23,10 @@ from pantry.model.naming import directory_parts
 from pantry.wire.operations import (
     AbortPut,
     BeginPut,
+    BeginPuts,
     CloseOpened,
     CommitPut,
+    CommitPuts,
     Done,
     FetchRanges,
     FindDataset,
@@ -34,7 +37,10 @@ from pantry.wire.operations import (
     PutContent,
     PutDone,
     PutTicket,
+    PutTickets,
+    StoredPuts,
 )
+from pantry.wire.operations.data import MAX_GROUP
 
 MAX_RANGES = 4096
 _FORMATTER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
@@ -209,8 +215,41 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             with trio.CancelScope(shield=True):
                 await put.release()
 
+    async def begin_puts(context: RequestContext, asked: BeginPuts) -> PutTickets:
+        if not 0 < len(asked.puts) <= MAX_GROUP:
+            raise InvalidRequestError(f"a group has 1 to {MAX_GROUP} puts, not {len(asked.puts)}")
+        wishes = []
+        for one in asked.puts:
+            checked_formatter(one.formatter)
+            wishes.append((await repositories.writable(one.repository, context.caller), one))
+        group = await node.groups.begin(wishes)
+        number = context.session.hold(group)
+        try:
+            for put in group.puts:
+                context.attach(put.open_for_client())
+        except BaseException:
+            context.session.give_back(number)
+            await group.release()
+            raise
+        return PutTickets(
+            tuple(
+                PutTicket(put=number, ref=put.ref, formatter=put.formatter, python_type=put.python_type)
+                for put in group.puts
+            )
+        )
+
+    async def commit_puts(context: RequestContext, asked: CommitPuts) -> StoredPuts:
+        group = context.session.held(asked.put, PutGroup)
+        context.session.give_back(asked.put)
+        try:
+            await node.groups.commit(group, asked.metadata)
+        finally:
+            with trio.CancelScope(shield=True):
+                await group.release()
+        return StoredPuts(tuple(put.ref for put in group.puts))
+
     async def abort_put(context: RequestContext, asked: AbortPut) -> Done:
-        put = context.session.held(asked.put, BegunPut)
+        put = context.session.held(asked.put, (BegunPut, PutGroup))
         context.session.give_back(asked.put)
         await put.release()
         return Done()
@@ -227,5 +266,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(BeginPut, begin_put)
     dispatcher.register(CommitPut, commit_put)
     dispatcher.register(PutContent, put_content)
+    dispatcher.register(BeginPuts, begin_puts)
+    dispatcher.register(CommitPuts, commit_puts)
     dispatcher.register(AbortPut, abort_put)
     dispatcher.register(IngestFiles, ingest)

@@ -71,7 +71,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def pin(context: RequestContext, asked: PinDatasets) -> Pinned:
         who = context.caller
-        await node.repositories.readable(asked.repository, who)
+        await node.repositories.readable_all(asked.repository, who)
         if len(asked.note) > MAX_NOTE:
             raise InvalidRequestError(f"a note has at most {MAX_NOTE} characters")
         record = PinRecord(
@@ -108,11 +108,11 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return PinList(tuple(_shown(node, one) for one in node.pins.held(whose(context.caller))))
 
     async def prefetch(context: RequestContext, asked: Prefetch) -> None:
-        repository, files = await select(node.repositories, context.caller, asked)
+        files, holders = await select(node.repositories, context.caller, asked)
         chosen, left_out = choose(node.cache, files, room_bytes=room_for(node, files), partial=asked.partial)
 
         async def fetch(one: SelectedFile) -> bool:
-            return await node.opener.prefetch(repository, one.file, name=one.name)
+            return await node.opener.prefetch(holders[one.object_id], one.file, name=one.name)
 
         await PrefetchRun(node.cache, chosen, left_out).run(fetch, context.emit)
 

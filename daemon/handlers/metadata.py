@@ -30,7 +30,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return DatasetMetadata(await call(partial(found.registry.get_metadata, asked.id)))
 
     async def query(context: RequestContext, asked: QueryMetadata) -> None:
-        found = await repositories.readable(asked.query.repository, context.caller)
+        found = await repositories.readable_all(asked.query.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_metadata, asked))
 
     dispatcher.register(RecordMetadata, record)

@@ -19,7 +19,7 @@ from pantry.daemon.registry.attributes import default_universe, read_attributes
 from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
-from pantry.daemon.registry.datasets import Datasets, NewDataset
+from pantry.daemon.registry.datasets import Datasets, Insert, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
 from pantry.daemon.registry.dimension_records import DimensionRecords
@@ -64,7 +64,7 @@ from pantry.wire.operations.registry import (
 )
 from pantry.wire.operations.repositories import QueryCollections
 
-__all__ = ["NewDataset", "PreparedIngest", "PreparedPut", "Registry", "default_universe"]
+__all__ = ["Insert", "NewDataset", "PreparedIngest", "PreparedPut", "Registry", "default_universe"]
 
 T = TypeVar("T")
 
@@ -389,9 +389,7 @@ class Registry:
         """
         self._write(self._datasets.insert, run, dataset_type, new, metadata)
 
-    def insert_each(
-        self, inserts: Sequence[tuple[str, str, Sequence[NewDataset], Columns]]
-    ) -> list[BaseException | None]:
+    def insert_each(self, inserts: Sequence[Insert]) -> list[BaseException | None]:
         """Do several times what `insert_datasets` does, by one commit; give the error of each that failed.
 
         Parameters
@@ -403,6 +401,10 @@ class Registry:
             return self._writer.run_each([functools.partial(_call, self._datasets.insert, one, {}) for one in inserts])
         finally:
             self.writes = next(self._numbers)
+
+    def insert_together(self, inserts: Sequence[Insert]) -> None:
+        """Do several times what `insert_datasets` does, of several types and runs, all or none."""
+        self._write(self._datasets.insert_together, inserts)
 
     def record_metadata(self, dataset_type: str, ids: Sequence[bytes], columns: Columns) -> int:
         """Store declared metadata of datasets of a type in place of what was there, all or none; give their number.

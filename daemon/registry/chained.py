@@ -16,13 +16,19 @@ from pantry.daemon.registry.lookup import NOTHING
 from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
 from pantry.daemon.registry.searching import Keyed
 from pantry.daemon.registry.seen import Seen, Sorter
-from pantry.errors import ConflictingDefinitionError, MissingCollectionError, MissingDatasetTypeError
+from pantry.errors import (
+    ConflictingDefinitionError,
+    InvalidRequestError,
+    MissingCollectionError,
+    MissingDatasetTypeError,
+)
 from pantry.model.collections import CollectionInfo
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.records import DimensionRecord
 from pantry.wire.operations.browse import ListTree, TreeBatch
 from pantry.wire.operations.data import OpenDataset
+from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     DataIdBatch,
     FindDataset,
@@ -138,20 +144,7 @@ class ChainedRegistry:
 
     def query_datasets(self, query: QueryDatasets) -> Generator[RefBatch]:
         """Find datasets; with ``find_first`` those of the first repository that has any of a data id."""
-        kinds: dict[str, tuple[tuple[str, ...], str]] = {}
-
-        def keys(name: str, batch: RefBatch) -> Iterator[object]:
-            kind = batch.dataset_type.name
-            required, first = kinds.setdefault(kind, (batch.required, name))
-            if required != batch.required:
-                raise ConflictingDefinitionError(
-                    f"{kind} has the dimensions {', '.join(required)} in {first}, and {', '.join(batch.required)} in "
-                    f"{name}: which is first cannot be told",
-                    hint="ask with find_first=False, or one repository at a time",
-                )
-            return ((kind, *row) for row in zip(*batch.columns[: len(required)], strict=True))
-
-        known = keys if query.find_first else None
+        known = _DataIdKeys() if query.find_first else None
         if not query.order_by:
             yield from self._one_by_one(query, Registry.query_datasets, known)
             return
@@ -162,6 +155,32 @@ class ChainedRegistry:
             for batch in self._sorted(one, Registry.query_datasets_keyed, known):
                 yield batch
                 left = None if left is None else left - len(batch.run_index)
+
+    def query_metadata(self, query: QueryMetadata) -> Iterator[MetadataBatch]:
+        """Find datasets with their declared metadata, as `query_datasets` does; not in order."""
+        if query.query.order_by:
+            raise InvalidRequestError(
+                "metadata of several repositories cannot be asked for in order",
+                hint="sort what comes, or name one repository",
+            )
+        keys, left = _DataIdKeys(), query.query.limit
+        with contextlib.closing(Seen()) as seen:
+            for part, ((name, registry), one) in enumerate(
+                zip(self._members, self.restricted(query.query), strict=True)
+            ):
+                if one is None:
+                    continue
+                asked = msgspec.structs.replace(query, query=_unlimited(one))
+                for batch in registry.query_metadata(asked):
+                    rows = range(_size(batch.refs))
+                    kept = seen.new(part, keys(name, batch.refs)) if one.find_first else list(rows)
+                    kept = kept if left is None else kept[:left]
+                    columns = {entry: [column[row] for row in kept] for entry, column in batch.columns.items()}
+                    if kept:
+                        yield MetadataBatch(_rows(batch.refs, kept, name), columns)
+                    left = None if left is None else left - len(kept)
+                    if left == 0:
+                        return
 
     def count_datasets(self, query: QueryDatasets) -> dict[str, int]:
         """Count what `query_datasets` would find."""
@@ -271,6 +290,24 @@ class ChainedRegistry:
                 return
             for rows in sorter.batches(_SORTED_ROWS, query.limit):
                 yield _joined(shape, rows, sorter.kept)
+
+
+class _DataIdKeys:
+    """Tells what datasets of several repositories are the same by."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[tuple[str, ...], str]] = {}
+
+    def __call__(self, name: str, batch: RefBatch) -> Iterator[object]:
+        kind = batch.dataset_type.name
+        required, first = self._kinds.setdefault(kind, (batch.required, name))
+        if required != batch.required:
+            raise ConflictingDefinitionError(
+                f"{kind} has the dimensions {', '.join(required)} in {first}, and {', '.join(batch.required)} in "
+                f"{name}: which is first cannot be told",
+                hint="ask with find_first=False, or one repository at a time",
+            )
+        return ((kind, *row) for row in zip(*batch.columns[: len(required)], strict=True))
 
 
 def _named_in(

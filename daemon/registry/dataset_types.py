@@ -46,9 +46,9 @@ class DatasetTypes:
 
     def complete(self, dataset_type: DatasetType) -> DatasetType:
         """Check a definition and give it with all dimensions that follow from those given."""
-        if dataset_type.component is not None:
+        if "." in (dataset_type.component or ""):
             raise DatasetTypeError(
-                f"{dataset_type.name!r} names a component, and components are not registered",
+                f"{dataset_type.name!r} names a component of a component, and those are not stored",
                 hint=f"register {dataset_type.parent_name!r}",
             )
         defined_storage_class(dataset_type.storage_class, self.formats)
@@ -72,6 +72,8 @@ class DatasetTypes:
                     name=dataset_type.name,
                 )
             return known, False
+        if dataset_type.component is not None:
+            self._check_parent(session, dataset_type)
         session.run(
             self._add_type,
             {
@@ -88,6 +90,20 @@ class DatasetTypes:
             self._definitions.changed(session, DATASET_TYPES)
             known = self._definitions.current(session).types[dataset_type.name]
         return known, True
+
+    def _check_parent(self, session: Session, dataset_type: DatasetType) -> None:
+        """Refuse a component, stored by itself, of what is not registered or is about something else."""
+        parent = self._definitions.current(session).types.get(dataset_type.parent_name)
+        if parent is None:
+            raise DatasetTypeError(
+                f"{dataset_type.name!r} is a component of {dataset_type.parent_name!r}, which is not registered",
+                hint=f"register {dataset_type.parent_name!r} first",
+            )
+        if parent.definition.dimensions != dataset_type.dimensions:
+            raise DatasetTypeError(
+                f"{dataset_type.name!r} has other dimensions than {dataset_type.parent_name!r}",
+                hint=f"those of a component are {', '.join(parent.definition.dimensions)}",
+            )
 
     def _declare(self, session: Session, type_id: int, dataset_type: DatasetType) -> None:
         table = self._schema.metadata_entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,9 @@ from pantry.model.datasets import StoredFile
 
 NewDataset = tuple[UUID | bytes, DataCoordinate | Sequence[DataIdValue], StoredFile]
 """A dataset's id, its data id (or values in the order of the required dimensions), and its file."""
+
+Insert = tuple[str, str, Sequence[NewDataset], Columns]
+"""A run, a dataset type, new datasets and their declared metadata."""
 
 # Below this many, statements per row are quicker than a temporary table.
 _FEW = 4
@@ -86,6 +89,11 @@ class Datasets:
             self.declared.insert(session, known, keys, metadata or {})
         except ConstraintError as exc:
             raise self._clash(run, dataset_type, values, exc) from exc
+
+    def insert_together(self, session: Session, inserts: Iterable[Insert]) -> None:
+        """Insert datasets of several types and runs; see `Registry.insert_together`."""
+        for one in inserts:
+            self.insert(session, *one)
 
     def _clash(
         self, run: str, dataset_type: str, values: Sequence[Sequence[DataIdValue]], exc: ConstraintError

@@ -107,8 +107,14 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
             ) from None
 
     def match_types(self, patterns: Sequence[str]) -> list[KnownType]:
-        """Give dataset types by names or globs, each once; names must exist."""
-        return _match(patterns, self.types, self.dataset_type)
+        """Give dataset types by names or globs, each once; names must exist.
+
+        Components of composites, such as ``calexp.psf``, match only globs with a dot.
+        """
+        found = _match(patterns, self.types, self.dataset_type)
+        dotted = [pattern for pattern in patterns if not is_glob(pattern) or "." in pattern]
+        shown = {known.id for known in _match(dotted, self.types, self.dataset_type)}
+        return [known for known in found if "." not in known.definition.name or known.id in shown]
 
     def match_collections(self, patterns: Sequence[str]) -> list[Collection]:
         """Give collections by names or globs, each once, in the order of the patterns; names must exist."""

@@ -37,11 +37,12 @@ class Session:
         self._held[self._last] = thing
         return self._last
 
-    def held(self, number: int, kind: type[Any]) -> Any:
-        """Return what the peer named, if it is of this kind."""
+    def held(self, number: int, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+        """Return what the peer named, if it is of this kind, or of one of these."""
         thing = self._held.get(number)
         if not isinstance(thing, kind):
-            raise InvalidRequestError(f"this connection holds no {kind.__name__} by number {number}")
+            names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise InvalidRequestError(f"this connection holds no {names} by number {number}")
         return thing
 
     def give_back(self, number: int) -> None:

@@ -279,6 +279,13 @@ def test_bash(bash: Bash) -> None:
     assert line[-1] == f"instrument = '{INSTRUMENT}'"
     assert bash.words("pantry query-dimension-records demo visit_de")[-1] == "visit_detector_region"
     assert bash.words("pantry query-data-ids demo ins")[-1] == "instrument"
+    # Where there are no quotes, bash splits at the sign.
+    assert bash.words("pantry query-datasets demo calexp -d instr", "T")[-1] == "instrument=T"
+    assert bash.words("pantry query-datasets demo calexp -d instrument=Te")[-1] == f"instrument={INSTRUMENT}"
+    assert bash.words("pantry query-datasets demo calexp -d instrument=")[-1] == f"instrument={INSTRUMENT}"
+    assert bash.words("pantry get demo calexp exposure=1 detect", "1")[-2:] == ["exposure=1", "detector=1"]
+    assert bash.words("pantry query-datasets demo calexp -c u/ann/o -d 'instrument=T")[-1] == f"instrument={INSTRUMENT}"
+    assert bash.words("pantry query-datasets demo calexp -c u/bob,u/ann")[-1] == "u/bob,u/ann/one"
     assert bash.words('pantry query-datasets demo calexp -d "instrument=T')[-1] == f"instrument={INSTRUMENT}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ dataset_types:
   "*_catalog": {formatter: parquet, write: {compression: gzip, row_group_rows: 10}}
 storage_classes:
   StructuredDataDict: {formatter: json, write: {indent: 2}}
+  Bytes: {formatter: hdf5, python_type: dict}
 """
 DATA_ID = {"instrument": INSTRUMENT, "exposure": 1}
 
@@ -105,6 +107,9 @@ def test_a_user_configures_writers_locally(daemon: PantryDaemon, tmp_path: Path)
     assert metadata.row_group(0).column(0).compression == "GZIP"
     own.put({"a": [1]}, "config", DATA_ID)
     assert stored(own, "config").read_text() == '{\n  "a": [\n    1\n  ]\n}'
+    # A file is taken as it is: what the user says is for objects.
+    ref = own.put_file(io.BytesIO(b"as it is"), "blob", {**DATA_ID, "detector": 0}, run="files")
+    assert Butler("d", socket=daemon.socket).get(ref) == b"as it is"
     # Others read what was written so, without the file, and write as they did.
     other = Butler("d", collections="mine", run="theirs", socket=daemon.socket)
     assert np.allclose(other.get("image", DATA_ID).data, pixels, atol=2.5)

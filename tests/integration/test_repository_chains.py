@@ -24,6 +24,7 @@ from pantry.errors import (
     MissingCollectionError,
     RepositoryNotFoundError,
 )
+from pantry.wire.operations import EvictObjects, ListPins, PinDatasets, VerifyObjects
 
 
 @pytest.fixture
@@ -135,8 +136,6 @@ def test_mistakes_are_told(both: Butler) -> None:
         Butler("mine,nonesuch", socket=socket)
     with pytest.raises(InvalidRequestError, match="bad repository name ''"):
         Butler("mine,", socket=socket)
-    with pytest.raises(InvalidRequestError, match="one at a time"):
-        both.prefetch(both.query_datasets("config"))
     result = pantry(both, "repo", "chain", "alone", "mine")
     assert result.returncode == 1
     assert "two repositories at least" in result.stderr
@@ -210,3 +209,51 @@ def test_the_mount_shows_a_chain_as_it_is_read(both: Butler, tmp_path: Path, sho
         assert not (mount.directory / "mine").exists()
         path = mount.directory / "both" / "run" / "config" / INSTRUMENT / f"config_{INSTRUMENT}_6.json"
         assert json.loads(path.read_bytes())["from"] == "release"
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0081")
+def test_a_chain_is_prefetched_pinned_verified_and_evicted(both: Butler) -> None:
+    daemon = both.connection
+    query: dict[str, Any] = {"repository": "mine,release", "dataset_types": ("config",), "collections": ("run",)}
+    daemon.call(EvictObjects(everything=True))
+    done = both.prefetch("config", where="exposure > 2")
+    # Of a data id that several have, all are fetched, as of several collections.
+    assert (done.files_done, done.fetched_files, done.failed_files) == (6, 6, 0)
+    pinned = daemon.call(PinDatasets(**query, where="exposure > 4"))
+    assert (pinned.objects, pinned.cached_objects) == (2, 2)
+    (pin,) = daemon.call(ListPins()).pins
+    assert (pin.repository, pin.problem) == ("mine,release", "")
+    *_, told = daemon.stream(VerifyObjects(**query))
+    assert (told.objects_total, told.objects_done, told.damaged_objects) == (6, 6, 0)
+    assert daemon.call(EvictObjects(**query)).objects == 4
+    # The files of one without the collection are not asked for; a collection that none has is an error.
+    with Butler("other,mine", collections="run", socket=daemon.socket_path) as lacking:
+        assert lacking.prefetch("config").files_done == 4
+        with pytest.raises(MissingCollectionError, match="nowhere"):
+            lacking.prefetch("config", "nowhere")
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0081", "DMS-MWBT-REQ-0091")
+def test_metadata_comes_from_the_first_that_has_the_dataset(both: Butler) -> None:
+    for name in ("mine", "release"):
+        with Butler(name, run="notes", socket=both.connection.socket_path) as one:
+            one.register_dataset_type(
+                "note", ["instrument", "exposure"], "StructuredDataDict", metadata=["by:string=by", "n:int=n"]
+            )
+            for exposure in (1, 2, 3) if name == "mine" else (3, 4):
+                one.put({"by": name, "n": exposure}, "note", instrument=INSTRUMENT, exposure=exposure)
+    found = {(ref.repository, *values.values()) for ref, values in both.query_metadata("note", "notes")}
+    assert found == {("mine", "mine", 1), ("mine", "mine", 2), ("mine", "mine", 3), ("release", "release", 4)}
+    every = both.query_metadata("note", "notes", entries="n", find_first=False, where="note.n > 2")
+    assert sorted((ref.repository, values["n"]) for ref, values in every) == [
+        ("mine", 3),
+        ("release", 3),
+        ("release", 4),
+    ]
+    # The limit is of the whole, and what an earlier one has does not count twice.
+    assert len(list(both.query_metadata("note", "notes", limit=4))) == 4
+    assert len(list(both.query_metadata("note", "notes", limit=2))) == 2
+    with pytest.raises(InvalidRequestError, match="in order"):
+        list(both.query_metadata("note", "notes", order_by="exposure"))
+    shown = pantry(both, "query-datasets", "mine,release", "note", "-c", "notes", "--metadata", "n").stdout
+    assert sorted(line.split()[-1] for line in shown.splitlines()[1:]) == ["1", "2", "3", "4"]

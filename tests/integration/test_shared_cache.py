@@ -64,6 +64,7 @@ doors = [
     ops.BeginPut(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine"),
     ops.PutContent(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine", formatter="bytes",
                    content=b""),
+    ops.BeginPuts(puts=(ops.BeginPut(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine"),)),
     ops.IngestFiles(repository="shared", dataset_type="blob", run="u/mine", transfer="copy",
                     dimensions=("instrument", "exposure", "detector"), items=()),
     ops.RegisterCollection(repository="shared", name="x", type="RUN"),
@@ -179,7 +180,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 35
+    assert len(lines) == 37
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

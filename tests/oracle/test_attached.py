@@ -113,11 +113,16 @@ def test_calibrations_in_the_mount(registry: Gen3Registry) -> None:
     assert len(spans) == 2
     assert spans[0].name.startswith("open_")
     assert spans[1].name.endswith("_open")
+    certified = {}
     for span in spans:
         assert below(camera.name, name=span.name) == [span]
         (file,) = below(camera.name, span.name)
         assert below(camera.name, span.name, name=file.name) == [file]
         assert file.name == "bias_Cam_0.yaml"
+        assert file.id is not None
+        found = registry.get_dataset(file.id).ref
+        certified[span.name] = found and found.run
+    assert list(certified.values()) == ["bias/1", "bias/2"]
     assert {entry.name for entry in below(camera.name, collection="chain")} == {span.name for span in spans}
 
 

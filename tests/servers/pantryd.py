@@ -26,12 +26,22 @@ class PantryDaemon:
         Further configuration.
     system : bool
         Serve all users.
+    module : str
+        What runs: the daemon, or a test's version of it.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any] | None = None, *, system: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any] | None = None,
+        *,
+        system: bool = False,
+        module: str = "pantry.daemon.main",
+    ) -> None:
         self.directory = directory
         self.config: dict[str, Any] = dict(config or {})
         self.system = system
+        self.module = module
         self.socket = str(directory / "pantryd.sock")
         self.state = directory / "state"
         self.cache = directory / "cache"
@@ -46,6 +56,10 @@ class PantryDaemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.is_alive
+
     def start(self, *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> Self:
         """Start it and wait until it answers on its socket."""
         config_file = self.directory / "pantryd.yaml"
@@ -53,7 +67,7 @@ class PantryDaemon:
         config_file.chmod(0o600)
         self._logs += 1
         self.log = self.directory / f"pantryd-{self._logs}.log"
-        argv = [sys.executable, "-m", "pantry.daemon.main", "--config", str(config_file), "--socket", self.socket]
+        argv = [sys.executable, "-m", self.module, "--config", str(config_file), "--socket", self.socket]
         argv += ["--state", str(self.state), "--cache", str(self.cache)]
         argv += ["--system"] if self.system else []
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}

@@ -49,6 +49,10 @@ class ServerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Poll ``ready`` until it holds; stop the process and raise `ServerError` if it never does."""
         deadline = time.monotonic() + timeout_s

@@ -140,6 +140,7 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
     one.formatter: one
     for one in (
         BuiltinFormat(formatter="bytes", extensions=(), python_types=("bytes",)),
+        BuiltinFormat(formatter="composite", extensions=(".json",), python_types=("pantry.model.composites.Manifest",)),
         BuiltinFormat(
             formatter="json", extensions=(".json",), python_types=("dict", "list", "str"), options=JsonOptions
         ),

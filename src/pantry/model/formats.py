@@ -15,6 +15,7 @@ import msgspec
 
 from pantry.errors import ConfigError, DatasetTypeError
 from pantry.model.builtin_formats import BUILTIN_FORMATS, WriteOptions
+from pantry.model.composites import MAX_COMPONENTS, Source, check_component
 from pantry.model.storage import STORAGE_CLASSES, StorageClass
 
 OptionValue = str | int | float | bool | list[int] | None
@@ -36,12 +37,33 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Qualified name of what `Butler.get` returns.
     write : dict
         Write options of the formatter.
+    disassembled : bool or None
+        Whether each component is stored as a dataset of its own.
+    delegate : str
+        What takes objects apart and puts them together; by default that of the Python type.
+    components : dict of str to str
+        For components the storage class, if not the usual one of what they are.
     """
 
     formatter: str = ""
     extension: str = ""
     python_type: str = ""
     write: dict[str, OptionValue] = {}
+    disassembled: bool | None = None
+    delegate: str = ""
+    components: dict[str, str] = {}
+
+
+class TypeForm(Form, frozen=True, kw_only=True, omit_defaults=True):
+    """How datasets of a type are stored and what they are read as.
+
+    Attributes
+    ----------
+    sources : dict of str to Source
+        Where components come from when the dataset is read, in place of what it has itself.
+    """
+
+    sources: dict[str, Source] = {}
 
 
 class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,15 +74,29 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     storage_classes : dict of str to Form
         By the name of the storage class: a known one, or a new one, which has at least ``formatter`` and
         ``python_type``.
-    dataset_types : dict of str to Form
+    dataset_types : dict of str to TypeForm
         By the name of the dataset type, or a shell-style pattern; a name wins over patterns, and of
         patterns that match the longest.
     """
 
     storage_classes: dict[str, Form] = {}
-    dataset_types: dict[str, Form] = {}
+    dataset_types: dict[str, TypeForm] = {}
 
-    def of_type(self, dataset_type: str) -> Form | None:
+    @property
+    def disassembles(self) -> bool:
+        """Whether it says of anything that it is disassembled."""
+        return any(
+            form.disassembled is not None
+            for forms in (self.storage_classes, self.dataset_types)
+            for form in forms.values()
+        )
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it says of any dataset type where its components come from."""
+        return any(form.sources for form in self.dataset_types.values())
+
+    def of_type(self, dataset_type: str) -> TypeForm | None:
         """Return what is said of a dataset type, None if nothing is."""
         exact = self.dataset_types.get(dataset_type)
         if exact is not None:
@@ -80,7 +116,9 @@ class StoredForm(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     formatter, extension, python_type : str
         As in `Form`, none of them empty; ``extension`` only where the formatter has no usual one.
-    write : dict
+    write, delegate, components : dict, str, dict
+        As in `Form`.
+    disassembled : bool
         As in `Form`.
     """
 
@@ -88,6 +126,9 @@ class StoredForm(msgspec.Struct, frozen=True, kw_only=True):
     extension: str
     python_type: str
     write: dict[str, OptionValue] = {}
+    disassembled: bool = False
+    delegate: str = ""
+    components: dict[str, str] = {}
 
 
 def stored_form(dataset_type: str, storage_class: str, layers: Sequence[Formats]) -> StoredForm:
@@ -133,7 +174,20 @@ def stored_form(dataset_type: str, storage_class: str, layers: Sequence[Formats]
         extension=extension or usual_extension(formatter),
         python_type=python_type,
         write=write,
+        disassembled=next((one.disassembled for one in said if one.disassembled is not None), False),
+        delegate=next((one.delegate for one in said if one.delegate), ""),
+        components={name: kind for one in reversed(said) for name, kind in one.components.items()},
     )
+
+
+def sources_of(dataset_type: str, layers: Sequence[Formats]) -> dict[str, Source]:
+    """Return where components of a dataset type come from when it is read; what wins comes first in ``layers``."""
+    found: dict[str, Source] = {}
+    for layer in reversed(layers):
+        form = layer.of_type(dataset_type)
+        if form is not None:
+            found |= form.sources
+    return found
 
 
 def usual_extension(formatter: str) -> str:
@@ -213,11 +267,29 @@ def check_formats(formats: Formats, *, source: str, options_of: OptionsOf, below
                 hint=f"known ones: {', '.join(known_storage_classes(below))}",
             ) from None
         _check_form(place, form, whole.formatter, whole.python_type, options_of)
+        _check_components(place, form, layers)
     for name, form in formats.dataset_types.items():
         place = f"{source}: dataset_types.{name}"
         if not form.formatter and (form.extension or form.write):
             raise ConfigError(f"{place}: extension and write need formatter beside them")
         _check_form(place, form, form.formatter, form.python_type, options_of)
+        _check_components(place, form, layers)
+        if len(form.sources) > MAX_COMPONENTS:
+            raise ConfigError(f"{place}: more than {MAX_COMPONENTS} sources")
+        for component, origin in form.sources.items():
+            check_component(component, f"{place}.sources")
+            origin.check(f"{place}.sources.{component}")
+
+
+def _check_components(place: str, form: Form, layers: Sequence[Formats]) -> None:
+    if len(form.components) > MAX_COMPONENTS:
+        raise ConfigError(f"{place}: more than {MAX_COMPONENTS} components")
+    for name, kind in form.components.items():
+        check_component(name, f"{place}.components")
+        try:
+            stored_form("", kind, layers)
+        except DatasetTypeError as exc:
+            raise ConfigError(f"{place}.components.{name}: {exc.message}", hint=exc.hint) from None
 
 
 def _check_form(place: str, form: Form, formatter: str, python_type: str, options_of: OptionsOf) -> None:

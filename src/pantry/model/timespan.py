@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import msgspec
 
 BEGIN_NS = 0
@@ -27,6 +29,11 @@ class Timespan(msgspec.Struct, frozen=True, order=True, array_like=True):
         if self.begin_ns > self.end_ns:
             raise ValueError(f"timespan ends ({self.end_ns}) before it begins ({self.begin_ns})")
 
+    def __str__(self) -> str:
+        begin = "(-\N{INFINITY}" if self.begin_ns == BEGIN_NS else f"[{_iso(self.begin_ns)}"
+        end = "\N{INFINITY}" if self.end_ns == END_NS else _iso(self.end_ns)
+        return f"{begin}, {end})"
+
     @classmethod
     def between(cls, begin_ns: int | None, end_ns: int | None) -> Timespan:
         """Make a timespan whose ends may be open (None)."""
@@ -39,6 +46,13 @@ class Timespan(msgspec.Struct, frozen=True, order=True, array_like=True):
     def contains(self, instant_ns: int) -> bool:
         """Whether ``instant_ns`` lies inside."""
         return self.begin_ns <= instant_ns < self.end_ns
+
+
+def _iso(ns: int) -> str:
+    """Write an instant in TAI, to the second unless there is more."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    whole = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()
+    return f"{whole}.{rest:09d}".rstrip("0") if rest else whole
 
 
 ALL_TIMES = Timespan(BEGIN_NS, END_NS)

@@ -426,6 +426,28 @@ def test_ingest_in_batches(butler: Butler, repository: FakeRepository) -> None:
     assert (first.items[7].path, first.items[7].values) == ("/x/7", ("Cam", 7))
 
 
+def test_ctrl_c_while_ingesting_waits_for_no_request(
+    butler: Butler, repository: FakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "MAX_ITEMS", 1)
+    asked_for, released = threading.Event(), threading.Event()
+
+    def never(op: Any, asked: Any) -> Any:
+        if not asked_for.is_set():  # one Ctrl-C
+            asked_for.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        released.wait(60)
+
+    monkeypatch.setattr(repository, "_IngestFiles", never)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            butler.ingest("blob", [(f"/x/{n}", {"instrument": "Cam", "detector": n}) for n in range(5)])
+        # None of the threads waits for an answer; one that was just being started ends when it runs.
+        wait_for(lambda: not any(one.name.startswith("pantry-ingest") for one in threading.enumerate()))
+    finally:
+        released.set()
+
+
 def test_ingest_for_another_user_sends_descriptors(
     make_daemon: Callable[..., FakeDaemon], repository: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pantry.client.butler.forms import user_formats
 from pantry.client.formatters import BUILTIN_FORMATTERS, formatter_by_name
 from pantry.errors import ConfigError, DatasetTypeError
 from pantry.model.builtin_formats import BUILTIN_FORMATS
-from pantry.model.formats import Form, Formats, StoredForm, stored_form
+from pantry.model.formats import Form, Formats, StoredForm, TypeForm, stored_form
 from pantry.model.storage import STORAGE_CLASSES
 
 
@@ -48,11 +48,11 @@ def test_mistakes_are_found_when_a_file_is_loaded(tmp_path: Path, text: str, mes
 def test_what_is_said_last_and_nearest_wins() -> None:
     own = Formats(
         storage_classes={"DataFrame": Form(formatter="hdf5", write={"compression": "gzip"})},
-        dataset_types={"s*": Form(python_type="astropy.table.Table"), "src": Form(python_type="pyarrow.Table")},
+        dataset_types={"s*": TypeForm(python_type="astropy.table.Table"), "src": TypeForm(python_type="pyarrow.Table")},
     )
     repository = Formats(
         storage_classes={"DataFrame": Form(formatter="hdf5", extension=".hdf5", write={"shuffle": False})},
-        dataset_types={"src_*": Form(formatter="fits_table")},
+        dataset_types={"src_*": TypeForm(formatter="fits_table")},
     )
     layers = (own, repository)
     mixed: dict[str, object] = {"compression": "gzip", "shuffle": False}

@@ -25,8 +25,10 @@ from pantry.wire.operations.cache import (
 from pantry.wire.operations.data import (
     AbortPut,
     BeginPut,
+    BeginPuts,
     CloseOpened,
     CommitPut,
+    CommitPuts,
     FetchRanges,
     Ingested,
     IngestFiles,
@@ -36,6 +38,8 @@ from pantry.wire.operations.data import (
     PutContent,
     PutDone,
     PutTicket,
+    PutTickets,
+    StoredPuts,
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
@@ -126,6 +130,7 @@ __all__ = [
     "Associate",
     "AttachRepository",
     "BeginPut",
+    "BeginPuts",
     "CacheListing",
     "CacheStatus",
     "CachedObject",
@@ -134,6 +139,7 @@ __all__ = [
     "CloseOpened",
     "CollectionList",
     "CommitPut",
+    "CommitPuts",
     "CountDatasets",
     "CountDone",
     "CreateRepository",
@@ -200,6 +206,7 @@ __all__ = [
     "PutContent",
     "PutDone",
     "PutTicket",
+    "PutTickets",
     "QueryCollections",
     "QueryDataIds",
     "QueryDatasets",
@@ -220,6 +227,7 @@ __all__ = [
     "Standings",
     "StatObject",
     "Status",
+    "StoredPuts",
     "StreamOperation",
     "TreeBatch",
     "TreeEntry",

@@ -212,8 +212,56 @@ class PutContent(Operation[PutDone], frozen=True, kw_only=True, omit_defaults=Tr
     metadata: dict[str, MetadataValue] = {}
 
 
+MAX_GROUP = 64
+"""Datasets that one group of puts may have."""
+
+
+class PutTickets(msgspec.Struct, frozen=True):
+    """Leave to write several datasets; a read-write descriptor for each comes with it, in their order.
+
+    All tickets have the number of the group.
+    """
+
+    tickets: tuple[PutTicket, ...]
+
+
+class BeginPuts(Operation[PutTickets], frozen=True, kw_only=True, tag="data.begin_puts"):
+    """Do for several datasets, which are then stored all or none, what `BeginPut` does for one.
+
+    Attributes
+    ----------
+    puts : tuple of BeginPut
+        At most `MAX_GROUP`, of any repositories.
+    """
+
+    result_type = PutTickets
+    puts: tuple[BeginPut, ...]
+
+
+class StoredPuts(msgspec.Struct, frozen=True):
+    """What was stored, in the order of the tickets."""
+
+    refs: tuple[DatasetRef, ...]
+
+
+class CommitPuts(Operation[StoredPuts], frozen=True, kw_only=True, tag="data.commit_puts"):
+    """Store all that was written for a group, or nothing of it.
+
+    Attributes
+    ----------
+    put : int
+        Of the tickets.
+    metadata : tuple of dict of str to value
+        As in `CommitPut`, for each dataset.
+    """
+
+    result_type = StoredPuts
+    put: int
+    metadata: tuple[dict[str, MetadataValue], ...]
+
+
 class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):
-    """Give up a put; a broken connection does the same."""
+    """Give up a put or a group of them; a broken connection does the same."""
 
     result_type = Done
     put: int

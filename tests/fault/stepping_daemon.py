@@ -1,0 +1,105 @@
+"""The real daemon, which dies or fails at a given step of a write. Run as a module, in place of the daemon's own.
+
+``STEPS_FILE`` names a file: while it exists, each step appends its name to it, and the step with the number ``STEP_AT``
+does what ``STEP_DO`` says: ``kill`` or ``fail``, ``before`` or ``after`` it (as ``kill-before``). ``STEP_BROKEN`` names
+a method that always fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pantry.backends.posix import PosixBackend
+from pantry.backends.s3 import S3Backend
+from pantry.daemon import main
+from pantry.daemon.journal import Journal
+from pantry.daemon.registry import Registry
+from pantry.errors import BackendError
+
+STEPS: list[tuple[type[Any], str]] = [
+    (Journal, "record"),
+    (PosixBackend, "write_from"),
+    (S3Backend, "write_from"),
+    (Registry, "insert_together"),
+    (PosixBackend, "settle_write"),
+    (S3Backend, "settle_write"),
+    (Journal, "clear"),
+    (Journal, "clear_now"),
+]
+_lock = threading.Lock()
+
+
+def _is_the_one(name: str) -> bool:
+    path = os.environ["STEPS_FILE"]
+    with _lock:
+        if not os.path.exists(path):
+            return False
+        with open(path, "a+", encoding="ascii") as file:
+            file.seek(0)
+            number = len(file.readlines())
+            file.write(name + "\n")
+        return number == int(os.environ.get("STEP_AT", "-1"))
+
+
+def _act(when: str) -> None:
+    do = os.environ.get("STEP_DO", "")
+    if do.endswith(when):
+        os.environ["STEP_AT"] = "-1"  # once
+    if do == f"kill-{when}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == f"fail-{when}":
+        raise BackendError("the test lets this step fail")
+
+
+def _stepping(kind: type[Any], name: str) -> None:
+    inner: Callable[..., Any] = getattr(kind, name)
+    label = f"{kind.__name__}.{name}"
+    if inspect.iscoroutinefunction(inner):
+
+        @functools.wraps(inner)
+        async def asynchronous(*args: Any, **options: Any) -> Any:
+            chosen = _is_the_one(label)
+            if chosen:
+                _act("before")
+            result = await inner(*args, **options)
+            if chosen:
+                _act("after")
+            return result
+
+        setattr(kind, name, asynchronous)
+        return
+
+    @functools.wraps(inner)
+    def synchronous(*args: Any, **options: Any) -> Any:
+        chosen = _is_the_one(label)
+        if chosen:
+            _act("before")
+        result = inner(*args, **options)
+        if chosen:
+            _act("after")
+        return result
+
+    setattr(kind, name, synchronous)
+
+
+def _break(name: str) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise BackendError(f"the test lets {name} fail")
+
+    kind, _, method = name.partition(".")
+    setattr({"Registry": Registry}[kind], method, broken)
+
+
+if __name__ == "__main__":
+    for step in STEPS:
+        _stepping(*step)
+    if os.environ.get("STEP_BROKEN"):
+        _break(os.environ["STEP_BROKEN"])
+    sys.exit(main.main())

@@ -8,6 +8,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from uuid import UUID, uuid4
 
+import msgspec
+
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
 from pantry.client.butler.forms import form_of
 from pantry.client.butler.group_writing import Piece
@@ -16,6 +18,7 @@ from pantry.errors import InvalidRequestError, MissingDatasetTypeError
 from pantry.model.composites import COMPOSITE
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.file_provenance import PROVENANCE, FileProvenance, of_dataset
 from pantry.model.formats import NO_FORMATS, Form, Formats, OptionValue, StoredForm
 from pantry.wire.operations import BeginPut, PutTicket, RegisterDatasetType
 
@@ -34,12 +37,15 @@ class Place(NamedTuple):
         About what it is.
     layers : tuple of Formats
         What is said of formats there.
+    provenance : FileProvenance or None
+        What its files shall say of where they come from.
     """
 
     repository: str
     run: str
     data_id: dict[str, DataIdValue]
     layers: tuple[Formats, ...]
+    provenance: FileProvenance | None = None
 
 
 class PieceMaking(RepositoryAccess):
@@ -52,6 +58,7 @@ class PieceMaking(RepositoryAccess):
         data_id: DataId | None,
         more: Mapping[str, Any],
         targets: Sequence[tuple[str, str]],
+        provenance: FileProvenance | None = None,
     ) -> list[Piece]:
         """Describe the datasets that an object becomes; the first is that of the first repository."""
         if isinstance(given, DatasetRef) and (data_id or more):
@@ -62,10 +69,12 @@ class PieceMaking(RepositoryAccess):
         taken_apart: dict[str, TakenApart] = {}
         for repository, run in targets:
             layers = self._formats_of(repository)
-            place = Place(repository, run, values, layers)
+            place = Place(repository, run, values, layers, provenance)
             form = self._composite_form(given, place)
             if form is None:
                 wholes.append(self._piece(obj, type_name(given), id_, place, self._own_form(given)))
+                if provenance is not None and not self._keeps_provenance(type_name(given), place):
+                    parts.append(self._provenance_piece(type_name(given), id_, place))
                 continue
             from pantry.client.composites.delegates import delegate_of
             from pantry.client.composites.disassembly import take_apart
@@ -113,6 +122,23 @@ class PieceMaking(RepositoryAccess):
             ],
         ]
 
+    def _keeps_provenance(self, name: str, place: Place) -> bool:
+        """Tell whether the files of a dataset type have room for their provenance."""
+        kind = self._dataset_type(name, place.repository)
+        form = form_of(kind.name, kind.storage_class, place.layers)
+        return form is not None and getattr(formatter_by_name(form.formatter), "keeps_provenance", False)
+
+    def _provenance_piece(self, name: str, id_: UUID, place: Place) -> Piece:
+        """Describe the dataset beside another one that says where that comes from (decision 0038)."""
+        kind = self._component_type(name, PROVENANCE, "StructuredDataDict", place)
+        own = self._piece(None, kind.name, uuid4(), place, {"formatter": "json"})
+
+        def write(ticket: PutTicket, file: BinaryIO) -> None:
+            provenance = of_dataset(place.provenance, msgspec.structs.replace(ticket.ref, id=id_), name)
+            file.write(provenance.to_json().encode())
+
+        return Piece(own.operation, write)
+
     def _component_type(self, name: str, component: str, storage_class: str, place: Place) -> DatasetType:
         """Return the dataset type of a component, registered if it is not yet."""
         full = f"{name}.{component}"
@@ -132,14 +158,20 @@ class PieceMaking(RepositoryAccess):
         )
         return Piece(
             operation,
-            functools.partial(self._format, obj, place.layers),
-            functools.partial(_same_file, place.layers, same),
+            functools.partial(self._format, obj, place.layers, place.provenance),
+            functools.partial(_same_file, place.layers, same) if place.provenance is None else None,
         )
 
     @staticmethod
-    def _format(obj: Any, layers: Sequence[Formats], ticket: PutTicket, file: BinaryIO) -> None:
+    def _format(
+        obj: Any, layers: Sequence[Formats], provenance: FileProvenance | None, ticket: PutTicket, file: BinaryIO
+    ) -> None:
         """Write an object as its ticket and the formats say."""
-        request = WriteRequest(formatter=ticket.formatter, given=_write_options(layers, ticket))
+        request = WriteRequest(
+            formatter=ticket.formatter,
+            given=_write_options(layers, ticket),
+            provenance=None if provenance is None else of_dataset(provenance, ticket.ref),
+        )
         formatter_by_name(ticket.formatter).write(obj, file, request)
 
     def _own_form(self, given: DatasetRef | DatasetType | str) -> dict[str, Any]:

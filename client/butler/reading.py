@@ -14,9 +14,10 @@ from pantry.client.butler.forms import form_of
 from pantry.client.butler.opened import OpenedFile
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
-from pantry.errors import FormatterError, InvalidRequestError
+from pantry.errors import DatasetNotFoundError, FormatterError, InvalidRequestError, MissingDatasetTypeError
 from pantry.model.composites import COMPOSITE
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.file_provenance import PROVENANCE, FileProvenance, from_json
 from pantry.model.formats import Formats, stored_form
 from pantry.model.storage import StorageClass
 from pantry.wire.operations import OpenDataset
@@ -133,6 +134,8 @@ class Reading(RepositoryAccess):
         """Read an opened dataset, in one file or a composite of several."""
         if "." in source.ref.dataset_type.name:
             component = None  # a component that is a dataset by itself
+        if component == PROVENANCE:
+            return self._provenance_of(source)
         if source.file.formatter != COMPOSITE:
             return read_object(source, component, parameters, wanted, self._formats)
         from pantry.client.composites.assembly import assembled
@@ -142,6 +145,24 @@ class Reading(RepositoryAccess):
             return convert(obj, self._type_of(wanted))
         own = form_of(source.ref.dataset_type.name, source.ref.dataset_type.storage_class, self._formats)
         return obj if component is not None or parameters or own is None else convert(obj, own.python_type)
+
+    def _provenance_of(self, source: OpenedFile) -> FileProvenance:
+        """Read what a dataset's file says of where it comes from, or what lies beside it (decision 0038)."""
+        if getattr(formatter_by_name(source.file.formatter), "keeps_provenance", False):
+            return cast(FileProvenance, read_object(source, PROVENANCE, {}, None))
+        ref = source.ref
+        beside = OpenDataset(
+            repository=ref.repository or self.repository,
+            dataset_type=f"{ref.dataset_type.name}.{PROVENANCE}",
+            data_id=ref.data_id.required,
+            collections=(ref.run,),
+        )
+        try:
+            with OpenedFile.open(self.connection.link(), beside) as opened, opened.complete_file() as file:
+                found = from_json(file.read(), str(ref))
+        except (DatasetNotFoundError, MissingDatasetTypeError):
+            return FileProvenance()
+        return found
 
     def _type_of(self, storage_class: str) -> str:
         return stored_form("", storage_class, self._formats).python_type

@@ -10,12 +10,14 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from pantry.client.butler.access import DataId, data_id_values, names, type_name
+from pantry.client.butler.contributors import file_provenance
 from pantry.client.butler.group_writing import abort_put, put_group
 from pantry.client.butler.pieces import PieceMaking
 from pantry.client.connection import Link
 from pantry.client.formatters.declared import read_entries
 from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.file_provenance import FileProvenance
 from pantry.wire.operations import (
     Associate,
     BeginPut,
@@ -25,6 +27,9 @@ from pantry.wire.operations import (
     PutTicket,
 )
 from pantry.wire.operations.data import MAX_CONTENT_BYTES
+
+Provenance = Iterable[DatasetRef] | FileProvenance
+"""The parents of a dataset, or all that its file shall say."""
 
 Outputs = str | Iterable[str] | Mapping[str, str]
 """Names of repositories, or for each its run."""
@@ -54,6 +59,7 @@ class Writing(PieceMaking):
         *,
         run: str | None = None,
         outputs: Outputs | None = None,
+        provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> DatasetRef:
         """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
@@ -73,6 +79,10 @@ class Writing(PieceMaking):
         outputs : str, iterable of str or Mapping of str to str, optional
             The repositories that it goes to, all or none, in the format of each; a mapping also says the run in
             each. It has one id everywhere. By default the Butler's own `outputs`, else its repository.
+        provenance : iterable of DatasetRef or FileProvenance, optional
+            The dataset's immediate parents. They are written into its file, or beside it where the format has no room,
+            with the raw data that the registry knows among their ancestors (DMS-MWBT-REQ-0093, 0096);
+            ``get("type.provenance")`` reads them. ``obj`` is not changed.
         **kwargs : int or str
             More of the data id.
 
@@ -92,9 +102,9 @@ class Writing(PieceMaking):
         """
         targets = self._targets(run, outputs, dataset_ref_or_type)
         alone = [repository for repository, _ in targets] == [self.repository]
-        if alone and not any(layer.disassembles for layer in self._formats):
+        if alone and provenance is None and not any(layer.disassembles for layer in self._formats):
             return self._put(
-                functools.partial(self._format, obj, self._formats),
+                functools.partial(self._format, obj, self._formats, None),
                 dataset_ref_or_type,
                 data_id,
                 targets[0][1],
@@ -104,7 +114,8 @@ class Writing(PieceMaking):
                 at_once=not hasattr(obj, "read") and not (isinstance(obj, bytes) and len(obj) > MAX_CONTENT_BYTES),
             )
         self._writing()
-        pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
+        said = file_provenance(self, provenance) if provenance is not None else None
+        pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets, said)
         return put_group(self.connection.link(), pieces)[0]
 
     def _targets(

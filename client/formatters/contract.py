@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, TypeVar, cast
 import msgspec
 
 from pantry.errors import FormatterError, PantryError
+from pantry.model.file_provenance import FileProvenance
 from pantry.model.formats import OptionValue, convert_options
 
 Options = TypeVar("Options")
@@ -67,10 +68,14 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
         Its name, for messages.
     given : Mapping
         Write options, as a configuration gives them.
+    provenance : FileProvenance or None
+        What the file shall say of where it comes from. A formatter that can keep it has the component
+        ``provenance`` and says so by ``keeps_provenance = True``; for others it is stored beside.
     """
 
     formatter: str = "this format"
     given: Mapping[str, OptionValue] = {}
+    provenance: FileProvenance | None = None
 
     def options(self, kind: type[Options]) -> Options:
         """Return the write options as a formatter declares them, or raise `ConfigError`."""

@@ -21,20 +21,28 @@ from pantry.client.formatters.contract import (
 )
 from pantry.client.formatters.serialized_tables import as_table
 from pantry.model.builtin_formats import EcsvOptions
+from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
 
 class EcsvFormatter:
-    """One `~astropy.table.Table`. Read parameters: ``columns``, ``rows``. Component: ``columns`` (names)."""
+    """One `~astropy.table.Table`.
+
+    Read parameters: ``columns``, ``rows``. Components: ``columns`` (names), ``provenance``.
+    """
 
     extension: ClassVar[str] = ".ecsv"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table or the selected part; text has no index, so the whole file is read."""
-        check_request(source, component, parameters, components=("columns",), known=("columns", "rows"))
+        check_request(source, component, parameters, components=("columns", "provenance"), known=("columns", "rows"))
         with reading(source, "ECSV"):
             with source.open() as file:
                 content = io.BytesIO(file.read())
             table = Table.read(content, format="ascii.ecsv")
+            text = table.meta.pop(KEY, None)
+            if component == "provenance":
+                return FileProvenance() if text is None else from_json(str(text), source.name)
             if component == "columns":
                 return list(table.colnames)
             names = column_names(source, parameters.get("columns"), table.colnames)
@@ -48,6 +56,11 @@ class EcsvFormatter:
         table = as_table(obj)
         if table is None:
             raise refuse_type(obj, "ECSV", "astropy Table and QTable, structured numpy arrays")
+        if request.provenance is not None or KEY in table.meta:
+            table = table.copy(copy_data=False)
+            table.meta.pop(KEY, None)
+            if request.provenance is not None:
+                table.meta[KEY] = request.provenance.to_json()
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
         try:
             with writing(obj, "ECSV"):

@@ -18,8 +18,10 @@ from pantry.client.formatters.contract import (
     refuse_type,
     writing,
 )
+from pantry.client.formatters.fits_provenance import read_provenance, with_provenance
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
+from pantry.model.file_provenance import FileProvenance
 
 _HDU_PREFIX = "hdu."
 
@@ -101,29 +103,33 @@ def header_dict(header: fits.Header) -> dict[str, object]:
     return found
 
 
-def write_hdus(hdus: fits.HDUList, file: BinaryIO) -> None:
+def write_hdus(hdus: fits.HDUList, file: BinaryIO, provenance: FileProvenance | None = None) -> None:
     """Write with checksums, straight into the file, and leave it open."""
-    hdus.writeto(file, checksum=True, output_verify="exception")
+    with with_provenance(hdus, provenance) as complete:
+        complete.writeto(file, checksum=True, output_verify="exception")
 
 
 class FitsHdusFormatter:
     """Whole FITS files as `~astropy.io.fits.HDUList`, read lazily.
 
     Components: ``header`` (primary `~astropy.io.fits.Header`), ``metadata`` (the same as a dict),
-    ``hdu.<number or name>`` (that HDU, detached from the file).
+    ``hdu.<number or name>`` (that HDU, detached from the file), ``provenance``.
     """
 
     extension: ClassVar[str] = ".fits"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return an HDU list that owns its open file, or a component."""
         is_hdu = component is not None and component.startswith(_HDU_PREFIX)
-        known = ("header", "metadata", "hdu.<number or name>")
+        known = ("header", "metadata", "hdu.<number or name>", "provenance")
         check_request(source, None if is_hdu else component, parameters, components=known)
         with reading(source, "FITS"):
             if component is None:
                 return self._open_lazily(source)
             with opened(source) as hdus:
+                if component == "provenance":
+                    return read_provenance(hdus, source.name)
                 if is_hdu:
                     return _detached(select_hdu(source, hdus, component[len(_HDU_PREFIX) :]))
                 header = hdus[0].header
@@ -141,7 +147,7 @@ class FitsHdusFormatter:
         else:
             raise refuse_type(obj, "FITS", "astropy.io.fits.HDUList or one of its HDUs")
         with writing(obj, "FITS"):
-            write_hdus(hdus, file)
+            write_hdus(hdus, file, request.provenance)
 
     @staticmethod
     def _open_lazily(source: ReadSource) -> fits.HDUList:

@@ -19,6 +19,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.fits_hdus import check_complete, opened, select_hdu, write_hdus
+from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import FitsImageOptions
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-_COMPONENTS = ("wcs", "header", "mask", "uncertainty", "psf")
+_COMPONENTS = ("wcs", "header", "mask", "uncertainty", "psf", "provenance")
 _STALE_IN_CUTOUT = re.compile(r"(DATA|DET|BIAS|TRIM|CCD|AMP)SEC|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM")
 _IMAGE_ORIGIN = re.compile(r"(CRPIX[12][A-Z]?|LTV[12])")
 _WCS_MATRIX = re.compile(r"(PC|CD)[0-9]_[0-9]|CROTA[0-9]")
@@ -38,19 +39,23 @@ class FitsImageFormatter:
     """One image as `~astropy.nddata.CCDData`, written from that or from a numpy array.
 
     Read parameters: ``bbox=(x0, y0, x1, y1)``, pixels counted from 0, half-open; ``hdu``, number or name,
-    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``, ``psf``.
+    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``, ``psf``,
+    ``provenance``.
     Mask, uncertainty and PSF are in the HDUs ``MASK``, ``UNCERT`` and ``PSFIMAGE``, as astropy writes them.
     """
 
     extension: ClassVar[str] = ".fits"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the image, its part within the box, or a component of it (cut to the same box)."""
         check_request(source, component, parameters, components=_COMPONENTS, known=("bbox", "hdu"))
         with reading(source, "FITS image"), opened(source) as hdus:
+            if component == "provenance":
+                return read_provenance(hdus, source.name)
             hdu = _image_hdu(source, hdus, parameters.get("hdu"))
             box = _box(source, parameters.get("bbox"), hdu.shape)
-            header = cut_header(hdu.header, box)
+            header = without_provenance(cut_header(hdu.header, box))
             if component == "header":
                 return header
             if component == "wcs":
@@ -77,9 +82,10 @@ class FitsImageFormatter:
                         f"a {type(obj.uncertainty).__name__} cannot be stored as FITS",
                         hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
                     )
-                write_hdus(_packed(_to_hdus(obj), options), file)
+                write_hdus(_packed(_to_hdus(obj), options), file, request.provenance)
             elif isinstance(obj, np.ndarray) and obj.dtype.kind in "iuf" and obj.ndim > 0:
-                write_hdus(_packed(fits.HDUList([fits.PrimaryHDU(np.asarray(obj))]), options), file)
+                hdus = fits.HDUList([fits.PrimaryHDU(np.asarray(obj))])
+                write_hdus(_packed(hdus, options), file, request.provenance)
             else:
                 raise refuse_type(obj, "a FITS image", accepted)
 

@@ -22,6 +22,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.fits_hdus import check_complete, is_compressed, opened, select_hdu, write_hdus
+from pantry.client.formatters.fits_provenance import read_provenance
 from pantry.client.formatters.serialized_tables import as_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
@@ -34,10 +35,11 @@ class FitsTableFormatter:
     """One table as `~astropy.table.Table`, in the first table HDU.
 
     Read parameters: ``columns`` (names), ``rows`` ((start, stop) or a slice; only those rows are read),
-    ``hdu``. Components: ``header``, ``columns`` (names), ``rowcount``.
+    ``hdu``. Components: ``header``, ``columns`` (names), ``rowcount``, ``provenance``.
     """
 
     extension: ClassVar[str] = ".fits"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table, the selected part of it, or a component."""
@@ -45,10 +47,12 @@ class FitsTableFormatter:
             source,
             component,
             parameters,
-            components=("header", "columns", "rowcount"),
+            components=("header", "columns", "rowcount", "provenance"),
             known=("columns", "rows", "hdu"),
         )
         with reading(source, "FITS table"), opened(source) as hdus:
+            if component == "provenance":
+                return read_provenance(hdus, source.name)
             hdu = _table_hdu(source, hdus, parameters.get("hdu"))
             if component == "header":
                 return hdu.header.copy()
@@ -73,7 +77,7 @@ class FitsTableFormatter:
             hdu = fits.table_to_hdu(_encode_mixins(bare), character_as_bytes=True)
             if other:
                 hdu.header[_META_KEYWORD] = json.dumps(other, allow_nan=False)
-            write_hdus(fits.HDUList([fits.PrimaryHDU(), hdu]), file)
+            write_hdus(fits.HDUList([fits.PrimaryHDU(), hdu]), file, request.provenance)
 
 
 def _split_meta(meta: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:

@@ -24,6 +24,7 @@ from pantry.client.formatters.contract import (
 )
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import Hdf5Options
+from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
 _ACCEPTED = "dict (nested), numpy arrays, astropy Table and QTable, str, bytes, int, float, bool"
 _WHOLE = "pantry_object"
@@ -34,15 +35,19 @@ class Hdf5Formatter:
     """HDF5 files as dicts, arrays and astropy tables; the file itself is never handed out.
 
     Read parameters: ``path`` (a group or dataset, "a/b"), ``rows`` ((start, stop) or a slice, of the one
-    dataset that is read; only the chunks that hold them are read). Component: ``paths`` (all datasets).
+    dataset that is read; only the chunks that hold them are read). Components: ``paths`` (all datasets),
+    ``provenance``.
     """
 
     extension: ClassVar[str] = ".h5"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the content of the file, or of ``path``."""
-        check_request(source, component, parameters, components=("paths",), known=("path", "rows"))
+        check_request(source, component, parameters, components=("paths", "provenance"), known=("path", "rows"))
         with reading(source, "HDF5"), source.open() as file, h5py.File(file, "r") as root:
+            if component == "provenance":
+                return FileProvenance() if KEY not in root.attrs else from_json(str(root.attrs[KEY]), source.name)
             if component == "paths":
                 return _paths(root)
             node = self._select(source, root, parameters.get("path"))
@@ -64,6 +69,8 @@ class Hdf5Formatter:
         """Write a nested dict, an array or a table."""
         options = request.options(Hdf5Options)
         with writing(obj, "HDF5"), h5py.File(file, "w", track_order=True) as root:
+            if request.provenance is not None:
+                root.attrs[KEY] = request.provenance.to_json()
             if isinstance(obj, dict):
                 _write_group(root, obj, options)
             else:
@@ -90,7 +97,7 @@ def _paths(root: h5py.File) -> list[str]:
 
 
 def _read_group(group: h5py.Group) -> dict[str, object]:
-    found: dict[str, object] = {f"@{key}": _plain(value) for key, value in group.attrs.items()}
+    found: dict[str, object] = {f"@{key}": _plain(value) for key, value in group.attrs.items() if key != KEY}
     for name, node in group.items():
         if name.endswith(_TABLE_SUFFIX):
             continue

@@ -21,16 +21,19 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.model.builtin_formats import ParquetOptions
+from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
 
 class ParquetFormatter:
     """Tables, always read as `pyarrow.Table`; `convert` makes of it what the storage class asks for.
 
     Read parameters: ``columns`` (names), ``rows`` ((start, stop) or a slice). Only the bytes of those
-    columns, in the row groups that hold those rows, are read. Components: ``columns``, ``rowcount``, ``schema``.
+    columns, in the row groups that hold those rows, are read. Components: ``columns``, ``rowcount``, ``schema``,
+    ``provenance``.
     """
 
     extension: ClassVar[str] = ".parq"
+    keeps_provenance: ClassVar[bool] = True
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table, the selected part of it, or a component."""
@@ -38,17 +41,19 @@ class ParquetFormatter:
             source,
             component,
             parameters,
-            components=("columns", "rowcount", "schema"),
+            components=("columns", "rowcount", "schema", "provenance"),
             known=("columns", "rows"),
         )
         with reading(source, "Parquet"), source.open() as file, pq.ParquetFile(file) as parquet:
+            if component == "provenance":
+                return _provenance(source, parquet.schema_arrow)
             if component == "rowcount":
                 return parquet.metadata.num_rows
             if component == "schema":
                 return parquet.schema_arrow
             if component == "columns":
                 return _visible_columns(parquet.schema_arrow)
-            return _read(source, parquet, parameters)
+            return _without_provenance(_read(source, parquet, parameters))
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an astropy Table or QTable, a pandas DataFrame, a pyarrow Table or a structured numpy array."""
@@ -59,6 +64,10 @@ class ParquetFormatter:
                 raise refuse_type(
                     obj, "Parquet", "astropy Table and QTable, pandas DataFrame, pyarrow Table, structured numpy arrays"
                 )
+            table = _without_provenance(table)
+            if request.provenance is not None:
+                kept = {**(table.schema.metadata or {}), KEY.encode(): request.provenance.to_json().encode()}
+                table = table.replace_schema_metadata(kept)
             pq.write_table(
                 table,
                 file,
@@ -67,6 +76,16 @@ class ParquetFormatter:
                 compression_level=options.compression_level,
                 write_page_checksum=True,
             )
+
+
+def _provenance(source: ReadSource, schema: pa.Schema) -> FileProvenance:
+    text = (schema.metadata or {}).get(KEY.encode())
+    return FileProvenance() if text is None else from_json(text, source.name)
+
+
+def _without_provenance(table: pa.Table) -> pa.Table:
+    metadata = dict(table.schema.metadata or {})
+    return table if metadata.pop(KEY.encode(), None) is None else table.replace_schema_metadata(metadata)
 
 
 def _described(schema: pa.Schema) -> list[str] | None:

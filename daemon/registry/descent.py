@@ -47,30 +47,33 @@ class Descent:
         self._tables = tables
 
     def relatives(
-        self, session: Session, definitions: Definitions, start: int, query: QueryRelatives
+        self, session: Session, definitions: Definitions, starts: list[int], query: QueryRelatives
     ) -> Iterator[RelativeBatch]:
-        """Find the relatives of the dataset with the primary key ``start``; see `Provenance.relatives`."""
+        """Find the relatives of the datasets with these primary keys; see `Provenance.relatives`."""
         kinds = None
         if query.dataset_types:
             kinds = {known.id for known in definitions.match_types(query.dataset_types)}
-        distances = self._walk(session, start, query)
+        distances = self._walk(session, starts, query)
         yield from self._describe(session, definitions, distances, kinds)
 
     # -- the walk ----------------------------------------------------------------------------------
 
-    def _walk(self, session: Session, start: int, query: QueryRelatives) -> dict[int, int]:
+    def _walk(self, session: Session, starts: list[int], query: QueryRelatives) -> dict[int, int]:
         """Distances of all relatives by primary key, the nearest first."""
         depth = query.max_depth
         counted = depth is not None and depth <= _COUNTED_DEPTH
+        many = len(starts) > 1
+        if many:
+            self._tables.stage(session, self._tables.staged_starts, [(start,) for start in starts])
         statement = self._database.prepare(
-            ("walk", query.direction, query.inputs, counted),
-            lambda: self._build(query.direction, query.inputs, counted),
+            ("walk", query.direction, query.inputs, counted, many),
+            lambda: self._build(query.direction, query.inputs, counted, many),
         )
         from_datasets: dict[int, list[int]] = {}
         from_quanta: dict[int, list[int]] = {}
         count = 0
         down = query.direction == "descendants"
-        for rows in session.batches(statement, BATCH_ROWS, {"start": start, "depth": depth}):
+        for rows in session.batches(statement, BATCH_ROWS, {"start": starts[0], "depth": depth}):
             count += len(rows)
             if count > MAX_EDGES:
                 raise LimitExceededError(
@@ -81,15 +84,23 @@ class Descent:
                     from_quanta.setdefault(quantum, []).append(dataset)
                 else:
                     from_datasets.setdefault(dataset, []).append(quantum)
-        return _distances(start, from_datasets, from_quanta, depth)
+        return _distances(starts, from_datasets, from_quanta, depth)
 
-    def _build(self, direction: Direction, inputs: InputKind, counted: bool) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+    def _build(
+        self, direction: Direction, inputs: InputKind, counted: bool, many: bool
+    ) -> sa.Select[Any] | sa.CompoundSelect[Any]:
         into, out = self._tables.input, self._tables.output
-        start, depth = parameter("start", sa.BigInteger), parameter("depth", sa.BigInteger)
+        depth = parameter("depth", sa.BigInteger)
+
+        def begins(dataset: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+            if many:
+                return dataset.in_(sa.select(self._tables.staged_starts.c.dataset_id))
+            return dataset == parameter("start", sa.BigInteger)
+
         if direction == "descendants":
-            first = sa.select(into.c.quantum_id).where(into.c.dataset_id == start, self._counts(into, inputs))
+            first = sa.select(into.c.quantum_id).where(begins(into.c.dataset_id), self._counts(into, inputs))
         else:
-            first = sa.select(out.c.quantum_id).where(out.c.dataset_id == start)
+            first = sa.select(out.c.quantum_id).where(begins(out.c.dataset_id))
         if counted:
             first = first.add_columns(sa.literal(1).label("depth"))
         reached = first.cte("reached", recursive=True)
@@ -204,12 +215,12 @@ class Descent:
 
 
 def _distances(
-    start: int, from_datasets: dict[int, list[int]], from_quanta: dict[int, list[int]], max_depth: int | None
+    starts: list[int], from_datasets: dict[int, list[int]], from_quanta: dict[int, list[int]], max_depth: int | None
 ) -> dict[int, int]:
-    """Shortest distances of all that can be reached from ``start``, but not its own, in their order."""
-    found: dict[int, int] = {start: 0}
+    """Shortest distances of all that can be reached from ``starts``, but not their own, in their order."""
+    found: dict[int, int] = dict.fromkeys(starts, 0)
     met: set[int] = set()
-    frontier = [start]
+    frontier = starts
     distance = 0
     while frontier and (max_depth is None or distance < max_depth):
         distance += 1
@@ -224,5 +235,4 @@ def _distances(
                         found[other] = distance
                         following.append(other)
         frontier = following
-    del found[start]
-    return found
+    return {dataset: far for dataset, far in found.items() if far}

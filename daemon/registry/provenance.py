@@ -19,7 +19,7 @@ from pantry.daemon.registry.schema import Schema
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef
 from pantry.model.provenance import Consumer, DatasetProvenance, Quantum, QuantumStatus
-from pantry.wire.operations.provenance import MAX_QUANTA, QueryRelatives, RelativeBatch
+from pantry.wire.operations.provenance import MAX_QUANTA, MAX_STARTS, QueryRelatives, RelativeBatch
 
 MAX_CONSUMERS = 1_000
 
@@ -117,9 +117,28 @@ class Provenance:
             raise InvalidRequestError(f"max_depth is at least 1, not {query.max_depth}")
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            key = self._key(session, query.id, self._lookup.get(session, definitions, query.id).ref)
-            if key is not None:
-                yield from self._descent.relatives(session, definitions, key, query)
+            keys = self._others(session, query.others)
+            if query.id is not None:
+                key = self._key(session, query.id, self._lookup.get(session, definitions, query.id).ref)
+                keys += [] if key is None else [key]
+            if keys:
+                yield from self._descent.relatives(session, definitions, list(dict.fromkeys(keys)), query)
+
+    def _others(self, session: Session, ids: Sequence[UUID]) -> list[int]:
+        """Primary keys of those of these datasets that quanta name."""
+        if len(ids) > MAX_STARTS:
+            raise InvalidRequestError(f"more than {MAX_STARTS:,} datasets in one request", hint="ask in parts")
+        if not ids or not self._tables.exist(session):
+            return []
+        staged, node = self._tables.staged_datasets, self._tables.dataset
+        self._tables.stage(session, staged, [(id_.bytes,) for id_ in ids])
+        rows = session.rows(
+            self._database.prepare(
+                "provenance datasets",
+                lambda: sa.select(node.c.id).join_from(staged, node, node.c.uuid == staged.c.uuid),
+            )
+        )
+        return [int(row[0]) for row in rows]
 
     def _key(self, session: Session, id_: UUID, ref: DatasetRef | None) -> int | None:
         """Primary key of a dataset among those that quanta name; None if no quantum names it."""

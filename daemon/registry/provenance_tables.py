@@ -89,6 +89,7 @@ class ProvenanceTables:
             sa.Column("dataset_id", _Id, nullable=False),
             sa.Column("quantum_id", _Id, nullable=False),
         )
+        self.staged_starts = _staging("start", sa.Column("dataset_id", _Id, nullable=False))
         self.staged_relatives = _staging("relative", sa.Column("dataset_id", _Id, nullable=False))
         # Type 0: those that the registry has only the ids of.
         self.found_relatives = sa.Table(

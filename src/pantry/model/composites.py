@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from pantry.errors import ConfigError, InvalidRequestError
+from pantry.model.file_provenance import FileProvenance
 
 COMPOSITE = "composite"
 """Formatter of the file that says what a composite consists of; stored with datasets, never changed."""
@@ -75,6 +76,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
         Where each component comes from.
     base : Source or None
         A dataset that has all components but those.
+    provenance : FileProvenance or None
+        Where the composite comes from.
     """
 
     version: int = 1
@@ -82,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     python_type: str
     components: dict[str, Source]
     base: Source | None = None
+    provenance: FileProvenance | None = None
 
     def check(self, name: str) -> None:
         """Raise `InvalidRequestError` if it makes no sense."""

@@ -14,6 +14,9 @@ from pantry.wire.operations.registry import CountDone, RefBatch
 MAX_QUANTA = 10_000
 """Most quanta of one request."""
 
+MAX_STARTS = 100_000
+"""Most datasets whose relatives one request finds."""
+
 Direction = Literal["ancestors", "descendants"]
 
 
@@ -58,14 +61,14 @@ class RelativeBatch(msgspec.Struct, frozen=True, array_like=True):
 class QueryRelatives(
     StreamOperation[RelativeBatch], frozen=True, kw_only=True, omit_defaults=True, tag="provenance.query"
 ):
-    """Find all ancestors or descendants of a dataset, over any number of steps.
+    """Find all ancestors or descendants of a dataset, or of several, over any number of steps.
 
     Attributes
     ----------
     repository : str
         In which repository.
-    id : uuid.UUID
-        The dataset's.
+    id : uuid.UUID or None
+        The dataset's, which must be known; None for those of ``others`` alone.
     direction : str
         ``ancestors`` or ``descendants``.
     inputs : str
@@ -74,12 +77,16 @@ class QueryRelatives(
         At most so many steps.
     dataset_types : tuple of str
         Report only these, names or globs; the way may lead over others. Empty for all.
+    others : tuple of uuid.UUID
+        Further datasets to begin with, at most `MAX_STARTS`; those that no quantum names have no relatives. None of
+        them is reported.
     """
 
     result_type = RelativeBatch
     repository: str
-    id: UUID
+    id: UUID | None = None
     direction: Direction
     inputs: InputKind = "used"
     max_depth: int | None = None
     dataset_types: tuple[str, ...] = ()
+    others: tuple[UUID, ...] = ()

@@ -12,6 +12,7 @@ from pantry.model.formats import NO_FORMATS, Formats, StoredForm, builtin_option
 VARIABLE = "PANTRY_FORMATS"
 """Environment variable that names the file."""
 
+TemplatesLike = str | os.PathLike[str] | Mapping[str, str]
 FormatsLike = str | os.PathLike[str] | Formats | Mapping[str, Any]
 
 
@@ -61,6 +62,24 @@ def _converted(given: Mapping[str, Any]) -> Formats:
         return msgspec.convert(given, Formats)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"formats: {exc}") from None
+
+
+def path_templates(given: TemplatesLike) -> dict[str, str]:
+    """Return templates of paths from a file or a mapping; `ConfigError` says what cannot be one, with the place."""
+    from pantry.model.templates import Templates
+
+    if isinstance(given, Mapping):
+        found, source = dict(given), "templates"
+        for name, text in found.items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise ConfigError(f"{source}: a template is text by the name of a dataset type, not {name!r}: {text!r}")
+    else:
+        from pantry.model.loading import load_yaml_texts
+
+        source = os.fspath(given)
+        found = load_yaml_texts(source)
+    Templates(found, source)
+    return found
 
 
 def options_of(formatter: str) -> type[Any] | None:

@@ -38,6 +38,7 @@ def repo() -> None:
 @click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
 @click.option("--dimensions", type=click.File(), metavar="FILE", help="Dimension universe in Gen3's YAML form.")
 @click.option("--formats", type=click.Path(exists=True, dir_okay=False), help="What is stored in which format.")
+@click.option("--templates", type=click.Path(exists=True, dir_okay=False), help="Where files go, by dataset type.")
 @click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
 @click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
 @click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
@@ -50,6 +51,7 @@ def create(
     registry: str,
     dimensions: IO[str] | None,
     formats: str | None,
+    templates: str | None,
     storage_option: tuple[str, ...],
     reader: tuple[str, ...],
     writer: tuple[str, ...],
@@ -62,7 +64,7 @@ def create(
     For example:
       pantry repo create demo ~/demo --reader '*'
     """
-    from pantry.client.butler.forms import user_formats
+    from pantry.client.butler.forms import path_templates, user_formats
 
     made = daemon(ctx).call(
         CreateRepository(
@@ -74,6 +76,7 @@ def create(
             readers=reader,
             writers=writer,
             formats=user_formats(formats) if formats else NO_FORMATS,
+            templates=path_templates(templates) if templates else {},
         )
     )
     _show(made, as_json)
@@ -210,3 +213,5 @@ def _show(found: RepositoryInfo, as_json: bool) -> None:
             "you may": "write" if found.writable else "read",
         }
     )
+    if found.templates:
+        print_table(("dataset type", "path"), found.templates.items())

@@ -53,7 +53,9 @@ from pantry.errors import (
     PermissionDeniedError,
     TransientBackendError,
 )
+from pantry.model.dimensions import DimensionUniverse
 from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
+from pantry.model.templates import Templates
 from pantry.wire.operations import AttachRepository, CreateRepository
 
 log = logging.getLogger(__name__)
@@ -252,6 +254,14 @@ class Repositories:
             )
         self._override(name, registry)
         registry.use_formats(description.formats)
+        if description.templates:
+            templates = Templates(description.templates, f"{origin.location.rstrip('/')}/{DESCRIPTION_KEY}: templates")
+            try:
+                await self.queries.call(partial(registry.use_templates, templates))
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(registry.close)
+                raise
         return Repository(name, description, origin, registry, registry_url=shown)
 
     def _tables(self, name: str) -> list[OperatorTable]:
@@ -379,6 +389,7 @@ class Repositories:
         name = self._may_register(request.name, who)
         universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
         check_repository_formats(request.formats, "formats")
+        Templates(request.templates).check_fields(DimensionUniverse(universe))
         root = _absolute_root(request.root)
         local = _is_local(root)
         if local:
@@ -391,6 +402,7 @@ class Repositories:
             storage=request.storage_options,
             access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
             formats=request.formats,
+            templates=request.templates,
         )
         registration = Registration(
             root=root,

@@ -39,6 +39,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         Repositories that are read as one, in order; empty if it is one. What is said besides is of the first.
     formats : Formats
         What its configuration says of formats.
+    templates : dict of str to str
+        What it says of where files go.
     """
 
     name: str
@@ -49,6 +51,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     writable: bool
     chain: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
+    templates: dict[str, str] = {}
 
 
 def check_repository_name(name: str) -> str:

@@ -40,6 +40,8 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
         User names, ``@group`` names, or ``*`` for everybody; the creator may always do both.
     formats : Formats
         What is stored in which format, and read as what.
+    templates : dict of str to str
+        Where new files go: by the name of the dataset type, or a pattern, a template of their paths.
     """
 
     result_type = RepositoryInfo
@@ -51,6 +53,7 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
+    templates: dict[str, str] = {}
 
 
 class AttachRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omit_defaults=True, tag="repo.attach"):

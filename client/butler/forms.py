@@ -78,6 +78,7 @@ def path_templates(given: TemplatesLike) -> dict[str, str]:
 
         source = os.fspath(given)
         found = load_yaml_texts(source)
+        source += ": templates"
     Templates(found, source)
     return found
 

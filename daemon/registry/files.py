@@ -66,8 +66,9 @@ def shown_name(known: KnownType, ordered: Sequence[DataIdValue], stored_path: st
     parts = [naming.quote_value(value) for value in ordered]
     directories = "/".join(["", known.definition.name, *parts[:-1], ""])
     stems = ["_".join([known.definition.name, *parts])]
-    if parts and "." in parts[-1]:
-        stems.append(stems[0].removesuffix(parts[-1]) + parts[-1].replace(".", "%2E"))
+    if ordered and isinstance(ordered[-1], str):
+        plain = stems[0].removesuffix(parts[-1]) + parts[-1].replace(".", "%2E")
+        stems += [plain, plain + "%"]
     # `naming.extension_of` alone cannot tell a suffix from a value with a dot in it ("r.MP9601"), so
     # the suffix is what follows the stem if Pantry made the path.
     for stem in stems:

@@ -148,28 +148,18 @@ def _default_paths(
     *above, last = order
     quoted = [{value: naming.quote_value(value) for value in {row[number] for row in values}} for number in above]
     columns = [[names[row[number]] for row in values] for number, names in zip(above, quoted, strict=True)]
-    columns.append(_last_parts(name, [row[last] for row in values], suffixes))
+    pairs = [(row[last], suffix) for row, suffix in zip(values, suffixes, strict=True)]
+    written = {pair: naming.quote_last(*pair) for pair in set(pairs)}
+    columns.append([written[pair] for pair in pairs])
     head = f"{run}/{name}/"
     made = [
         head + "".join([part + "/" for part in parts[:-1]]) + name + "_" + "_".join(parts) + suffix
         for *parts, suffix in zip(*columns, suffixes, strict=True)
     ]
-    for number, written in enumerate(columns[-1]):
+    for number, part in enumerate(columns[-1]):
         # Only text has "_": see decision 0043 for whose path it could be.
-        if "_" in written and naming.is_ambiguous(run, name, [column[number] for column in columns]):
+        if "_" in part and naming.is_ambiguous(run, name, [column[number] for column in columns]):
             directory, _, file = made[number].rpartition("/")
             rest = file.removeprefix("_".join([name, *[column[number] for column in columns[:-1]], ""]))
             made[number] = f"{directory}/{file.removesuffix(rest)}{rest.replace('_', '%5F')}"
     return made
-
-
-def _last_parts(name: str, values: Sequence[DataIdValue], suffixes: Sequence[str]) -> list[str]:
-    """Write the values that stand before the suffixes, so that these can be read back."""
-    written = {pair: naming.quote_last(*pair) for pair in set(zip(values, suffixes, strict=True))}
-    for (value, suffix), part in written.items():
-        if isinstance(value, str) and naming.extension_of(f"_{part}{suffix}") != suffix:
-            raise InvalidRequestError(
-                f"the suffix {suffix!r} of a {name} could not be told from the text {value!r} before it",
-                hint="one word of at most 8 letters and digits, or that and a compression such as '.fits.fz'",
-            )
-    return [written[pair] for pair in zip(values, suffixes, strict=True)]

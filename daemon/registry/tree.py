@@ -261,7 +261,7 @@ class Tree:
 
     def _candidates(self, known: KnownType, values: list[DataIdValue], name: str) -> list[DataIdValue] | None:
         """Values that the last dimension can have in a file of this name; None if it is no such name."""
-        stem = naming.file_name(known.definition.name, values, "")
+        stem = "_".join([known.definition.name, *map(naming.quote_value, values)])
         if not name.startswith(stem):
             return None
         if len(values) == len(known.path_order):

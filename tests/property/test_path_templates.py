@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pantry.errors import ConfigError
 from pantry.model.data_id import DataIdValue
-from pantry.model.naming import dataset_path, is_ambiguous, quote_last, quote_value
+from pantry.model.naming import dataset_path, is_ambiguous, quote_last, quote_value, unquote_last
 from pantry.model.path_proofs import Layout, ambiguity_between, ambiguity_within, default_layout, template_layout
 from pantry.model.templates import PathTemplate, parse_template
 
@@ -208,13 +208,14 @@ def test_the_default_path_of_one_type_that_could_be_anothers_is_known() -> None:
     assert not is_ambiguous("r/a_2", "a", ["1_a_5"])
 
 
-TEXT_OR_SUFFIX = st.text("a.", min_size=1, max_size=4)
-
-
 @pytest.mark.req("DMS-MWBT-REQ-0078")
 @given(
-    st.tuples(st.text("afitsgz.", max_size=8), st.sampled_from(["", ".fits", ".fits.fz", ".fz", ".gz", ".a.gz.fz"])),
-    st.tuples(st.text("afitsgz.", max_size=8), st.sampled_from(["", ".fits", ".fits.fz", ".fz", ".gz", ".a.gz.fz"])),
+    st.tuples(
+        st.text("afitsgz.", max_size=8), st.sampled_from(["", ".fits", ".fits.fz", ".fz", ".gz", ".a.gz.fz", ".a.fits"])
+    ),
+    st.tuples(
+        st.text("afitsgz.", max_size=8), st.sampled_from(["", ".fits", ".fits.fz", ".fz", ".gz", ".a.gz.fz", ".a.fits"])
+    ),
 )
 def test_a_value_and_a_suffix_are_told_apart(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert one == other or quote_last(*one) + one[1] != quote_last(*other) + other[1]
@@ -225,3 +226,10 @@ def test_only_what_could_be_a_suffix_is_quoted_more() -> None:
     assert quote_last("a.fits", ".fz") == "a%2Efits"
     assert quote_last("a", ".fits.fz") == "a"
     assert quote_last(".hidden", ".fits") == "%2Ehidden"
+    assert quote_last("r.i", ".ome.tiff") == "r%2Ei%"
+    assert quote_last(5, ".ome.tiff") == "5"
+
+
+@given(st.text("a.%é", max_size=8), st.sampled_from(["", ".fits", ".gz", ".ome.tiff"]))
+def test_the_value_before_a_suffix_is_read_back(value: str, suffix: str) -> None:
+    assert unquote_last(quote_last(value, suffix)) == value

@@ -30,8 +30,17 @@ def load_yaml_file(path: str, kind: type[T]) -> T:
 def load_yaml_texts(path: str) -> dict[str, str]:
     """Read a YAML file that gives names texts; errors as of `load_yaml`."""
     lines: dict[str, int] = {}
-    plain = _parse(_read(path), path, lines)
-    return _convert(plain, dict[str, str], lines, path)
+    quotes = "text that begins with '{' stands in quotes"
+    try:
+        plain = _parse(_read(path), path, lines)
+    except ConfigError as exc:
+        raise ConfigError(exc.message, hint=exc.hint or quotes) from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}:1: must be names with a text each, as in 'name: text'")
+    for name, text in plain.items():
+        if not isinstance(text, str):
+            raise ConfigError(f"{path}:{_line(lines, f'$.{name}')}: {name}: must be text, not {text!r}", hint=quotes)
+    return plain
 
 
 def _read(path: str) -> str:

@@ -72,19 +72,22 @@ def unquote_value(name: str) -> str | None:
 
 
 def quote_last(value: DataIdValue, extension: str) -> str:
-    """Write the value that stands before the suffix.
+    """Write the value that stands before the suffix, so that both can be read back.
 
-    If the suffix could not be read back, as ``.fz`` behind ``a.fits``, which looks like ``.fits.fz`` behind ``a``,
-    the dots of the value are quoted too.
+    Behind ``a.fits`` the suffix ``.fz`` would look like ``.fits.fz`` behind ``a``: then the dots of the value are
+    quoted too. A suffix that `extension_of` does not know, such as ``.ome.tiff``, has a ``%`` between it and a text.
     """
     quoted = quote_value(value)
-    if "." in quoted and extension_of(f"_{quoted}{extension}") != extension:
-        return quoted.replace(".", "%2E")
-    return quoted
+    if not isinstance(value, str) or extension_of(f"_{quoted}{extension}") == extension:
+        return quoted
+    plain = quoted.replace(".", "%2E")
+    return plain if extension_of(f"_{plain}{extension}") == extension else plain + "%"
 
 
 def unquote_last(name: str) -> str | None:
     """Give back what `quote_last` wrote, or None if it never wrote that."""
+    if name.endswith("%") and name != "%":
+        name = name[:-1]
     first = 3 if name.startswith("%2E") else 0  # a leading dot is always quoted
     return unquote_value(name[:first] + name[first:].replace("%2E", "."))
 

@@ -131,6 +131,7 @@ class Automaton:
         else:
             self._skips[here].append(end)
             dot = self._step(here, _BIT["."])
+            self._step(self._step(here, _BIT["%"]), _BIT["."], dot)  # see `quote_last`
             self._step(dot, _WORD, end)
             self._step(end, _WORD, end)
             self._step(end, _BIT["."], dot)

@@ -210,6 +210,8 @@ def parse_template(text: str, place: str) -> PathTemplate:
         raise ConfigError(f"{place}: a template has 1 to {_MAX_LENGTH} characters, not {len(text)}")
     if text.startswith("/"):
         raise ConfigError(f"{place}: {text!r} is absolute", hint="paths are relative to the repository's root")
+    if "{run:/}" in text:
+        raise ConfigError(f"{place}: {text!r}: write {{run}} in place of {{run:/}}", hint="its slashes always stay")
     segments = tuple(_parse_segment(part, text, place) for part in text.split("/"))
     _check_run(segments, text, place)
     dotted = [one for one in segments[-1] if isinstance(one, str) and "." in one]

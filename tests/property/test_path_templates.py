@@ -91,11 +91,11 @@ def test_equal_paths_mean_equal_datasets(data: st.DataObject) -> None:
 
 # -- by brute force ----------------------------------------------------------------------------------
 
-FEW: dict[str, Sequence[DataIdValue]] = {
+FEW: dict[str, Sequence[DataIdValue | None]] = {
     **dict.fromkeys(INTEGERS, (1, 11, 111, 0, -1)),
     **dict.fromkeys(TEXTS, ("a", "aa", "1", "a_", "_a", "a_a", "aaa", "_", "", "a.1", "1a", "aa_", "a1")),
-    "i": (1, 11, 111),
-    "j": ("a", "1_", "_a", "a_", "aa", "1a", "a_a"),
+    "i": (1, 11, 111, None),
+    "j": (None, "a", "1_", "_a", "a_", "aa", "1a", "a_a"),
 }
 
 
@@ -183,6 +183,20 @@ def test_two_types_whose_paths_brute_force_finds_colliding_are_refused() -> None
         accepted += not wrong
     assert colliding > 40
     assert accepted > 150
+
+
+def test_two_types_are_compared_at_every_number_of_parts() -> None:
+    # With four parts "b" would have to be an integer; with five, both are a/b/1/1/x.
+    one, _ = described("p", "a/b/{run}/{s}", ("s",))
+    other, _ = described("q", "{run}/{m}/{n}/{s}", ("m", "n", "s"))
+    assert ambiguity_between(one, other) == "a p and a q could both be 'a/b/1/1/a'"
+    assert not ambiguity_between(described("p", "a/b/{run}/{s}", ("s",))[0], described("q", "b/{run}/{s}", ("s",))[0])
+
+
+def test_a_dot_in_a_templated_file_name_is_the_suffixs() -> None:
+    template = parse_template("{run}/{s}/{s}", "test")
+    rows: list[Row] = [("r", {"s": "a.x"}, ""), ("r", {"s": "a"}, ".x")]
+    assert paths(template, "T", rows) == ["r/a.x/a%2Ex", "r/a/a.x"]
 
 
 @given(

@@ -100,19 +100,34 @@ def file_name(dataset_type: str, values: Sequence[DataIdValue], extension: str) 
     return "_".join([dataset_type, *parts]) + extension
 
 
-def name_in_format(universe: DimensionUniverse, ref: DatasetRef, extension: str) -> str:
-    """Name of a dataset's file if it is in another format than the stored one: only the suffix follows the format.
+def name_in_format(name: str, ref: DatasetRef, extension: str) -> str:
+    """Name of a dataset's file in another format than the stored one: only the suffix follows the format.
 
     Parameters
     ----------
-    universe : DimensionUniverse
-        Decides the order of the values.
+    name : str
+        What the file is called in the mount, with or without directories.
     ref : DatasetRef
         Which dataset.
     extension : str
         The format's suffix, with the dot.
     """
-    return file_name(ref.dataset_type.name, ordered_values(universe, ref), extension)
+    directory, slash, file = name.rpartition("/")
+    kind, values = ref.dataset_type.name, ref.data_id.required_values
+    if not values:
+        return directory + slash + kind + extension
+    # In which order the values stand only the universe knows, but not how long they are together.
+    length = len("_".join([kind, *map(quote_value, values)]))
+    for last in dict.fromkeys(values):
+        quoted = quote_value(last)
+        plain = quoted.replace(".", "%2E")
+        for written in dict.fromkeys((quoted, plain, plain + "%")):
+            stem = file[: length - len(quoted) + len(written)]
+            suffix = file[len(stem) :]
+            fits = stem.startswith(kind + "_") and stem.endswith("_" + written)
+            if fits and (not suffix or suffix[0] == "."):
+                return directory + slash + stem.removesuffix(written) + quote_last(last, extension) + extension
+    raise ValueError(f"{name!r} is no name of {ref}")
 
 
 def ordered_values(universe: DimensionUniverse, ref: DatasetRef) -> list[DataIdValue]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pantry.model.data_id import DataIdValue
 from pantry.model.naming import unquote_last, unquote_value
 from pantry.model.path_automata import Automaton, Common, Either, Piece, RunPart, Suffix, Text, Whole, common_text
-from pantry.model.templates import ABSENT, DATASET_TYPE, RUN, Field, PathTemplate, Segment, written_value
+from pantry.model.templates import ABSENT, DATASET_TYPE, RUN, Field, PathTemplate, Segment, written_type, written_value
 
 
 class Layout(NamedTuple):
@@ -45,11 +45,11 @@ def template_layout(
     template: PathTemplate, dataset_type: str, required: Sequence[str], integers: Collection[str]
 ) -> Layout:
     """Give the layout of a type with a template."""
-    segments = tuple(
-        _joined(tuple(dataset_type if one == Field(DATASET_TYPE) else one for one in segment))
-        for segment in template.segments
-    )
-    return Layout(dataset_type, segments, tuple(required), frozenset(integers), is_default=False)
+    segments: list[Segment] = []
+    for number, segment in enumerate(template.segments):
+        name = written_type(dataset_type, dots=number < len(template.segments) - 1)
+        segments.append(_joined(tuple(name if one == Field(DATASET_TYPE) else one for one in segment)))
+    return Layout(dataset_type, tuple(segments), tuple(required), frozenset(integers), is_default=False)
 
 
 def default_layout(dataset_type: str, ordered: Sequence[str], integers: Collection[str]) -> Layout:

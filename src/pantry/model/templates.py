@@ -33,7 +33,7 @@ _MAX_WIDTH = 19
 _TOKEN = re.compile(r"\{([^{}]*)\}|([^{}]+)|(.)")
 _FIELD = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::(.*))?\Z")
 _WIDTH = re.compile(r"0([1-9][0-9]?)d\Z")
-_PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,128}\Z")
+_PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,128}\Z")
 
 
 class Field(NamedTuple):
@@ -96,16 +96,16 @@ class PathTemplate(msgspec.Struct, frozen=True):
         literal = ""
         for number, segment in enumerate(self.segments):
             literal += "/" if number else ""
+            dots = number < len(self.segments) - 1
             for one in segment:
                 if not isinstance(one, Field):
                     literal += one
                 elif one.name == DATASET_TYPE:
-                    literal += dataset_type
+                    literal += written_type(dataset_type, dots=dots)
                 elif one.name == RUN:
                     literal += run
                 else:
-                    in_file_name = number == len(self.segments) - 1
-                    columns_of_text += [repeat(literal), _written(columns[one.name], one.width, dots=not in_file_name)]
+                    columns_of_text += [repeat(literal), _written(columns[one.name], one.width, dots=dots)]
                     literal = ""
         return ["".join(parts) for parts in zip(*columns_of_text, repeat(literal), suffixes, strict=False)]
 
@@ -127,6 +127,11 @@ def written_value(value: DataIdValue | None, width: int, *, dots: bool) -> str:
         return f"{value:0{width}d}" if width else str(value)
     quoted = quote_value(value)
     return quoted if dots else quoted.replace(".", "%2E")
+
+
+def written_type(dataset_type: str, *, dots: bool) -> str:
+    """Write the name of a dataset type as a path has it; in a file name a component's dot is ``-``."""
+    return dataset_type if dots else dataset_type.replace(".", "-")
 
 
 class Templates:

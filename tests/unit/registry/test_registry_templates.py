@@ -60,6 +60,19 @@ def test_a_suffix_can_always_be_read_back(templated: Registry) -> None:
     assert templated.prepare_put("bias", "r", FIRST, ".ome.tiff").path == f"r/bias/{CAMERA}/bias_{CAMERA}_94.ome.tiff"
 
 
+def test_components_that_are_stored_by_themselves(templated: Registry) -> None:
+    templated.use_templates(
+        Templates({"calexp*": "{run}/{instrument}/{dataset_type}/{visit}/{dataset_type}_{detector:03d}"})
+    )
+    registered(templated, "calexp.psf", "visit", "detector")
+    data_id = {"instrument": CAMERA, "visit": EXPOSURES[0], "detector": 94}
+    prepared = templated.prepare_put("calexp.psf", "r", data_id, ".json")
+    # The first dot of a file's name begins the suffix.
+    assert prepared.path == f"r/{CAMERA}/calexp.psf/{EXPOSURES[0]}/calexp-psf_094.json"
+    with pytest.raises(ConfigError, match=r"a calexp\.psf and a calexp could both be"):
+        templated.use_templates(Templates({"calexp*": "{run}/{instrument}/x{visit}/{detector:03d}"}))
+
+
 def test_the_path_is_recorded_and_outlives_the_template(templated: Registry) -> None:
     old = put_raw(templated, "u/run")
     templated.use_templates(Templates({"raw": "elsewhere/{run}/{instrument}/{exposure}/{detector}"}))
@@ -154,7 +167,7 @@ def test_names_and_patterns() -> None:
     given = {"*": "{run}/{dataset_type}/x", "raw*": "{run}/{dataset_type}/y", "raw": "{run}/{dataset_type}/z"}
     templates = Templates(given)
     assert [templates.key_of(name) for name in ("raw", "raw_x", "x")] == ["raw", "raw*", "*"]
-    for wrong in ("raw.wcs", "", "a b", "x" * 200):
+    for wrong in ("raw/wcs", "", "a b", "x" * 200):
         with pytest.raises(ConfigError, match="no dataset type's name"):
             Templates({wrong: "{run}/x"})
 

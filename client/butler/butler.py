@@ -162,7 +162,7 @@ class Butler(
             templates=path_templates(templates) if templates is not None else {},
         )
         connection.call(operation)
-        return cls(name, connection=connection)
+        return cls(name, socket=socket, connection=connection)
 
     @staticmethod
     def repositories(*, socket: str | None = None) -> list[RepositoryInfo]:
@@ -186,6 +186,7 @@ class Butler(
             run=self.run if run is None else run,
             outputs=self.outputs if outputs is None else outputs,
             writeable=writeable if writeable is not None else (None if self._writeable else False),
+            socket=self._socket,
             formats=self.own_formats,
             connection=self.connection,
         )

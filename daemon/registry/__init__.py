@@ -43,7 +43,7 @@ from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
 from pantry.errors import ConfigError, ConflictError
 from pantry.model.collections import CollectionInfo, CollectionType
-from pantry.model.data_id import DataIdValue
+from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.formats import Formats
@@ -355,6 +355,15 @@ class Registry:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             return self._preparation.put(session, definitions, dataset_type, run, data_id, extension, formatter)
+
+    def expand_data_id(
+        self, dataset_type: str, data_id: Mapping[str, object], run: str = ""
+    ) -> tuple[DatasetType, DataCoordinate]:
+        """Complete a data id as `prepare_put` does, and give the dataset type too; nothing is to be stored."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            return known.definition, self._preparation.expand(session, definitions, known, run, data_id)
 
     def prepare_ingest(
         self,

@@ -113,13 +113,7 @@ class Preparation:
     ) -> PreparedPut:
         """Resolve and check one data id; see `Registry.prepare_put`."""
         known = definitions.dataset_type(dataset_type)
-        collection = find_run(definitions, run)
-        expanded = self._data_ids.expand(session, known.group, data_id)
-        if collection is not None and self._has(session, known, collection, expanded.required_values):
-            raise DatasetExistsError(
-                f"the run {run!r} already has a {dataset_type} for {expanded.required!r}",
-                hint="datasets are never overwritten: put it into another run",
-            )
+        expanded = self.expand(session, definitions, known, run, data_id)
         form = self._form(known, formatter, extension)
         (path,) = self.placing.paths(
             known, run, [expanded.required_values], [_implied(known, expanded)], [form.extension]
@@ -129,8 +123,26 @@ class Preparation:
             data_id=expanded,
             path=path,
             form=form,
-            run_exists=collection is not None,
+            run_exists=run in definitions.collections,
         )
+
+    def expand(
+        self,
+        session: Session,
+        definitions: Definitions,
+        known: KnownType,
+        run: str,
+        data_id: Mapping[str, object],
+    ) -> DataCoordinate:
+        """Complete a data id; of a run that is given check that it may have a dataset of it, and has none."""
+        collection = find_run(definitions, run) if run else None
+        expanded = self._data_ids.expand(session, known.group, data_id)
+        if collection is not None and self._has(session, known, collection, expanded.required_values):
+            raise DatasetExistsError(
+                f"the run {run!r} already has a {known.definition.name} for {expanded.required!r}",
+                hint="datasets are never overwritten: put it into another run",
+            )
+        return expanded
 
     def _form(self, known: KnownType, formatter: str = "", extension: str | None = None) -> StoredForm:
         form = stored_form(known.definition.name, known.definition.storage_class, self.formats)

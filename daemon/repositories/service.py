@@ -139,6 +139,13 @@ class Repositories:
         members = [await self.readable(one, who) for one in self._members(name)]
         return RepositoryChain(name, members) if len(members) > 1 else members[0]
 
+    async def readable_first(self, name: str, who: Identity) -> Repository:
+        """Return a repository that ``who`` may read, of a chain the first, or raise; no attached one."""
+        repository = await self.readable(self._members(name)[0] if self.is_chain(name) else name, who)
+        if repository.is_attached:
+            refuse_to_write()
+        return repository
+
     def is_chain(self, name: str) -> bool:
         """Whether a name means several repositories."""
         registration = self.index.get(name)

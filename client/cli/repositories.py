@@ -14,6 +14,7 @@ from pantry.client.cli.repo_import import import_export
 from pantry.client.cli.session import daemon
 from pantry.model.formats import NO_FORMATS
 from pantry.model.repository import RepositoryInfo
+from pantry.model.templates import TemplateLike
 from pantry.wire.operations import (
     AttachRepository,
     ChainRepositories,
@@ -214,4 +215,11 @@ def _show(found: RepositoryInfo, as_json: bool) -> None:
         }
     )
     if found.templates:
-        print_table(("dataset type", "path"), found.templates.items())
+        print_table(("dataset type", "path", "only for"), map(_template_row, found.templates.items()))
+
+
+def _template_row(named: tuple[str, TemplateLike]) -> tuple[str, str, str]:
+    name, one = named
+    if isinstance(one, str):
+        return name, one, ""
+    return name, one.path, ", ".join(f"{dimension}={value}" for dimension, value in one.only.items())

@@ -83,7 +83,14 @@ class Placing:
                     f"the template {template.text!r} has {{{dimension}}}, which is no dimension of {name}",
                     hint=f"its dimensions: {', '.join(known.group.names) or 'none'}",
                 )
-        return template_layout(template, name, known.group.required, integers)
+        for dimension in template.only:
+            if dimension not in known.group.required:
+                raise DatasetTypeError(
+                    f"the template {template.text!r} is only for one {dimension}, which {name} does not need",
+                    hint=f"its required dimensions: {', '.join(known.group.required) or 'none'}",
+                )
+        required = [dimension for dimension in known.group.required if dimension not in template.only]
+        return template_layout(template, name, required, integers)
 
     # -- paths -------------------------------------------------------------------------------------
 
@@ -117,7 +124,20 @@ class Placing:
                     f"the suffix {suffix!r} of a {known.definition.name} could not be told from its templated path",
                     hint="one word of at most 8 letters and digits, or that and a compression such as '.fits.fz'",
                 )
+        _refuse_others(template, known, required)
         return template.paths(known.definition.name, run, _columns(template, known, required, implied), suffixes)
+
+
+def _refuse_others(template: PathTemplate, known: KnownType, required: Sequence[Sequence[DataIdValue]]) -> None:
+    for dimension, wanted in template.only.items():
+        number = known.group.required.index(dimension)
+        others = {row[number] for row in required} - {wanted}
+        if others:
+            raise InvalidRequestError(
+                f"the template {template.text!r} of {known.definition.name} is only for {dimension} {wanted!r}, "
+                f"not {min(map(repr, others))}",
+                hint="a template for all has {" + dimension + "} in it; see docs/path-templates.md",
+            )
 
 
 def _columns(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from tests.integration.observatory import INSTRUMENT, furnish
@@ -22,9 +23,10 @@ from pantry.client.staging import export, stage
 from pantry.errors import ConfigError, DatasetExistsError, DatasetTypeError, RepositoryNotFoundError
 from pantry.wire.operations import EvictObjects
 
-TEMPLATES = {
+TEMPLATES: dict[str, Any] = {
     "blob": "{instrument}/blobs/{run}/{exposure:08d}/blob_{detector:03d}",
     "con*": "{instrument}/{dataset_type}/{run}/{exposure}",
+    "raw": {"path": "{run}/{exposure}_{detector:03d}", "only": {"instrument": INSTRUMENT}},
     "info": "{run}/{dataset_type}/{instrument}_{detector}/file",
 }
 STORED = f"{INSTRUMENT}/blobs/u/run/0000000{{}}/blob_001.bin"
@@ -182,14 +184,20 @@ def test_templates_are_given_and_shown(daemon: PantryDaemon, short_dir: Path) ->
         shown = pantry(any_butler, "repo", "info", "second").stdout
         for name, template in TEMPLATES.items():
             assert f"{name} " in shown
-            assert template in shown
-        assert Butler("second", socket=daemon.socket).info.templates == TEMPLATES
+            assert (template if isinstance(template, str) else template["path"]) in shown
+        assert f" instrument={INSTRUMENT}\n" in shown
+        second = Butler("second", run="r", socket=daemon.socket)
+        assert msgspec.to_builtins(second.info.templates) == TEMPLATES
+        furnish(second, 1)
+        second.register_dataset_type("raw", ["exposure", "detector"], "Bytes")
+        second.put(b"x", "raw", blob(1))
+        assert below(short_dir / "second") == {"r/1_001.bin"}
         for text, said in (
             ("blob: x/{run}/{exposure}.fits", "templates.yaml: templates.blob: 'x/{run}/{exposure}.fits' has a dot"),
             ("blob: {run}/{exposure}", "begins with '{' stands in quotes"),
-            ("blob: {run: 1}", "templates.yaml:1: blob: must be text, not {'run': 1}"),
-            ("blob: 5", "templates.yaml:1: blob: must be text, not 5"),
-            ("- a", "templates.yaml:1: must be names with a text each"),
+            ("blob: {run: 1}", "templates.yaml:1: blob: Object contains unknown field `run`"),
+            ("blob: 5", "templates.yaml:1: blob: Expected `str | object`, got `int`"),
+            ("- a", "templates.yaml:1: must give each name something"),
         ):
             file.write_text(text)
             wrong = pantry(any_butler, "repo", "create", "third", str(short_dir / "third"), "--templates", str(file))
@@ -204,8 +212,8 @@ def test_templates_are_given_and_shown(daemon: PantryDaemon, short_dir: Path) ->
             with pytest.raises(ConfigError, match=said):
                 Butler.create("third", str(short_dir / "third"), templates={"b": template}, socket=daemon.socket)
             assert not (short_dir / "third").exists()
-        with pytest.raises(ConfigError, match="a template is text"):
-            Butler.create("third", "/x", templates={"b": 5}, socket=daemon.socket)  # type: ignore[dict-item]
+        with pytest.raises(ConfigError, match="templates.b: Expected"):
+            Butler.create("third", "/x", templates={"b": 5}, socket=daemon.socket)
         with pytest.raises(RepositoryNotFoundError):
             Butler("third", socket=daemon.socket)
 

@@ -27,8 +27,8 @@ def load_yaml_file(path: str, kind: type[T]) -> T:
     return load_yaml(_read(path), kind, source=path)
 
 
-def load_yaml_texts(path: str) -> dict[str, str]:
-    """Read a YAML file that gives names texts; errors as of `load_yaml`."""
+def load_yaml_entries(path: str, kind: Any) -> dict[str, Any]:
+    """Read a YAML file that gives names values of one type, such as ``str``; errors as of `load_yaml`."""
     lines: dict[str, int] = {}
     quotes = "text that begins with '{' stands in quotes"
     try:
@@ -36,11 +36,14 @@ def load_yaml_texts(path: str) -> dict[str, str]:
     except ConfigError as exc:
         raise ConfigError(exc.message, hint=exc.hint or quotes) from None
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path}:1: must be names with a text each, as in 'name: text'")
-    for name, text in plain.items():
-        if not isinstance(text, str):
-            raise ConfigError(f"{path}:{_line(lines, f'$.{name}')}: {name}: must be text, not {text!r}", hint=quotes)
-    return plain
+        raise ConfigError(f"{path}:1: must give each name something, as in 'name: text'")
+    made = {}
+    for name, value in plain.items():
+        try:
+            made[name] = msgspec.convert(value, kind)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"{path}:{_line(lines, f'$.{name}')}: {name}: {exc}", hint=quotes) from None
+    return made
 
 
 def _read(path: str) -> str:

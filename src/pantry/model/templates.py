@@ -11,14 +11,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import repeat
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
-from pantry.errors import ConfigError
+from pantry.errors import ConfigError, DataIdValueError
 from pantry.model.data_id import DataIdValue
-from pantry.model.dimensions import DimensionUniverse
 from pantry.model.naming import SAFE, extension_of, quote_value
+
+if TYPE_CHECKING:
+    from pantry.model.dimensions import DimensionUniverse
 
 RUN = "run"
 DATASET_TYPE = "dataset_type"
@@ -34,6 +36,25 @@ _TOKEN = re.compile(r"\{([^{}]*)\}|([^{}]+)|(.)")
 _FIELD = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::(.*))?\Z")
 _WIDTH = re.compile(r"0([1-9][0-9]?)d\Z")
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,128}\Z")
+
+
+class TemplateRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A template with what it holds for.
+
+    Attributes
+    ----------
+    path : str
+        The template.
+    only : dict of str to int or str
+        Values of required dimensions, which the path then need not have: other datasets are refused.
+    """
+
+    path: str
+    only: dict[str, DataIdValue] = {}
+
+
+TemplateLike = str | TemplateRule
+"""A template, alone or with what it holds for."""
 
 
 class Field(NamedTuple):
@@ -64,10 +85,13 @@ class PathTemplate(msgspec.Struct, frozen=True):
         As it was written.
     segments : tuple
         Between the slashes: literal text and fields.
+    only : dict of str to int or str
+        As of `TemplateRule`.
     """
 
     text: str
     segments: tuple[Segment, ...]
+    only: Mapping[str, DataIdValue] = {}
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -139,7 +163,7 @@ class Templates:
 
     Parameters
     ----------
-    given : Mapping of str to str
+    given : Mapping of str to str or TemplateRule
         By the name of the dataset type, or a shell-style pattern; a name wins over patterns, and of patterns that
         match the longest.
     source : str
@@ -151,15 +175,17 @@ class Templates:
         With the place of what cannot be a template.
     """
 
-    def __init__(self, given: Mapping[str, str], source: str = "templates") -> None:
+    def __init__(self, given: Mapping[str, TemplateLike], source: str = "templates") -> None:
         if len(given) > MAX_TEMPLATES:
             raise ConfigError(f"{source}: more than {MAX_TEMPLATES} templates")
         self.source = source
         self._parsed: dict[str, PathTemplate] = {}
-        for name, text in given.items():
+        for name, one in given.items():
             if not _PATTERN.match(name):
                 raise ConfigError(f"{source}: {name[:80]!r} is no dataset type's name and no pattern of names")
-            self._parsed[name] = parse_template(text, self.place(name))
+            rule = TemplateRule(path=one) if isinstance(one, str) else one
+            parsed = parse_template(rule.path, self.place(name))
+            self._parsed[name] = msgspec.structs.replace(parsed, only=rule.only)
 
     def __bool__(self) -> bool:
         return bool(self._parsed)
@@ -183,6 +209,13 @@ class Templates:
     def check_fields(self, universe: DimensionUniverse) -> None:
         """Refuse fields that are no dimensions, and widths of what is no integer, with `ConfigError`."""
         for name, template in self._parsed.items():
+            for dimension, value in template.only.items():
+                try:
+                    right = dimension in universe.dimensions and universe.check_value(dimension, value) == value
+                except DataIdValueError:
+                    right = False
+                if not right:
+                    raise ConfigError(f"{self.place(name)}.only: {dimension}: {value!r} is no value of a dimension")
             for field in template.fields:
                 if field.name in (RUN, DATASET_TYPE):
                     continue

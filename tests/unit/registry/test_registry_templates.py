@@ -10,7 +10,7 @@ from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, put, put_raw
 from pantry.daemon.registry import Registry
 from pantry.errors import ConfigError, DatasetTypeError, InvalidRequestError
 from pantry.model.datasets import DatasetType
-from pantry.model.templates import Templates
+from pantry.model.templates import TemplateRule, Templates
 
 RAW = "{instrument}/raws/{run}/{exposure:016d}_{detector:03d}"
 FIRST = {"instrument": CAMERA, "exposure": EXPOSURES[0], "detector": 94}
@@ -58,6 +58,30 @@ def test_a_suffix_can_always_be_read_back(templated: Registry) -> None:
     assert templated.prepare_put("throughput", "r", other, ".2.tiff").path.endswith("/throughput_TestCam_r_01%.2.tiff")
     # Behind an integer there is nothing to mistake.
     assert templated.prepare_put("bias", "r", FIRST, ".ome.tiff").path == f"r/bias/{CAMERA}/bias_{CAMERA}_94.ome.tiff"
+
+
+def test_a_template_for_one_instrument_need_not_name_it(registry: Registry) -> None:
+    only = TemplateRule(path="{run}/{exposure}_{detector:03d}", only={"instrument": CAMERA})
+    registry.use_templates(Templates({"raw": only}, "pantry.yaml"))
+    assert registry.prepare_put("raw", "r", FIRST).path == f"r/{EXPOSURES[0]}_094.fits"
+    rows = [(CAMERA, exposure, 94) for exposure in EXPOSURES]
+    assert registry.prepare_ingest("raw", "r", ("instrument", "exposure", "detector"), rows).paths[1] == (
+        f"r/{EXPOSURES[1]}_094.fits"
+    )
+    registry.use_templates(Templates({"raw": TemplateRule(path=only.path, only={"instrument": "Other"})}))
+    with pytest.raises(InvalidRequestError, match=r"of raw is only for instrument 'Other', not 'TestCam'"):
+        registry.prepare_put("raw", "r", FIRST)
+    with pytest.raises(InvalidRequestError, match="is only for instrument 'Other'"):
+        registry.prepare_ingest("raw", "r", ("instrument", "exposure", "detector"), rows)
+    for wrong, said in (
+        ({"instrument": 5}, "instrument: 5 is no value"),
+        ({"camera": "x"}, "camera: 'x' is no value"),
+        ({"exposure": "x"}, "exposure: 'x' is no value"),
+        ({"band": "r"}, "only for one band, which raw does not need"),
+        ({"exposure": 5}, r"has no \{instrument\}"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            registry.use_templates(Templates({"raw": TemplateRule(path=only.path, only=wrong)}))  # type: ignore[arg-type]
 
 
 def test_components_that_are_stored_by_themselves(templated: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from pantry.daemon.registry.definitions import KnownType
 from pantry.errors import ConfigError, DatasetTypeError, InvalidRequestError
@@ -171,11 +172,15 @@ def _default_paths(
     pairs = [(row[last], suffix) for row, suffix in zip(values, suffixes, strict=True)]
     written = {pair: naming.quote_last(*pair) for pair in set(pairs)}
     columns.append([written[pair] for pair in pairs])
-    head = f"{run}/{name}/"
-    made = [
-        head + "".join([part + "/" for part in parts[:-1]]) + name + "_" + "_".join(parts) + suffix
-        for *parts, suffix in zip(*columns, suffixes, strict=True)
-    ]
+    directories: list[Iterable[str]] = []
+    values_of_file: list[Iterable[str]] = []
+    for column in columns[:-1]:
+        directories += [column, repeat("/")]
+        values_of_file += [column, repeat("_")]
+    row_parts = zip(
+        repeat(f"{run}/{name}/"), *directories, repeat(f"{name}_"), *values_of_file, columns[-1], suffixes, strict=False
+    )
+    made = ["".join(parts) for parts in row_parts]
     for number, part in enumerate(columns[-1]):
         # Only text has "_": see decision 0043 for whose path it could be.
         if "_" in part and naming.is_ambiguous(run, name, [column[number] for column in columns]):

@@ -10,7 +10,7 @@ from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
-from pantry.client.butler.forms import FormatsLike, user_formats
+from pantry.client.butler.forms import FormatsLike, TemplatesLike, path_templates, user_formats
 from pantry.client.butler.graphing import Graphing
 from pantry.client.butler.importing import Importing
 from pantry.client.butler.ingesting import Ingesting
@@ -117,6 +117,7 @@ class Butler(
         readers: str | Iterable[str] = (),
         writers: str | Iterable[str] = (),
         formats: FormatsLike | None = None,
+        templates: TemplatesLike | None = None,
         socket: str | None = None,
     ) -> Butler:
         """Make a repository and register it (DMS-MWBT-REQ-0024).
@@ -137,6 +138,9 @@ class Butler(
             User names, ``@group`` names, or ``*`` for everybody; you may always do both.
         formats : str, path or Mapping, optional
             What is stored in which format, and read as what, by everybody: a file, or its content.
+        templates : str, path or Mapping, optional
+            Where files go (DMS-MWBT-REQ-0066): for names of dataset types, or patterns, a template such as
+            ``{run}/{dataset_type}/{visit:08d}/{dataset_type}_{detector:03d}``; a file, or its content.
         socket : str, optional
             Path of the daemon's socket, if it is not the usual one.
 
@@ -155,9 +159,10 @@ class Butler(
             readers=names(readers),
             writers=names(writers),
             formats=user_formats(formats) if formats is not None else NO_FORMATS,
+            templates=path_templates(templates) if templates is not None else {},
         )
         connection.call(operation)
-        return cls(name, connection=connection)
+        return cls(name, socket=socket, connection=connection)
 
     @staticmethod
     def repositories(*, socket: str | None = None) -> list[RepositoryInfo]:
@@ -181,6 +186,7 @@ class Butler(
             run=self.run if run is None else run,
             outputs=self.outputs if outputs is None else outputs,
             writeable=writeable if writeable is not None else (None if self._writeable else False),
+            socket=self._socket,
             formats=self.own_formats,
             connection=self.connection,
         )

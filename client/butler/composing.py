@@ -15,7 +15,6 @@ from pantry.client.butler.reading import Reading
 from pantry.client.butler.times import TimespanLike
 from pantry.client.butler.writing import Outputs, Writing
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
-from pantry.model import naming
 from pantry.model.composites import COMPOSITE, Source
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import stored_form
@@ -203,7 +202,6 @@ class Composing(Reading, Writing):
             exported = Exported(
                 ref=opened.ref,
                 name=opened.opened.name.rpartition("/")[2],
-                suffix=naming.extension_of(opened.file.path),
                 obj=self._read(opened, None, {}, None),
                 manifest=manifest,
             )

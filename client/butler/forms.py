@@ -6,12 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pantry.errors import ConfigError, DatasetTypeError, FormatterError
 from pantry.model.formats import NO_FORMATS, Formats, StoredForm, builtin_options, check_formats, stored_form
+from pantry.model.templates import TemplateLike
 
 VARIABLE = "PANTRY_FORMATS"
 """Environment variable that names the file."""
 
+TemplatesLike = str | os.PathLike[str] | Mapping[str, Any]
 FormatsLike = str | os.PathLike[str] | Formats | Mapping[str, Any]
 
 
@@ -55,12 +59,31 @@ def user_formats(given: FormatsLike | None, below: Formats = NO_FORMATS) -> Form
 
 
 def _converted(given: Mapping[str, Any]) -> Formats:
-    import msgspec
-
     try:
         return msgspec.convert(given, Formats)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"formats: {exc}") from None
+
+
+def path_templates(given: TemplatesLike) -> dict[str, TemplateLike]:
+    """Return templates of paths from a file or a mapping; `ConfigError` says what cannot be one, with the place."""
+    from pantry.model.templates import Templates
+
+    found: dict[str, TemplateLike]
+    if isinstance(given, Mapping):
+        found, source = {}, "templates"
+        for name, one in given.items():
+            try:
+                found[name] = msgspec.convert(one, TemplateLike)
+            except msgspec.ValidationError as exc:
+                raise ConfigError(f"{source}.{name}: {exc}") from None
+    else:
+        from pantry.model.loading import load_yaml_entries
+
+        source = f"{os.fspath(given)}: templates"
+        found = load_yaml_entries(os.fspath(given), TemplateLike)
+    Templates(found, source)
+    return found
 
 
 def options_of(formatter: str) -> type[Any] | None:

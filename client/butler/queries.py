@@ -8,7 +8,6 @@ from uuid import UUID
 
 from pantry.client.butler.access import (
     DataId,
-    RepositoryAccess,
     data_id_values,
     names,
     split_component,
@@ -17,6 +16,7 @@ from pantry.client.butler.access import (
 from pantry.client.butler.batches import data_ids, refs
 from pantry.client.butler.bind_values import bind_values
 from pantry.client.butler.exclusions import Exclude, excluded
+from pantry.client.butler.in_memory import InMemory
 from pantry.client.butler.results import Results
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
@@ -32,7 +32,7 @@ from pantry.wire.operations import (
 )
 
 
-class Queries(RepositoryAccess):
+class Queries(InMemory):
     """The asking methods of `Butler`."""
 
     def query_datasets(
@@ -235,6 +235,9 @@ class Queries(RepositoryAccess):
                 id = UUID(id)  # noqa: A001
             except ValueError:
                 raise InvalidRequestError(f"{id!r} is not a dataset id", hint="a UUID, as DatasetRef.id is") from None
+        kept = self._memory.by_id(id)
+        if kept is not None:
+            return kept.ref
         try:
             asked = GetDataset(repository=self.repository, id=id, dimension_records=dimension_records)
             return self.connection.call(asked).ref
@@ -268,6 +271,9 @@ class Queries(RepositoryAccess):
         time_of_data_id: bool = False,
         dimension_records: bool = False,
     ) -> DatasetRef | None:
+        kept = self._kept(dataset_type, data_id, more, collections)
+        if kept is not None:
+            return kept.ref
         operation = FindDataset(
             repository=self.repository,
             dataset_type=split_component(dataset_type)[0],

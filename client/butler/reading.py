@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
-from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, split_component
+from pantry.client.butler.access import DataId, data_id_values, split_component
 from pantry.client.butler.forms import form_of
+from pantry.client.butler.in_memory import InMemory
 from pantry.client.butler.opened import OpenedFile
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
@@ -38,7 +39,7 @@ class Asked(NamedTuple):
     timespan: TimespanLike | None
 
 
-class Reading(RepositoryAccess):
+class Reading(InMemory):
     """The reading methods of `Butler`."""
 
     def get(
@@ -94,6 +95,9 @@ class Reading(RepositoryAccess):
         >>> butler.get("calexp", visit=903334, detector=22, parameters={"bbox": (0, 0, 100, 100)})
         """
         component, wanted = _component_and_class(dataset_ref_or_type, storage_class)
+        kept = self._kept(dataset_ref_or_type, data_id, kwargs, collections)
+        if kept is not None:
+            return self._read_kept(kept, component, parameters or {}, wanted)
         if any(layer.gathers for layer in self._formats):
             from pantry.client.composites.gathering import gathered
 
@@ -103,7 +107,8 @@ class Reading(RepositoryAccess):
                 return found.value if wanted is None else convert(found.value, self._type_of(wanted))
         narrowed = bool(parameters) or component is not None
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=narrowed)
-        return self._read_operation(operation, component, parameters or {}, wanted)
+        with self._explained(dataset_ref_or_type):
+            return self._read_operation(operation, component, parameters or {}, wanted)
 
     def _read_by_id(
         self, repository: str, id_: UUID, component: str | None, parameters: Mapping[str, Any], depth: int = 0
@@ -213,6 +218,7 @@ class Reading(RepositoryAccess):
         BinaryIO
             To be closed by the caller.
         """
+        self._require_no_memory(dataset_ref_or_type, data_id, kwargs, collections)
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=partial)
         with OpenedFile.open(self.connection.link(), operation) as source:
             if source.opened.complete:
@@ -235,6 +241,7 @@ class Reading(RepositoryAccess):
         The path, ``/proc/self/fd/N``, is of use only in this process and inside the ``with``. Arguments as
         of `get`.
         """
+        self._require_no_memory(dataset_ref_or_type, data_id, kwargs, collections)
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=False)
         with OpenedFile.open(self.connection.link(), operation) as source:
             yield f"/proc/self/fd/{source.fd}"
@@ -312,10 +319,14 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
         component = component or self.component
         merged = {**self.parameters, **(parameters or {})}
         wanted = _class_name(storage_class) or (self.storage_class if component == self.component else None)
+        kept = self.butler._kept(self.ref)
+        if kept is not None:
+            return self.butler._read_kept(kept, component, merged, wanted)
         operation = OpenDataset(
             repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
-        return self.butler._read_operation(operation, component, merged, wanted)
+        with self.butler._explained(self.ref):
+            return self.butler._read_operation(operation, component, merged, wanted)
 
 
 def read_object(

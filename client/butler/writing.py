@@ -12,6 +12,7 @@ from uuid import UUID
 from pantry.client.butler.access import DataId, data_id_values, names, type_name
 from pantry.client.butler.contributors import file_provenance
 from pantry.client.butler.group_writing import abort_put, put_group
+from pantry.client.butler.in_memory import InMemory
 from pantry.client.butler.pieces import PieceMaking
 from pantry.client.connection import Link
 from pantry.client.formatters.declared import read_entries
@@ -39,7 +40,7 @@ _IN_MEMORY = ("bytes", "json", "yaml")
 """Formatters that have the whole content in memory before they write it, however long it is."""
 
 
-class Writing(PieceMaking):
+class Writing(PieceMaking, InMemory):
     """The writing methods of `Butler`.
 
     Attributes
@@ -64,7 +65,8 @@ class Writing(PieceMaking):
     ) -> DatasetRef:
         """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
 
-        When this returns, the dataset is on its storage and in the registry, of every repository that it goes to.
+        When this returns, the dataset is on its storage and in the registry, of every repository that it goes to. If
+        the formats say ``memory: true`` of its type, the object itself stays in this process, and nothing is stored.
 
         Parameters
         ----------
@@ -100,6 +102,13 @@ class Writing(PieceMaking):
         PermissionDeniedError
             The repository's rules do not let this user write.
         """
+        if self._stays_in_memory(dataset_ref_or_type):
+            if outputs is not None:
+                raise InvalidRequestError(
+                    f"a {type_name(dataset_ref_or_type)} stays in memory, so that it cannot go to other repositories",
+                    hint="give no outputs, or make the Butler with formats that say memory: false of it",
+                )
+            return self._put_in_memory(obj, dataset_ref_or_type, data_id, run, kwargs)
         targets = self._targets(run, outputs, dataset_ref_or_type)
         alone = [repository for repository, _ in targets] == [self.repository]
         if alone and provenance is None and not any(layer.disassembles for layer in self._formats):
@@ -154,6 +163,10 @@ class Writing(PieceMaking):
         Arguments and errors as of `put`; the file is read from its position to its end. Its format is what the
         repository says; a user's own `formats` are for objects.
         """
+        if self._stays_in_memory(dataset_ref_or_type):
+            raise InvalidRequestError(
+                f"a {type_name(dataset_ref_or_type)} stays in memory, and a file is no object", hint="put the object"
+            )
 
         def write(_: PutTicket, file: BinaryIO) -> None:
             import shutil

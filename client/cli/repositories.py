@@ -14,6 +14,7 @@ from pantry.client.cli.repo_import import import_export
 from pantry.client.cli.session import daemon
 from pantry.model.formats import NO_FORMATS
 from pantry.model.repository import RepositoryInfo
+from pantry.model.templates import TemplateLike
 from pantry.wire.operations import (
     AttachRepository,
     ChainRepositories,
@@ -38,6 +39,7 @@ def repo() -> None:
 @click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
 @click.option("--dimensions", type=click.File(), metavar="FILE", help="Dimension universe in Gen3's YAML form.")
 @click.option("--formats", type=click.Path(exists=True, dir_okay=False), help="What is stored in which format.")
+@click.option("--templates", type=click.Path(exists=True, dir_okay=False), help="Where files go, by dataset type.")
 @click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
 @click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
 @click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
@@ -50,6 +52,7 @@ def create(
     registry: str,
     dimensions: IO[str] | None,
     formats: str | None,
+    templates: str | None,
     storage_option: tuple[str, ...],
     reader: tuple[str, ...],
     writer: tuple[str, ...],
@@ -62,7 +65,7 @@ def create(
     For example:
       pantry repo create demo ~/demo --reader '*'
     """
-    from pantry.client.butler.forms import user_formats
+    from pantry.client.butler.forms import path_templates, user_formats
 
     made = daemon(ctx).call(
         CreateRepository(
@@ -74,6 +77,7 @@ def create(
             readers=reader,
             writers=writer,
             formats=user_formats(formats) if formats else NO_FORMATS,
+            templates=path_templates(templates) if templates else {},
         )
     )
     _show(made, as_json)
@@ -210,3 +214,12 @@ def _show(found: RepositoryInfo, as_json: bool) -> None:
             "you may": "write" if found.writable else "read",
         }
     )
+    if found.templates:
+        print_table(("dataset type", "path", "only for"), map(_template_row, found.templates.items()))
+
+
+def _template_row(named: tuple[str, TemplateLike]) -> tuple[str, str, str]:
+    name, one = named
+    if isinstance(one, str):
+        return name, one, ""
+    return name, one.path, ", ".join(f"{dimension}={value}" for dimension, value in one.only.items())

@@ -17,6 +17,7 @@ from pantry.client.staging import replaced_atomically
 from pantry.errors import FormatterError, InvalidRequestError
 from pantry.model.composites import Manifest, Source
 from pantry.model.datasets import DatasetRef
+from pantry.model.naming import name_in_format
 
 SUFFIXES = {"fits": ".fits", "hdf5": ".h5"}
 _TABLES = ("astropy.table.Table", "pandas.DataFrame", "pyarrow.Table")
@@ -29,7 +30,7 @@ class Exported(NamedTuple):
     ----------
     ref : DatasetRef
         Which dataset it is.
-    name, suffix : str
+    name : str
         Of its file, as it is in the mount.
     obj : object
         Its content.
@@ -39,7 +40,6 @@ class Exported(NamedTuple):
 
     ref: DatasetRef
     name: str
-    suffix: str
     obj: Any
     manifest: Manifest | None
 
@@ -48,7 +48,7 @@ def write_export(exported: Exported, directory: str, format_name: str, *, overwr
     """Write the file; see `Butler.export_file`."""
     if format_name not in SUFFIXES:
         raise InvalidRequestError(f"unknown format {format_name!r}", hint=f"known: {', '.join(SUFFIXES)}")
-    name = exported.name.removesuffix(exported.suffix) + SUFFIXES[format_name]
+    name = name_in_format(exported.name, exported.ref, SUFFIXES[format_name])
     path = os.path.join(directory, name)
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(errno.EEXIST, "the file exists already; overwrite=True replaces it", path)

@@ -19,7 +19,7 @@ from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, StoredFile
-from pantry.model.naming import directory_parts
+from pantry.model.naming import directory_parts, ordered_values
 from pantry.wire.operations import (
     AbortPut,
     BeginPut,
@@ -58,10 +58,7 @@ def tree_path(repository: Repository, ref: DatasetRef, file_name: str) -> str:
 
     ``file_name`` is the registry's, which decides suffixes.
     """
-    universe = repository.registry.universe
-    order = universe.path_order(universe.group(ref.dataset_type.dimensions))
-    values = ref.data_id.required
-    parts = directory_parts(ref.dataset_type.name, [values[name] for name in order])
+    parts = directory_parts(ref.dataset_type.name, ordered_values(repository.registry.universe, ref))
     return "/".join([ref.run, *parts, file_name])
 
 

@@ -18,6 +18,8 @@ from pantry.wire.operations import (
     Decertify,
     Dimensions,
     Disassociate,
+    ExpandDataId,
+    ExpandedDataId,
     FindDataset,
     FoundDataset,
     GetDataset,
@@ -80,6 +82,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
         return await call(partial(found.registry.get_dataset, asked.id, dimension_records=asked.dimension_records))
 
+    async def expand(context: RequestContext, asked: ExpandDataId) -> ExpandedDataId:
+        found = await repositories.readable_first(asked.repository, context.caller)
+        return ExpandedDataId(
+            *await call(partial(found.registry.expand_data_id, asked.dataset_type, asked.data_id, asked.run))
+        )
+
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
@@ -109,6 +117,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(Disassociate, disassociate)
     dispatcher.register(Certify, certify)
     dispatcher.register(Decertify, decertify)
+    dispatcher.register(ExpandDataId, expand)
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
     dispatcher.register(QueryDatasets, query_datasets)

@@ -31,6 +31,7 @@ from pantry.daemon.registry.imports import Imports
 from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
+from pantry.daemon.registry.placing import Placing
 from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
 from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import NamedFile, Queries
@@ -42,13 +43,14 @@ from pantry.daemon.registry.tree import Tree
 from pantry.daemon.registry.writer import Writer
 from pantry.errors import ConfigError, ConflictError
 from pantry.model.collections import CollectionInfo, CollectionType
-from pantry.model.data_id import DataIdValue
+from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.formats import Formats
 from pantry.model.metadata import MetadataValue
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
+from pantry.model.templates import Templates
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeBatch
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
@@ -111,11 +113,12 @@ class Registry:
         # The writer's own: it sees what is not committed yet.
         written = DefinitionsCache(database, schema)
         self._collections = Collections(database, schema, written)
-        self._dataset_types = DatasetTypes(database, schema, written)
+        self._placing = Placing(universe)
+        self._dataset_types = DatasetTypes(database, schema, written, self._placing)
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
-        self._preparation = Preparation(database, schema, self._data_ids)
+        self._preparation = Preparation(database, schema, self._data_ids, self._placing)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
         imported = ImportedDatasets(
             database, schema, written, self._collections, self._dataset_types, self._datasets, self._data_ids
@@ -212,6 +215,18 @@ class Registry:
     def override(self, overrides: Sequence[Override]) -> None:
         """Let searches of the first dataset find others; once, before any search."""
         self._queries.overrides = tuple(overrides)
+
+    def use_templates(self, templates: Templates) -> None:
+        """Store new datasets where the repository's templates say; once, before any are written.
+
+        Raises
+        ------
+        ConfigError
+            A template names what is no dimension, or two datasets could share a path.
+        """
+        with self._database.reading() as session:
+            types = self._definitions.current(session).types
+        self._placing.use(templates, list(types.values()))
 
     def use_formats(self, formats: Formats) -> None:
         """Store new datasets as the repository's configuration says; once, before any are written."""
@@ -340,6 +355,15 @@ class Registry:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             return self._preparation.put(session, definitions, dataset_type, run, data_id, extension, formatter)
+
+    def expand_data_id(
+        self, dataset_type: str, data_id: Mapping[str, object], run: str = ""
+    ) -> tuple[DatasetType, DataCoordinate]:
+        """Complete a data id as `prepare_put` does, and give the dataset type too; nothing is to be stored."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            return known.definition, self._preparation.expand(session, definitions, known, run, data_id)
 
     def prepare_ingest(
         self,

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.definitions import DATASET_TYPES, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
+from pantry.daemon.registry.placing import Placing
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictingDefinitionError, DatasetTypeError
 from pantry.model.datasets import DatasetType
@@ -23,12 +24,15 @@ class DatasetTypes:
         Where they are.
     definitions : DefinitionsCache
         Told of every change.
+    placing : Placing
+        Asked whether the paths of a new type's datasets are their own.
     """
 
-    def __init__(self, database: Database, schema: Schema, definitions: DefinitionsCache) -> None:
+    def __init__(self, database: Database, schema: Schema, definitions: DefinitionsCache, placing: Placing) -> None:
         self._database = database
         self._schema = schema
         self._definitions = definitions
+        self._placing = placing
         self.formats: tuple[Formats, ...] = ()
         group, kind = schema.group, schema.dataset_type
         self._find_group = database.compile(
@@ -89,6 +93,8 @@ class DatasetTypes:
             self._declare(session, known.id, dataset_type)
             self._definitions.changed(session, DATASET_TYPES)
             known = self._definitions.current(session).types[dataset_type.name]
+        # Only here: another daemon's registration is waited for by `changed`, and seen from then on.
+        self._placing.admit(known, self._definitions.current(session).types.values())
         return known, True
 
     def _check_parent(self, session: Session, dataset_type: DatasetType) -> None:

@@ -51,11 +51,6 @@ def in_path_order(known: KnownType, required: Sequence[DataIdValue]) -> tuple[Da
     return tuple(by_name[name] for name in known.path_order)
 
 
-def path_of(known: KnownType, run: str, required: Sequence[DataIdValue], extension: str) -> str:
-    """Path of a new dataset's file."""
-    return naming.dataset_path(run, known.definition.name, in_path_order(known, required), extension)
-
-
 def shown_name(known: KnownType, ordered: Sequence[DataIdValue], stored_path: str) -> str:
     """Name of a dataset's file in the mount, a stage directory and an export.
 
@@ -69,14 +64,18 @@ def shown_name(known: KnownType, ordered: Sequence[DataIdValue], stored_path: st
         Where its file is stored.
     """
     parts = [naming.quote_value(value) for value in ordered]
-    stem = "_".join([known.definition.name, *parts])
+    directories = "/".join(["", known.definition.name, *parts[:-1], ""])
+    stems = ["_".join([known.definition.name, *parts])]
+    if ordered and isinstance(ordered[-1], str):
+        plain = stems[0].removesuffix(parts[-1]) + parts[-1].replace(".", "%2E")
+        stems += [plain, plain + "%"]
     # `naming.extension_of` alone cannot tell a suffix from a value with a dot in it ("r.MP9601"), so
     # the suffix is what follows the stem if Pantry made the path.
-    tail = "/".join(["", known.definition.name, *parts[:-1], stem])
-    _, made, suffix = stored_path.rpartition(tail)
-    if not made or (suffix and suffix[0] != ".") or "/" in suffix:
-        suffix = naming.extension_of(stored_path)
-    return stem + suffix
+    for stem in stems:
+        _, made, suffix = stored_path.rpartition(directories + stem)
+        if made and "/" not in suffix and (not suffix or suffix[0] == "."):
+            return stem + suffix
+    return naming.file_name(known.definition.name, ordered, naming.extension_of(stored_path))
 
 
 def uuid_bytes(value: UUID | bytes) -> bytes:

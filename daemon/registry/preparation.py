@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
-from pantry.daemon.registry.files import path_of
+from pantry.daemon.registry.placing import Placing
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, ConfigError, DatasetExistsError, DimensionNameError, InvalidRequestError
-from pantry.model import naming
 from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
@@ -86,6 +85,8 @@ class Preparation:
         Where the rows are.
     data_ids : DataIds
         Resolves data ids.
+    placing : Placing
+        Decides paths.
 
     Attributes
     ----------
@@ -93,7 +94,8 @@ class Preparation:
         What the repository says of formats.
     """
 
-    def __init__(self, database: Database, schema: Schema, data_ids: DataIds) -> None:
+    def __init__(self, database: Database, schema: Schema, data_ids: DataIds, placing: Placing) -> None:
+        self.placing = placing
         self._database = database
         self._schema = schema
         self._data_ids = data_ids
@@ -111,21 +113,36 @@ class Preparation:
     ) -> PreparedPut:
         """Resolve and check one data id; see `Registry.prepare_put`."""
         known = definitions.dataset_type(dataset_type)
-        collection = find_run(definitions, run)
-        expanded = self._data_ids.expand(session, known.group, data_id)
-        if collection is not None and self._has(session, known, collection, expanded.required_values):
-            raise DatasetExistsError(
-                f"the run {run!r} already has a {dataset_type} for {expanded.required!r}",
-                hint="datasets are never overwritten: put it into another run",
-            )
+        expanded = self.expand(session, definitions, known, run, data_id)
         form = self._form(known, formatter, extension)
+        (path,) = self.placing.paths(
+            known, run, [expanded.required_values], [_implied(known, expanded)], [form.extension]
+        )
         return PreparedPut(
             dataset_type=known.definition,
             data_id=expanded,
-            path=path_of(known, run, expanded.required_values, form.extension),
+            path=path,
             form=form,
-            run_exists=collection is not None,
+            run_exists=run in definitions.collections,
         )
+
+    def expand(
+        self,
+        session: Session,
+        definitions: Definitions,
+        known: KnownType,
+        run: str,
+        data_id: Mapping[str, object],
+    ) -> DataCoordinate:
+        """Complete a data id; of a run that is given check that it may have a dataset of it, and has none."""
+        collection = find_run(definitions, run) if run else None
+        expanded = self._data_ids.expand(session, known.group, data_id)
+        if collection is not None and self._has(session, known, collection, expanded.required_values):
+            raise DatasetExistsError(
+                f"the run {run!r} already has a {known.definition.name} for {expanded.required!r}",
+                hint="datasets are never overwritten: put it into another run",
+            )
+        return expanded
 
     def _form(self, known: KnownType, formatter: str = "", extension: str | None = None) -> StoredForm:
         form = stored_form(known.definition.name, known.definition.storage_class, self.formats)
@@ -196,7 +213,7 @@ class Preparation:
             implied=known.group.implied,
             values=values,
             implied_values=implied_values,
-            paths=_paths(known, run, values, suffixes),
+            paths=self.placing.paths(known, run, values, implied_values, suffixes),
             form=form,
             exists=exists,
             run_exists=collection is not None,
@@ -257,6 +274,10 @@ class Preparation:
         return session.rows(statement, {"collection": run.id, "kind": known.id})
 
 
+def _implied(known: KnownType, data_id: DataCoordinate) -> list[DataIdValue | None]:
+    return [data_id.get(name) for name in known.group.implied]
+
+
 def _check_suffix(suffix: str) -> None:
     # It becomes a part of a path.
     try:
@@ -278,18 +299,3 @@ def find_run(definitions: Definitions, name: str) -> Collection | None:
 def same_values(one: sa.Table, other: sa.Table, names: Sequence[str]) -> sa.ColumnElement[bool]:
     """Give the condition that two tables have the same values of dimensions."""
     return sa.and_(sa.true(), *[one.c[name] == other.c[name] for name in names])
-
-
-def _paths(known: KnownType, run: str, values: Sequence[Sequence[DataIdValue]], suffixes: Sequence[str]) -> list[str]:
-    """Do what `path_of` does, for many: the parts of names are quoted once per distinct value."""
-    name = known.definition.name
-    order = [known.group.required.index(dimension) for dimension in known.path_order]
-    if not order:
-        return [path_of(known, run, (), suffix) for suffix in suffixes]
-    quoted = [{value: naming.quote_value(value) for value in {row[number] for row in values}} for number in order]
-    columns = [[names[row[number]] for row in values] for number, names in zip(order, quoted, strict=True)]
-    head = f"{run}/{name}/"
-    return [
-        head + "".join([part + "/" for part in parts[:-1]]) + name + "_" + "_".join(parts) + suffix
-        for *parts, suffix in zip(*columns, suffixes, strict=True)
-    ]

@@ -106,8 +106,8 @@ class Tree:
             found.append(value)
         return found
 
-    def _value(self, dimension: str, part: str) -> DataIdValue | None:
-        text = naming.unquote_value(part)
+    def _value(self, dimension: str, part: str, *, last: bool = False) -> DataIdValue | None:
+        text = naming.unquote_last(part) if last else naming.unquote_value(part)
         if text is None:
             return None
         try:
@@ -115,7 +115,7 @@ class Tree:
         except DataIdValueError:
             return None
         # "007" is no name of 7.
-        return value if naming.quote_value(value) == part else None
+        return value if str(value) == text else None
 
     # -- directories -------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class Tree:
 
     def _candidates(self, known: KnownType, values: list[DataIdValue], name: str) -> list[DataIdValue] | None:
         """Values that the last dimension can have in a file of this name; None if it is no such name."""
-        stem = naming.file_name(known.definition.name, values, "")
+        stem = "_".join([known.definition.name, *map(naming.quote_value, values)])
         if not name.startswith(stem):
             return None
         if len(values) == len(known.path_order):
@@ -272,5 +272,5 @@ class Tree:
         rest = rest[1:]
         # Where the value ends and the suffix begins cannot be seen: both may have dots.
         ends = [position for position, char in enumerate(rest) if char == "."] + [len(rest)]
-        found = [self._value(known.path_order[-1], rest[:end]) for end in ends]
+        found = [self._value(known.path_order[-1], rest[:end], last=True) for end in ends]
         return [value for value in found if value is not None] or None

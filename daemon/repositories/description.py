@@ -14,6 +14,7 @@ from pantry.errors import ConfigError, ObjectNotFoundError, RepositoryNotFoundEr
 from pantry.model.formats import NO_FORMATS, Formats, builtin_options, check_formats
 from pantry.model.loading import load_yaml
 from pantry.model.repository import DATA_MODEL_VERSION
+from pantry.model.templates import TemplateLike, Templates
 
 DESCRIPTION_KEY = "pantry.yaml"
 MAX_DESCRIPTION_BYTES = 1024 * 1024
@@ -44,6 +45,8 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
         Who may read and write.
     formats : Formats
         What is stored in which format, and read as what.
+    templates : dict of str to str or TemplateRule
+        Where new files go: by the name of the dataset type, or a pattern, a template of their paths.
     """
 
     version: int
@@ -53,6 +56,7 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
     realm: str = ""
     storage: dict[str, str | int | float | bool] = {}
     formats: Formats = NO_FORMATS
+    templates: dict[str, TemplateLike] = {}
 
 
 def dump_description(description: RepositoryDescription) -> bytes:
@@ -104,6 +108,7 @@ async def read_description(backend: ObjectBackend) -> RepositoryDescription:
         if not _REALM.fullmatch(value):
             raise ConfigError(f"{place}: {name}: must be letters, digits, '.', '_' and '-', at most 64")
     check_repository_formats(description.formats, f"{place}: formats")
+    Templates(description.templates, f"{place}: templates")
     return description
 
 

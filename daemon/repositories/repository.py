@@ -70,6 +70,7 @@ class Repository:
             version=self.description.version,
             writable=self.access.may_write(who) and not self.is_attached,
             formats=self.description.formats,
+            templates=self.description.templates,
         )
 
     def object_id(self, file: StoredFile) -> ObjectId:

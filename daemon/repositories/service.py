@@ -53,7 +53,9 @@ from pantry.errors import (
     PermissionDeniedError,
     TransientBackendError,
 )
+from pantry.model.dimensions import DimensionUniverse
 from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
+from pantry.model.templates import Templates
 from pantry.wire.operations import AttachRepository, CreateRepository
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,13 @@ class Repositories:
             return await self.readable(name, who)
         members = [await self.readable(one, who) for one in self._members(name)]
         return RepositoryChain(name, members) if len(members) > 1 else members[0]
+
+    async def readable_first(self, name: str, who: Identity) -> Repository:
+        """Return a repository that ``who`` may read, of a chain the first, or raise; no attached one."""
+        repository = await self.readable(self._members(name)[0] if self.is_chain(name) else name, who)
+        if repository.is_attached:
+            refuse_to_write()
+        return repository
 
     def is_chain(self, name: str) -> bool:
         """Whether a name means several repositories."""
@@ -252,6 +261,14 @@ class Repositories:
             )
         self._override(name, registry)
         registry.use_formats(description.formats)
+        if description.templates:
+            templates = Templates(description.templates, f"{origin.location.rstrip('/')}/{DESCRIPTION_KEY}: templates")
+            try:
+                await self.queries.call(partial(registry.use_templates, templates))
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(registry.close)
+                raise
         return Repository(name, description, origin, registry, registry_url=shown)
 
     def _tables(self, name: str) -> list[OperatorTable]:
@@ -379,6 +396,7 @@ class Repositories:
         name = self._may_register(request.name, who)
         universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
         check_repository_formats(request.formats, "formats")
+        Templates(request.templates).check_fields(DimensionUniverse(universe))
         root = _absolute_root(request.root)
         local = _is_local(root)
         if local:
@@ -391,6 +409,7 @@ class Repositories:
             storage=request.storage_options,
             access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
             formats=request.formats,
+            templates=request.templates,
         )
         registration = Registration(
             root=root,

@@ -59,6 +59,7 @@ doors = [
     ops.OpenDataset(repository="shared", dataset_type="blob", data_id=data_id, collections=("u/one",)),
     ops.FindDataset(repository="shared", dataset_type="blob", data_id=data_id, collections=("u/one",)),
     ops.GetDataset(repository="shared", id=UUID(dataset)),
+    ops.ExpandDataId(repository="shared", dataset_type="blob", data_id=data_id),
     ops.QueryCollections(repository="shared"),
     ops.ListDatasetTypes(repository="shared"),
     ops.BeginPut(repository="shared", dataset_type="blob", data_id=data_id, run="u/mine"),

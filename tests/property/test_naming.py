@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantry.model.data_id import DataCoordinate
+from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.naming import (
     dataset_path,
     directory_parts,
     extension_of,
     file_name,
+    name_in_format,
     parse_validity,
     quote_value,
     unquote_value,
@@ -43,6 +48,25 @@ def test_unquoting_accepts_only_what_quoting_writes(name: str) -> None:
 def test_two_data_ids_never_share_a_path(one: tuple[int | str, ...], other: tuple[int | str, ...]) -> None:
     if [str(value) for value in one] != [str(value) for value in other]:
         assert dataset_path("run", "raw", one, ".fits") != dataset_path("run", "raw", other, ".fits")
+
+
+ORDERS = st.permutations(range(3))
+SUFFIXES = st.sampled_from(["", ".fits", ".gz", ".fits.fz", ".ome.tiff"])
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0078")
+@given(st.tuples(VALUES, VALUES, VALUES), ORDERS, SUFFIXES, SUFFIXES)
+def test_only_the_suffix_follows_another_format(
+    values: tuple[int | str, ...], order: list[int], stored: str, wanted: str
+) -> None:
+    kind = DatasetType(name="raw.wcs", dimensions=("a", "b", "c"), storage_class="Bytes")
+    data_id = DataCoordinate(("a", "b", "c"), values)
+    ref = DatasetRef(id=UUID(int=1), dataset_type=kind, data_id=data_id, run="r")
+    ordered = [values[number] for number in order]
+    name = dataset_path("r", kind.name, ordered, stored)
+    assert name_in_format(name, ref, wanted) == dataset_path("r", kind.name, ordered, wanted)
+    with pytest.raises(ValueError, match="is no name of"):
+        name_in_format(name.replace("raw.wcs_", "bias.wcs_"), ref, wanted)
 
 
 def test_a_raw_is_called_as_people_expect() -> None:

@@ -61,9 +61,12 @@ class TypeForm(Form, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     sources : dict of str to Source
         Where components come from when the dataset is read, in place of what it has itself.
+    memory : bool or None
+        Whether objects stay in the memory of the process that puts them.
     """
 
     sources: dict[str, Source] = {}
+    memory: bool | None = None
 
 
 class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,6 +106,12 @@ class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return exact
         matching = [name for name in self.dataset_types if fnmatchcase(dataset_type, name)]
         return self.dataset_types[max(matching, key=lambda name: (len(name), name))] if matching else None
+
+
+def stays_in_memory(dataset_type: str, layers: Sequence[Formats]) -> bool:
+    """Whether datasets of a type are kept in memory in place of being stored (DMS-MWBT-REQ-0027)."""
+    forms = (layer.of_type(dataset_type) for layer in layers if layer.dataset_types)
+    return next((bool(form.memory) for form in forms if form is not None and form.memory is not None), False)
 
 
 NO_FORMATS = Formats()

@@ -14,6 +14,7 @@ import yaml
 from pantry.errors import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
+C = TypeVar("C")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])iB\Z")
 MAX_VALUES = 1_000_000
@@ -23,13 +24,35 @@ _UNIT = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 def load_yaml_file(path: str, kind: type[T]) -> T:
     """Read a YAML file into a frozen struct; see `load_yaml`."""
+    return load_yaml(_read(path), kind, source=path)
+
+
+def load_yaml_entries(path: str, kind: Any) -> dict[str, Any]:
+    """Read a YAML file that gives names values of one type, such as ``str``; errors as of `load_yaml`."""
+    lines: dict[str, int] = {}
+    quotes = "text that begins with '{' stands in quotes"
+    try:
+        plain = _parse(_read(path), path, lines)
+    except ConfigError as exc:
+        raise ConfigError(exc.message, hint=exc.hint or quotes) from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}:1: must give each name something, as in 'name: text'")
+    made = {}
+    for name, value in plain.items():
+        try:
+            made[name] = msgspec.convert(value, kind)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"{path}:{_line(lines, f'$.{name}')}: {name}: {exc}", hint=quotes) from None
+    return made
+
+
+def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return file.read()
     except (OSError, UnicodeDecodeError) as exc:
         reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
-    return load_yaml(text, kind, source=path)
 
 
 def load_yaml(text: str, kind: type[T], *, source: str) -> T:
@@ -43,6 +66,13 @@ def load_yaml(text: str, kind: type[T], *, source: str) -> T:
     ConfigError
         Always with ``source`` and, where there is one, the line.
     """
+    lines: dict[str, int] = {}
+    plain = _parse(text, source, lines)
+    _refuse_unknown(plain, kind, "$", lines, source)
+    return _convert(plain, kind, lines, source)
+
+
+def _parse(text: str, source: str, lines: dict[str, int]) -> Any:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
@@ -50,13 +80,14 @@ def load_yaml(text: str, kind: type[T], *, source: str) -> T:
         raise ConfigError(f"{source}:{line}: not YAML: {exc.problem}") from None
     except yaml.YAMLError as exc:
         raise ConfigError(f"{source}: not YAML: {exc}") from None
-    lines: dict[str, int] = {}
     loader = yaml.SafeLoader("")
     try:
-        plain = {} if root is None else _plain(root, loader, "$", lines, source, depth=0)
+        return {} if root is None else _plain(root, loader, "$", lines, source, depth=0)
     finally:
         loader.dispose()
-    _refuse_unknown(plain, kind, "$", lines, source)
+
+
+def _convert(plain: Any, kind: type[C], lines: dict[str, int], source: str) -> C:
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as exc:

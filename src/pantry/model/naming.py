@@ -11,11 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pantry.model.data_id import DataIdValue
 from pantry.model.timespan import BEGIN_NS, END_NS, Timespan
 
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.,=@~:")
+if TYPE_CHECKING:
+    from pantry.model.datasets import DatasetRef
+    from pantry.model.dimensions import DimensionUniverse
+
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.,=@~:")
+"""Characters that stand for themselves in a path."""
+
+_COMPRESSED = ("gz", "fz", "bz2", "xz", "zst")
 _HEX = "0123456789ABCDEF"
 _EPOCH = datetime(1970, 1, 1)
 _INSTANT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d{9}))?\Z", re.ASCII)
@@ -31,7 +39,7 @@ def quote_value(value: DataIdValue) -> str:
         return "%"
     quoted = "".join(
         char
-        if char in _SAFE
+        if char in SAFE
         else "".join(f"%{byte >> 4:X}{byte & 15:X}" for byte in char.encode("utf-8", "surrogatepass"))
         for char in text
     )
@@ -46,7 +54,7 @@ def unquote_value(name: str) -> str | None:
     index = 0
     while index < len(name):
         if name[index] != "%":
-            if name[index] not in _SAFE:
+            if name[index] not in SAFE:
                 return None
             raw += name[index].encode()
             index += 1
@@ -63,9 +71,69 @@ def unquote_value(name: str) -> str | None:
     return text if quote_value(text) == name else None
 
 
+def quote_last(value: DataIdValue, extension: str) -> str:
+    """Write the value that stands before the suffix, so that both can be read back.
+
+    Behind ``a.fits`` the suffix ``.fz`` would look like ``.fits.fz`` behind ``a``: then the dots of the value are
+    quoted too. A suffix that `extension_of` does not know, such as ``.ome.tiff``, has a ``%`` between it and a text.
+    """
+    quoted = quote_value(value)
+    if not isinstance(value, str) or extension_of(f"_{quoted}{extension}") == extension:
+        return quoted
+    plain = quoted.replace(".", "%2E")
+    return plain if extension_of(f"_{plain}{extension}") == extension else plain + "%"
+
+
+def unquote_last(name: str) -> str | None:
+    """Give back what `quote_last` wrote, or None if it never wrote that."""
+    if name.endswith("%") and name != "%":
+        name = name[:-1]
+    first = 3 if name.startswith("%2E") else 0  # a leading dot is always quoted
+    return unquote_value(name[:first] + name[first:].replace("%2E", "."))
+
+
 def file_name(dataset_type: str, values: Sequence[DataIdValue], extension: str) -> str:
     """Name of a dataset's file: its type and required data id values, then the format's suffix."""
-    return "_".join([dataset_type, *(quote_value(value) for value in values)]) + extension
+    if not values:
+        return dataset_type + extension
+    parts = [*map(quote_value, values[:-1]), quote_last(values[-1], extension)]
+    return "_".join([dataset_type, *parts]) + extension
+
+
+def name_in_format(name: str, ref: DatasetRef, extension: str) -> str:
+    """Name of a dataset's file in another format than the stored one: only the suffix follows the format.
+
+    Parameters
+    ----------
+    name : str
+        What the file is called in the mount, with or without directories.
+    ref : DatasetRef
+        Which dataset.
+    extension : str
+        The format's suffix, with the dot.
+    """
+    directory, slash, file = name.rpartition("/")
+    kind, values = ref.dataset_type.name, ref.data_id.required_values
+    if not values:
+        return directory + slash + kind + extension
+    # In which order the values stand only the universe knows, but not how long they are together.
+    length = len("_".join([kind, *map(quote_value, values)]))
+    for last in dict.fromkeys(values):
+        quoted = quote_value(last)
+        plain = quoted.replace(".", "%2E")
+        for written in dict.fromkeys((quoted, plain, plain + "%")):
+            stem = file[: length - len(quoted) + len(written)]
+            suffix = file[len(stem) :]
+            fits = stem.startswith(kind + "_") and stem.endswith("_" + written)
+            if fits and (not suffix or suffix[0] == "."):
+                return directory + slash + stem.removesuffix(written) + quote_last(last, extension) + extension
+    raise ValueError(f"{name!r} is no name of {ref}")
+
+
+def ordered_values(universe: DimensionUniverse, ref: DatasetRef) -> list[DataIdValue]:
+    """Values of a dataset's required dimensions in the order of directories."""
+    values = ref.data_id.required
+    return [values[name] for name in universe.path_order(universe.group(ref.dataset_type.dimensions))]
 
 
 def directory_parts(dataset_type: str, values: Sequence[DataIdValue]) -> tuple[str, ...]:
@@ -76,6 +144,24 @@ def directory_parts(dataset_type: str, values: Sequence[DataIdValue]) -> tuple[s
 def dataset_path(run: str, dataset_type: str, values: Sequence[DataIdValue], extension: str) -> str:
     """Path of a dataset's file below the repository's root, and below ``/pantry/<repo>``."""
     return "/".join([run, *directory_parts(dataset_type, values), file_name(dataset_type, values, extension)])
+
+
+def is_ambiguous(run: str, dataset_type: str, parts: Sequence[str]) -> bool:
+    """Whether `dataset_path` could also be that of another dataset type in a shorter run.
+
+    That takes a run such as ``r/raw_a`` that ends like the directories of the type ``raw_a``, and a last value such
+    as ``a_raw_5`` that repeats all of them: ``r/raw_a/raw/raw_a_raw_5`` is a ``raw`` or, in the run ``r``, a ``raw_a``.
+
+    Parameters
+    ----------
+    run, dataset_type : str
+        Of the dataset.
+    parts : sequence of str
+        Its values as paths have them, in the order of directories.
+    """
+    stem, above = "_".join([dataset_type, *parts]), run.split("/")
+    between = "_".join([dataset_type, *parts[:-1], ""])
+    return any(stem.startswith("_".join([*above[depth:], between])) for depth in range(len(above)))
 
 
 def validity_name(span: Timespan) -> str:
@@ -125,7 +211,7 @@ def extension_of(path: str) -> str:
     stem, dot, last = name.rpartition(".")
     if not dot or not stem or not last.isalnum() or len(last) > 8:
         return ""
-    if last in ("gz", "fz", "bz2", "xz", "zst"):
+    if last in _COMPRESSED:
         inner = extension_of(stem)
         return inner + "." + last if inner and not inner[1:].isdigit() else "." + last
     return "." + last

@@ -8,6 +8,7 @@ import msgspec
 
 from pantry.errors import InvalidRequestError
 from pantry.model.formats import NO_FORMATS, Formats
+from pantry.model.templates import TemplateLike
 
 DATA_MODEL_VERSION = 2
 """Version of the repository's data model that this software works with (DMS-MWBT-REQ-0002).
@@ -39,6 +40,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         Repositories that are read as one, in order; empty if it is one. What is said besides is of the first.
     formats : Formats
         What its configuration says of formats.
+    templates : dict of str to str or TemplateRule
+        What it says of where files go.
     """
 
     name: str
@@ -49,6 +52,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     writable: bool
     chain: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
+    templates: dict[str, TemplateLike] = {}
 
 
 def check_repository_name(name: str) -> str:

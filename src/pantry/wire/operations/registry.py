@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from pantry.model.data_id import DataIdValue
+from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType, StoredFile
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
@@ -60,6 +60,35 @@ class ListDatasetTypes(
     result_type = DatasetTypeList
     repository: str
     patterns: tuple[str, ...] = ()
+
+
+class ExpandedDataId(msgspec.Struct, frozen=True):
+    """A dataset type with its complete dimensions, and a data id with implied values."""
+
+    dataset_type: DatasetType
+    data_id: DataCoordinate
+
+
+class ExpandDataId(Operation[ExpandedDataId], frozen=True, kw_only=True, omit_defaults=True, tag="data_id.expand"):
+    """Complete a data id of a dataset type; each of its values must have a dimension record.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository; of several the first.
+    dataset_type : str
+        Name of the dataset type.
+    data_id : dict
+        As of `Butler.get`.
+    run : str
+        If given, check as a put would that it can be a run and has no such dataset.
+    """
+
+    result_type = ExpandedDataId
+    repository: str
+    dataset_type: str
+    data_id: dict[str, DataIdValue]
+    run: str = ""
 
 
 class CountDone(msgspec.Struct, frozen=True):

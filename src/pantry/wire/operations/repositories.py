@@ -7,6 +7,7 @@ import msgspec
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
+from pantry.model.templates import TemplateLike
 from pantry.wire.operations.base import Operation
 
 
@@ -40,6 +41,8 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
         User names, ``@group`` names, or ``*`` for everybody; the creator may always do both.
     formats : Formats
         What is stored in which format, and read as what.
+    templates : dict of str to str or TemplateRule
+        Where new files go: by the name of the dataset type, or a pattern, a template of their paths.
     """
 
     result_type = RepositoryInfo
@@ -51,6 +54,7 @@ class CreateRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omi
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
+    templates: dict[str, TemplateLike] = {}
 
 
 class AttachRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, omit_defaults=True, tag="repo.attach"):

@@ -40,7 +40,7 @@ _COMMANDS = {
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
-    "stage": ("files:stage", "Copy datasets' files into a directory."),
+    "stage": ("stage:stage", "Put datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),
 }

@@ -8,6 +8,7 @@ from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.streaming import stream
+from pantry.errors import InvalidRequestError
 from pantry.wire.operations import (
     Associate,
     Certify,
@@ -16,8 +17,10 @@ from pantry.wire.operations import (
     DatasetCounts,
     DatasetTypeList,
     Decertify,
+    DescribeFiles,
     Dimensions,
     Disassociate,
+    FileTable,
     FindDataset,
     FoundDataset,
     GetDataset,
@@ -30,6 +33,7 @@ from pantry.wire.operations import (
     RegisterDatasetType,
     RegisteredDatasetType,
 )
+from pantry.wire.operations.files import MAX_DESCRIBED
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -80,6 +84,13 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
         return await call(partial(found.registry.get_dataset, asked.id, dimension_records=asked.dimension_records))
 
+    async def describe_files(context: RequestContext, asked: DescribeFiles) -> FileTable:
+        found = await repositories.readable(asked.repository, context.caller)
+        if len(asked.ids) % 16 or len(asked.ids) > 16 * MAX_DESCRIBED:
+            raise InvalidRequestError(f"one request describes the files of up to {MAX_DESCRIBED} ids of 16 bytes")
+        ids = [asked.ids[begin : begin + 16] for begin in range(0, len(asked.ids), 16)]
+        return await call(partial(found.registry.describe_files, asked.dataset_type, ids))
+
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
@@ -111,6 +122,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(Decertify, decertify)
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
+    dispatcher.register(DescribeFiles, describe_files)
     dispatcher.register(QueryDatasets, query_datasets)
     dispatcher.register(CountDatasets, count_datasets)
     dispatcher.register(GetDimensions, get_dimensions)

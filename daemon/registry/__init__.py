@@ -22,6 +22,7 @@ from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, Insert, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
+from pantry.daemon.registry.described import describe_files
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.expansion import Expansion
@@ -51,6 +52,7 @@ from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeBatch
+from pantry.wire.operations.files import FileTable
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     DataIdBatch,
@@ -507,6 +509,13 @@ class Registry:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             return values_of(self._database, self._schema, session, definitions, id)
+
+    def describe_files(self, dataset_type: str, ids: Sequence[bytes]) -> FileTable:
+        """Give what is recorded of the files of datasets of a type, in their order; see `DescribeFiles`."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            return describe_files(self._database, self._schema, session, definitions, known, ids)
 
     def query_metadata(self, query: QueryMetadata) -> Iterator[MetadataBatch]:
         """Find the declared metadata of the datasets that `query_datasets` finds; as it in everything else."""

@@ -80,6 +80,7 @@ doors = [
     ops.RecordQuanta(repository="shared", quanta=()),
     ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
     ops.GetMetadata(repository="shared", id=UUID(dataset)),
+    ops.DescribeFiles(repository="shared", dataset_type="blob", ids=UUID(dataset).bytes),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
     ops.AttachRepository(name="mine", configuration="/tmp"),
     ops.ChainRepositories(name="both", members=("mine", "theirs")),

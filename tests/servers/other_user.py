@@ -50,12 +50,11 @@ def _become(arguments: Sequence[str]) -> None:
 
     for name in _PRELOADED:
         importlib.import_module(name)
-    for package in ("connection", "butler", "cli", "exports"):
+    for package in ("connection", "butler", "cli", "exports", "staging"):
         path = [str(Path(pantry.client.__file__).parent / package)]
         for module in pkgutil.walk_packages(path, f"pantry.client.{package}."):
             importlib.import_module(module.name)
-    for name in ("pantry.client.staging", "pantry.client.formatters.plain"):
-        importlib.import_module(name)
+    importlib.import_module("pantry.client.formatters.plain")
     os.chdir("/")
     os.setgroups([])
     os.setresgid(uid, uid, uid)

@@ -41,6 +41,7 @@ from pantry.wire.operations.data import (
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
+from pantry.wire.operations.files import DescribeFiles, FileTable
 from pantry.wire.operations.importing import (
     ImportDatasets,
     ImportDefinitions,
@@ -148,6 +149,7 @@ __all__ = [
     "DatasetMetadata",
     "DatasetTypeList",
     "Decertify",
+    "DescribeFiles",
     "Dimensions",
     "Disassociate",
     "Done",
@@ -156,6 +158,7 @@ __all__ = [
     "ExcludedDataIds",
     "ExcludedDatasets",
     "FetchRanges",
+    "FileTable",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",

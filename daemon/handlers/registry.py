@@ -18,6 +18,7 @@ from pantry.wire.operations import (
     DatasetTypeList,
     Decertify,
     DescribeFiles,
+    DescribeMembers,
     Dimensions,
     Disassociate,
     FileTable,
@@ -27,6 +28,7 @@ from pantry.wire.operations import (
     GetDimensions,
     InsertDimensionRecords,
     ListDatasetTypes,
+    MemberTable,
     QueryDataIds,
     QueryDatasets,
     QueryDimensionRecords,
@@ -86,10 +88,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def describe_files(context: RequestContext, asked: DescribeFiles) -> FileTable:
         found = await repositories.readable(asked.repository, context.caller)
-        if len(asked.ids) % 16 or len(asked.ids) > 16 * MAX_DESCRIBED:
-            raise InvalidRequestError(f"one request describes the files of up to {MAX_DESCRIBED} ids of 16 bytes")
-        ids = [asked.ids[begin : begin + 16] for begin in range(0, len(asked.ids), 16)]
-        return await call(partial(found.registry.describe_files, asked.dataset_type, ids))
+        return await call(partial(found.registry.describe_files, asked.dataset_type, _ids(asked.ids)))
+
+    async def describe_members(context: RequestContext, asked: DescribeMembers) -> MemberTable:
+        found = await repositories.readable(asked.repository, context.caller)
+        ids = _ids(asked.ids)
+        return await call(partial(found.registry.describe_members, asked.dataset_type, ids, asked.collections))
 
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
@@ -123,8 +127,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
     dispatcher.register(DescribeFiles, describe_files)
+    dispatcher.register(DescribeMembers, describe_members)
     dispatcher.register(QueryDatasets, query_datasets)
     dispatcher.register(CountDatasets, count_datasets)
     dispatcher.register(GetDimensions, get_dimensions)
     dispatcher.register(QueryDataIds, query_data_ids)
     dispatcher.register(QueryDimensionRecords, query_records)
+
+
+def _ids(packed: bytes) -> list[bytes]:
+    if len(packed) % 16 or len(packed) > 16 * MAX_DESCRIBED:
+        raise InvalidRequestError(f"one request describes up to {MAX_DESCRIBED} ids of 16 bytes")
+    return [packed[begin : begin + 16] for begin in range(0, len(packed), 16)]

@@ -14,11 +14,12 @@ from pantry.daemon.registry.definitions import Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.schema import Schema
-from pantry.errors import DatasetNotFoundError, InvalidRequestError
+from pantry.errors import CollectionTypeError, DatasetNotFoundError, InvalidRequestError
+from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue
 from pantry.model.naming import directory_parts
-from pantry.wire.operations.files import FileTable
+from pantry.wire.operations.files import FileTable, MemberTable
 
 Described = tuple[StoredFile | None, str, Sequence[MetadataValue]]
 """A file, its path in the mounted view, and the declared values of its dataset."""
@@ -103,3 +104,39 @@ def lacking(known: KnownType, id_: bytes) -> DatasetNotFoundError:
     return DatasetNotFoundError(
         f"there is no {known.definition.name} with the id {UUID(bytes=id_)}", hint="it may have been deleted since"
     )
+
+
+def describe_members(
+    database: Database,
+    schema: Schema,
+    session: Session,
+    definitions: Definitions,
+    known: KnownType,
+    ids: Sequence[bytes],
+    collections: Sequence[str],
+) -> MemberTable:
+    """Tell which datasets of a type are in which TAGGED and CALIBRATION collections, and when they are valid."""
+    answer = MemberTable([], [], [], [])
+    asked = [definitions.collection(name) for name in collections]
+    for one in asked:
+        if one.type not in (CollectionType.TAGGED, CollectionType.CALIBRATION):
+            raise CollectionTypeError(f"{one.name!r} is a {one.type} collection, which has no members of its own")
+    holding = [one for one in asked if known.id in definitions.summary.get(one.id, ())]
+    place = {one.id: number for number, one in enumerate(asked)}
+    position = {id_: number for number, id_ in enumerate(ids)}
+    staged, dataset = stage_ids(session, schema, ids), schema.dataset
+    for kind in (CollectionType.TAGGED, CollectionType.CALIBRATION):
+        keys = [one.id for one in holding if one.type is kind]
+        if not keys:
+            continue
+        plain, timed = (keys, []) if kind is CollectionType.TAGGED else ([], keys)
+        members = schema.members(known.id, known.group_id, known.group, plain, timed)
+        source = sa.join(members.source, dataset, dataset.c.id == members.dataset)
+        source = source.join(staged, staged.c.uuid == dataset.c.uuid)
+        columns = (dataset.c.uuid, members.collection, *(members.span or ()))
+        for row in session.rows(database.compile(sa.select(*columns).select_from(source))):
+            answer.datasets.append(position[bytes(row[0])])
+            answer.collections.append(place[row[1]])
+            answer.begin_ns.append(row[2] if len(row) > 2 else None)
+            answer.end_ns.append(row[3] if len(row) > 2 else None)
+    return answer

@@ -41,7 +41,7 @@ from pantry.wire.operations.data import (
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
-from pantry.wire.operations.files import DescribeFiles, FileTable
+from pantry.wire.operations.files import DescribeFiles, DescribeMembers, FileTable, MemberTable
 from pantry.wire.operations.importing import (
     ImportDatasets,
     ImportDefinitions,
@@ -150,6 +150,7 @@ __all__ = [
     "DatasetTypeList",
     "Decertify",
     "DescribeFiles",
+    "DescribeMembers",
     "Dimensions",
     "Disassociate",
     "Done",
@@ -186,6 +187,7 @@ __all__ = [
     "ListPrefixes",
     "ListRepositories",
     "ListTree",
+    "MemberTable",
     "MetadataBatch",
     "Metrics",
     "ObjectBatch",

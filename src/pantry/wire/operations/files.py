@@ -1,4 +1,4 @@
-"""What is recorded of the files of many datasets, for staging and bundles."""
+"""What is recorded of many datasets and their files, for staging and bundles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pantry.model.metadata import MetadataValue
 from pantry.wire.operations.base import Operation
 
 MAX_DESCRIBED = 5_000
-"""Most datasets of one `DescribeFiles`."""
+"""Most datasets of one `DescribeFiles` or `DescribeMembers`."""
 
 
 class FileTable(msgspec.Struct, frozen=True, array_like=True):
@@ -50,3 +50,40 @@ class DescribeFiles(Operation[FileTable], frozen=True, kw_only=True, tag="datase
     repository: str
     dataset_type: str
     ids: bytes
+
+
+class MemberTable(msgspec.Struct, frozen=True, array_like=True):
+    """Which datasets are in which collections, by columns; a calibration may be there for several times.
+
+    Attributes
+    ----------
+    datasets, collections : list of int
+        Positions in what was asked for.
+    begin_ns, end_ns : list of int or None
+        Time of validity in a CALIBRATION collection; else None.
+    """
+
+    datasets: list[int]
+    collections: list[int]
+    begin_ns: list[int | None]
+    end_ns: list[int | None]
+
+
+class DescribeMembers(Operation[MemberTable], frozen=True, kw_only=True, tag="dataset.members"):
+    """Tell which of some datasets are in which of some TAGGED and CALIBRATION collections.
+
+    Attributes
+    ----------
+    repository, dataset_type : str
+        Where and of what.
+    ids : bytes
+        As of `DescribeFiles`; those that are not there are in no collection.
+    collections : tuple of str
+        Names of TAGGED and CALIBRATION collections.
+    """
+
+    result_type = MemberTable
+    repository: str
+    dataset_type: str
+    ids: bytes
+    collections: tuple[str, ...]

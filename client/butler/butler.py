@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,10 +50,11 @@ class Butler(
 
     Parameters
     ----------
-    repository : str or iterable of str
+    repository : str, path or iterable of str
         Name of the repository; `Butler.repositories` lists those that you may read. Several, or their names
         with commas between, are read as one (DMS-MWBT-REQ-0081): of datasets with one type and data id, that of
-        the first repository; what is written goes to the first.
+        the first repository; what is written goes to the first. What has a slash in it is the directory of a
+        bundle; see `from_bundle`.
     collections : str or iterable of str, optional
         Where to search if a call does not say, in this order; by default ``run``.
     run : str, optional
@@ -85,7 +87,7 @@ class Butler(
 
     def __init__(
         self,
-        repository: str | Iterable[str],
+        repository: str | os.PathLike[str] | Iterable[str],
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
@@ -98,7 +100,17 @@ class Butler(
         searched = (run,) if collections is None and run is not None else names(collections or ())
         self._socket = socket
         self.outputs = dict(outputs) if isinstance(outputs, Mapping) else names(outputs) if outputs else None
+        if isinstance(repository, os.PathLike):
+            repository = os.path.abspath(repository)
         repository = ",".join(names(repository))
+        if connection is None and "/" in repository:
+            from pantry.client.bundles import BundleConnection
+
+            connection = bundle = BundleConnection(repository)
+            repository = bundle.directory
+            usual = bundle.defaults()
+            if collections is None and run is None:
+                searched, run = usual
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
         self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
         self.own_formats = user_formats(formats, self.info.formats)
@@ -160,6 +172,38 @@ class Butler(
         )
         connection.call(operation)
         return cls(name, connection=connection)
+
+    @classmethod
+    def from_bundle(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        writeable: bool | None = None,
+        formats: FormatsLike | None = None,
+    ) -> Butler:
+        """Read and write a bundle, with no daemon, database server or network (DMS-MWBT-REQ-0053).
+
+        What is not in it is an error at once, and nothing is fetched (DMS-MWBT-REQ-0054). It has the methods of every
+        Butler; what a bundle cannot do, such as expressions (``where``), is an error that says so.
+
+        Parameters
+        ----------
+        directory : str or path
+            What `create_bundle` made.
+        collections, run : str or iterable of str, optional
+            As of `Butler`; by default what the bundle was made with.
+        writeable, formats
+            As of `Butler`.
+
+        Raises
+        ------
+        NotFoundError
+            It is no bundle, or was not made to its end.
+        """
+        path = os.path.abspath(os.path.expanduser(os.fspath(directory)))
+        return cls(path, collections=collections, run=run, writeable=writeable, formats=formats)
 
     @staticmethod
     def repositories(*, socket: str | None = None) -> list[RepositoryInfo]:

@@ -305,6 +305,15 @@ def hash_file(fd: int) -> str:
     return state.hexdigest()
 
 
+def hash_path(path: str) -> str:
+    """Give the xxh3-128 of a file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return hash_file(fd)
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def replaced_atomically(path: str) -> Iterator[int]:
     """Give a descriptor to write a file that appears under its name when the ``with`` ends without error."""

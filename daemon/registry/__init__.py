@@ -21,7 +21,7 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, Insert, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
-from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache
 from pantry.daemon.registry.described import describe_files, describe_members
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
@@ -48,6 +48,7 @@ from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.formats import Formats
 from pantry.model.metadata import MetadataValue
+from pantry.model.patterns import is_glob
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
 from pantry.model.timespan import Timespan

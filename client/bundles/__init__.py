@@ -3,5 +3,6 @@
 from pantry.client.bundles.answering import BundleConnection
 from pantry.client.bundles.creating import Bundled, create_bundle
 from pantry.client.bundles.harvesting import Harvested, harvest
+from pantry.client.bundles.verifying import VerifiedBundle, verify_bundle
 
-__all__ = ["BundleConnection", "Bundled", "Harvested", "create_bundle", "harvest"]
+__all__ = ["BundleConnection", "Bundled", "Harvested", "VerifiedBundle", "create_bundle", "harvest", "verify_bundle"]

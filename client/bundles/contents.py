@@ -150,6 +150,11 @@ class Contents:
 
     def record(self, element: str, values: Mapping[str, Any]) -> DimensionRecord | None:
         """Return the record of an element for the values of dimensions; None if there is none."""
+        if self.universe[element].implied_union_target is not None:
+            # Those of filters give it, and it says no more than its name.
+            value = values.get(element)
+            own = self.universe[element].keys[0].name
+            return None if value is None else DimensionRecord(element=element, values={own: value})
         return self.records(element).get(tuple(values.get(name) for name in self.universe.required(element)))
 
     def has_records(self, element: str) -> bool:

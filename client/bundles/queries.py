@@ -19,7 +19,7 @@ from pantry.errors import (
     InvalidRequestError,
 )
 from pantry.model.collections import CollectionInfo, CollectionType
-from pantry.model.data_id import DataCoordinate
+from pantry.model.data_id import DataCoordinate, RecordElements
 from pantry.model.dimensions import DimensionGroup
 from pantry.model.patterns import is_glob
 from pantry.model.records import DimensionRecord
@@ -262,21 +262,21 @@ class Queries:
 
     def _tables(self, group: DimensionGroup, data_ids: Sequence[DataCoordinate]) -> list[RecordTable]:
         attached = [self._contents.expanded(group, one).attached for one in data_ids]
-        elements = attached[0].elements if attached and attached[0] is not None else None
+        elements = attached[0].elements if attached and attached[0] is not None else RecordElements(())
         tables = []
-        for number, name in enumerate(elements.names if elements else ()):
-            place: dict[int, int] = {}
+        for number, name in enumerate(elements.names):
+            needed = self._contents.universe.required(name)
+            place: dict[tuple[Any, ...], int] = {}
             records: list[DimensionRecord] = []
             rows = []
-            for one in attached:
+            for data_id, one in zip(data_ids, attached, strict=True):
                 record = one.values[number] if one is not None else None
-                if record is not None and id(record) not in place:
-                    place[id(record)] = len(records)
+                key = tuple(data_id[part] for part in needed)
+                if record is not None and key not in place:
+                    place[key] = len(records)
                     records.append(record)
-                rows.append(-1 if record is None else place[id(record)])
-            tables.append(
-                RecordTable(name, records, rows, name in elements.spatial, name in elements.temporal)  # type: ignore[union-attr]
-            )
+                rows.append(-1 if record is None else place[key])
+            tables.append(RecordTable(name, records, rows, name in elements.spatial, name in elements.temporal))
         return tables
 
     # -- data ids and records ----------------------------------------------------------------------

@@ -23,6 +23,7 @@ from pantry.client.cli.session import butler
 from pantry.model.datasets import DatasetRef
 
 if TYPE_CHECKING:
+    from pantry.client.bundles import Bundled
     from pantry.client.butler import Butler
     from pantry.client.staging import Staged
 
@@ -145,7 +146,7 @@ def stage(
     note(f"{how(done)}; {size(done.size_bytes)} in {destination}")
 
 
-def how(done: Staged) -> str:
+def how(done: Staged | Bundled) -> str:
     """Say in words how files got to their place."""
     counts = {
         "hard links": done.hardlinks,

@@ -15,7 +15,7 @@ from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
-from pantry.model.patterns import matching, similar
+from pantry.model.patterns import matching, matching_types, similar
 from pantry.model.records import DimensionRecord, RecordValue
 from pantry.model.repository import RepositoryInfo
 
@@ -56,7 +56,7 @@ class Definitions(msgspec.Struct, frozen=True):
 
     def match_types(self, patterns: Sequence[str]) -> list[KnownType]:
         """Give dataset types by names or patterns; names must exist."""
-        return matching(patterns, self.types, self.dataset_type)
+        return matching_types(patterns, self.types, self.dataset_type)
 
     def match_collections(self, patterns: Sequence[str]) -> list[CollectionInfo]:
         """Give collections by names or patterns; names must exist."""

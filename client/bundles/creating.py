@@ -14,7 +14,7 @@ from pantry.client.bundles.gathering import Gathering
 from pantry.client.bundles.index import BundleIndex
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values
 from pantry.client.butler.graph import DiscoveryGraph
-from pantry.client.staging import DescribedFile, Placer, Placing, StageTransfer, describe_files
+from pantry.client.staging import Components, DescribedFile, Placer, Placing, StageTransfer, describe_files
 from pantry.client.staging.placing import has_hash, hash_path, translate_errors
 from pantry.client.staging.staging import StagingThreads
 from pantry.errors import ConflictError
@@ -207,21 +207,41 @@ class _Work:
         """Put the files in place that are missing or damaged, and record them; count what was done, and the bytes."""
         counts: dict[Placing, int] = {"hardlink": 0, "reflink": 0, "copy": 0, "present": 0}
         done = total = 0
+        components = Components(self._butler)
         with StagingThreads(self._butler, self._placer) as threads:
-            for batch in describe_files(self._butler, refs):
-                total += sum(one.file.size_bytes for one in batch)
-                wanted = self._lacking(batch)
-                counts["present"] += len(batch) - len(wanted)
-                done += total_of(batch) - total_of(wanted)
-                placed = []
-                for one, (path, how) in zip(wanted, threads.place(wanted), strict=True):
-                    counts[how] += 1
-                    done += one.file.size_bytes
-                    placed.append((one, os.stat(path).st_mtime_ns))
-                    if self._progress is not None:
-                        self._progress(done, total)
-                self._record(placed)
+            for asked in describe_files(self._butler, refs):
+                todo = [asked]
+                while todo:
+                    batch, placed = todo.pop(0), []
+                    total += total_of(batch)
+                    wanted = self._lacking(batch)
+                    counts["present"] += len(batch) - len(wanted)
+                    done += total_of(batch) - total_of(wanted)
+                    for one, (path, how) in zip(wanted, threads.place(wanted), strict=True):
+                        counts[how] += 1
+                        done += one.file.size_bytes
+                        placed.append((one, os.stat(path).st_mtime_ns))
+                        if self._progress is not None:
+                            self._progress(done, total)
+                    if batch is not asked:
+                        self._define_components(batch)
+                    self._record(placed)
+                    todo += components.of((one, self._placer.path(one.name)) for one in batch)
         return counts, done
+
+    def _define_components(self, batch: Iterable[DescribedFile]) -> None:
+        """Take over types and runs of components, which may be of other repositories."""
+        types = {one.ref.dataset_type.name: one.ref.dataset_type for one in batch}
+        runs = dict.fromkeys(one.ref.run for one in batch)
+        with self._index.writing():
+            self._index.run_many(
+                "INSERT OR IGNORE INTO dataset_type VALUES (?, ?, 0)",
+                [(name, msgspec.json.encode(kind)) for name, kind in types.items()],
+            )
+            self._index.run_many(
+                "INSERT OR IGNORE INTO collection VALUES (?, 'RUN', '', '[]', 0)", [(run,) for run in runs]
+            )
+            self._index.revise()
 
     def _lacking(self, batch: list[DescribedFile]) -> list[DescribedFile]:
         """Give those whose files are not as they were recorded; what is damaged is removed."""

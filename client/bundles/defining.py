@@ -63,9 +63,9 @@ class Defining:
     def register_type(self, asked: RegisterDatasetType) -> RegisteredDatasetType:
         """Register a dataset type; no error if an equal one exists."""
         given = asked.dataset_type
-        if given.component is not None:
+        if "." in (given.component or ""):
             raise DatasetTypeError(
-                f"{given.name!r} names a component, and components are not registered",
+                f"{given.name!r} names a component of a component, and those are not stored",
                 hint=f"register {given.parent_name!r}",
             )
         defined_storage_class(given.storage_class, (self._contents.info.formats,))
@@ -81,9 +81,20 @@ class Defining:
                         f"the dataset type {given.name!r} is already defined differently: {known!r}", name=given.name
                     )
                 return RegisteredDatasetType(known, False)
+            if complete.component is not None:
+                self._check_parent(complete)
             self._index.run("INSERT INTO dataset_type VALUES (?, ?, 1)", (given.name, msgspec.json.encode(complete)))
             self._index.revise()
         return RegisteredDatasetType(complete, True)
+
+    def _check_parent(self, complete: DatasetType) -> None:
+        parent = self._contents.definitions().types.get(complete.parent_name)
+        if parent is None or parent.definition.dimensions != complete.dimensions:
+            raise DatasetTypeError(
+                f"{complete.name!r} is a component of {complete.parent_name!r}, which "
+                + ("is not registered" if parent is None else "has other dimensions"),
+                hint=f"register {complete.parent_name!r} first, with the same dimensions",
+            )
 
     # -- collections -------------------------------------------------------------------------------
 

@@ -197,6 +197,7 @@ class _Work:
 
     def _define(self, batches: Sequence[_Batch]) -> int:
         known = self._contents.definitions()
+        # In order of name, by which a composite comes before its components.
         types = {batch.dataset_type.name: batch.dataset_type for batch in batches}
         for (name,) in self._index.rows("SELECT name FROM dataset_type WHERE new = 1"):
             types.setdefault(name, known.dataset_type(name).definition)
@@ -205,7 +206,7 @@ class _Work:
         collections = [known.collection(name) for name in names]
         operation = ImportDefinitions(
             repository=self._repository,
-            dataset_types=tuple(types.values()),
+            dataset_types=tuple(types[name] for name in sorted(types)),
             collections=tuple(ImportedCollection(name=one.name, type=one.type, doc=one.doc) for one in collections),
         )
         return self._link.call(operation).count

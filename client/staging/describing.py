@@ -23,6 +23,8 @@ class DescribedFile(NamedTuple):
     ----------
     ref : DatasetRef
         The dataset.
+    repository : str
+        Which has it.
     file : StoredFile
         What is recorded of its file.
     name : str
@@ -32,6 +34,7 @@ class DescribedFile(NamedTuple):
     """
 
     ref: DatasetRef
+    repository: str
     file: StoredFile
     name: str
     metadata: dict[str, MetadataValue]
@@ -45,28 +48,34 @@ def describe_files(butler: RepositoryAccess, refs: Iterable[DatasetRef]) -> Iter
     DatasetNotFoundError
         One of them is not there any more, or is registered without a file.
     """
-    given = iter(refs)
+    return describe_held(butler, ((ref, butler._holder(ref)) for ref in refs))
+
+
+def describe_held(butler: RepositoryAccess, held: Iterable[tuple[DatasetRef, str]]) -> Iterator[list[DescribedFile]]:
+    """Describe files as `describe_files` does, of datasets with the repositories that have them."""
+    given = iter(held)
     while batch := list(islice(given, BATCH)):
         found: list[DescribedFile | None] = [None] * len(batch)
         groups: dict[tuple[str, str], list[int]] = {}
-        for number, ref in enumerate(batch):
-            groups.setdefault((butler._holder(ref), ref.dataset_type.name), []).append(number)
+        for number, (ref, repository) in enumerate(batch):
+            groups.setdefault((repository, ref.dataset_type.name), []).append(number)
         for (repository, dataset_type), numbers in groups.items():
             # A dataset may be named twice.
-            distinct = dict.fromkeys(batch[number].id for number in numbers)
+            distinct = dict.fromkeys(batch[number][0].id for number in numbers)
             operation = DescribeFiles(
                 repository=repository, dataset_type=dataset_type, ids=b"".join(one.bytes for one in distinct)
             )
             table = butler.connection.call(operation)
             rows = dict(zip(distinct, _rows(table, len(distinct)), strict=True))
             for number in numbers:
-                file, name, metadata = rows[batch[number].id]
+                ref = batch[number][0]
+                file, name, metadata = rows[ref.id]
                 if not file.path:
                     raise DatasetNotFoundError(
-                        f"{batch[number]} is registered without a file",
+                        f"{ref} is registered without a file",
                         hint="import it again from where its file is, or leave it out",
                     )
-                found[number] = DescribedFile(batch[number], file, name, metadata)
+                found[number] = DescribedFile(ref, repository, file, name, metadata)
         yield [one for one in found if one is not None]
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from pantry.client.butler.access import RepositoryAccess
 from pantry.client.butler.opened import OpenedFile
+from pantry.client.staging.components import Components
 from pantry.client.staging.describing import DescribedFile, describe_files
 from pantry.client.staging.placing import Placer, Placing, StageTransfer, has_hash
 from pantry.errors import NotCachedError
@@ -32,7 +33,7 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     paths : list of pathlib.Path
-        The files, in the order of the datasets.
+        The files, in the order of the datasets; those of the components of composites too.
     size_bytes : int
         Of all of them.
     hardlinks, reflinks, copies, present : int
@@ -61,15 +62,21 @@ def stage(
     paths: list[Path] = []
     count: dict[Placing, int] = {"hardlink": 0, "reflink": 0, "copy": 0, "present": 0}
     done = total = 0
+    components = Components(butler)
     with StagingThreads(butler, placer) as threads:
-        for batch in describe_files(butler, datasets):
-            total += sum(one.file.size_bytes for one in batch)
-            for one, (path, how) in zip(batch, threads.place(batch), strict=True):
-                paths.append(Path(path))
-                count[how] += 1
-                done += one.file.size_bytes
-                if progress is not None:
-                    progress(done, total)
+        for asked in describe_files(butler, datasets):
+            todo = [asked]
+            while todo:
+                batch, placed = todo.pop(0), []
+                total += sum(one.file.size_bytes for one in batch)
+                for one, (path, how) in zip(batch, threads.place(batch), strict=True):
+                    placed.append((one, path))
+                    count[how] += 1
+                    done += one.file.size_bytes
+                    if progress is not None:
+                        progress(done, total)
+                paths += [Path(path) for _, path in placed]
+                todo += components.of(placed)
     return Staged(
         paths=paths,
         size_bytes=done,
@@ -127,24 +134,24 @@ class StagingThreads:
                 return path, placer.place(fd, path, one.file, own=True)
             finally:
                 os.close(fd)
-        with self._open(one.ref) as source:
+        with self._open(one) as source:
             return path, placer.place(source.fd, path, one.file, own=False)
 
     def _unhashed(self, one: DescribedFile, path: str) -> Placing:
         """Place a file of an attached repository, whose hash nobody has computed."""
-        with self._open(one.ref) as source:
+        with self._open(one) as source:
             if os.path.lexists(path):
                 if has_content(path, source):
                     return "present"
                 self._placer.refuse(path)
             return self._placer.place(source.fd, path, source.file, own=False)
 
-    def _open(self, ref: DatasetRef) -> OpenedFile:
-        return OpenedFile.open(self._link, OpenDataset(repository=self._butler._holder(ref), id=ref.id))
+    def _open(self, one: DescribedFile) -> OpenedFile:
+        return OpenedFile.open(self._link, OpenDataset(repository=one.repository, id=one.ref.id))
 
     def _own_file(self, one: DescribedFile) -> int | None:
         """Open the repository's own file, where it lies in a directory that this user may read."""
-        if not self._root:
+        if not self._root or one.repository != self._butler.repository:
             return None
         try:
             fd = os.open(os.path.join(self._root, one.file.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

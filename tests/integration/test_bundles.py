@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -637,3 +638,37 @@ def test_the_command_line(butler: Butler, refs: list[DatasetRef], short_dir: Pat
     next((short_dir / "b").rglob("u/one/**/*.json")).unlink()
     assert "missing" in run("bundle", "verify", where, code=1)
     assert "is not a bundle" in run("get", f"{where}/x", "config", code=1)
+
+
+def test_composites(make_daemon: Callable[..., PantryDaemon], short_dir: Path) -> None:
+    """A composite that is stored in parts goes with them, also those of another repository, and comes back so."""
+    from tests.integration.test_composites import DATA_ID, IN_PARTS, exposure, make, same
+
+    daemon = make_daemon()
+    butler = make(daemon, "parts", str(short_dir / "parts"), IN_PARTS)
+    other = make(daemon, "other", str(short_dir / "other"), IN_PARTS)
+    whole = butler.put(exposure(), "calexp", DATA_ID)
+    release = exposure()
+    release.psf = release.psf * 2
+    theirs = other.get_components(other.put(release, "calexp", DATA_ID, run="there"))["psf"]
+    theirs = msgspec.structs.replace(theirs, repository="other")
+    mixed = butler.put_composite({"psf": theirs}, "calexp", DATA_ID, base=whole, run="mixed")
+    expected = butler.get(mixed)
+    assert len(butler.stage([whole], short_dir / "staged").paths) == 5
+    done = butler.create_bundle([mixed], short_dir / "b", collections="mixed", run="out")
+    assert done.copies + done.reflinks == 7, "two manifests, four components, and one of another repository"
+    daemon.stop()
+    with Butler.from_bundle(short_dir / "b") as bundle:
+        found = bundle.get("calexp", DATA_ID)
+        assert np.array_equal(found.psf, expected.psf)
+        assert np.array_equal(found.psf, release.psf)
+        assert np.array_equal(found.data, exposure().data)
+        assert np.array_equal(bundle.get("calexp.psf", DATA_ID), release.psf)
+        assert [ref.dataset_type.name for ref in bundle.query_datasets("*", "*", find_first=False)] == ["calexp"] * 2
+        made = bundle.put(exposure(), "calexp", DATA_ID)
+        same(bundle.get(made), exposure())
+        assert len(bundle.query_datasets("calexp.*", "out")) == 4
+    daemon.start()
+    assert butler.harvest(short_dir / "b").datasets == 5
+    same(butler.get("calexp", DATA_ID, collections="out"), exposure())
+    assert butler.get_components(made).keys() >= {"image", "mask", "psf", "uncertainty"}

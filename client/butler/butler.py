@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pantry.client.butler.access import names
+from pantry.client.butler.access import missing_or_default, names
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
@@ -71,6 +71,11 @@ class Butler(
         What is stored in which format and read as what, over what the repository says (DMS-MWBT-REQ-0025): a file,
         or its content. By default the file that ``PANTRY_FORMATS`` names, or ``~/.config/pantry/formats.yaml``.
 
+    missing : str, optional
+        What becomes of reading a file that is not on this node (DMS-MWBT-REQ-0054): ``fetch`` it, or it is an
+        ``error`` at once, a `NotCachedError`, and nothing is fetched. On this node is what is complete in its cache,
+        and what lies in a repository in a directory. By default what ``PANTRY_MISSING`` says, else ``fetch``.
+
     Raises
     ------
     RepositoryNotFoundError
@@ -95,10 +100,12 @@ class Butler(
         writeable: bool | None = None,
         socket: str | None = None,
         formats: FormatsLike | None = None,
+        missing: Literal["fetch", "error"] | None = None,
         connection: Connection | None = None,
     ) -> None:
         searched = (run,) if collections is None and run is not None else names(collections or ())
         self._socket = socket
+        self.missing = missing_or_default(missing)
         self.outputs = dict(outputs) if isinstance(outputs, Mapping) else names(outputs) if outputs else None
         if isinstance(repository, os.PathLike):
             repository = os.path.abspath(repository)
@@ -228,6 +235,7 @@ class Butler(
             outputs=self.outputs if outputs is None else outputs,
             writeable=writeable if writeable is not None else (None if self._writeable else False),
             formats=self.own_formats,
+            missing=self.missing,
             connection=self.connection,
         )
 
@@ -253,6 +261,7 @@ class Butler(
             self._socket,
             self.own_formats,
             self.outputs,
+            self.missing,
         )
 
     def __repr__(self) -> str:
@@ -280,6 +289,7 @@ def _rebuild(
     socket: str | None,
     formats: Formats,
     outputs: Outputs | None,
+    missing: Literal["fetch", "error"],
 ) -> Any:
     return Butler(
         repository,
@@ -289,4 +299,5 @@ def _rebuild(
         writeable=writeable,
         socket=socket,
         formats=formats,
+        missing=missing,
     )

@@ -108,7 +108,7 @@ class Reading(RepositoryAccess):
         self, repository: str, id_: UUID, component: str | None, parameters: Mapping[str, Any], depth: int = 0
     ) -> Any:
         """Read a dataset, in any repository, as it is stored."""
-        operation = OpenDataset(repository=repository, id=id_, partial=bool(parameters) or component is not None)
+        operation = self._to_open(repository, id=id_, partial=bool(parameters) or component is not None)
         return self._read_operation(operation, component, parameters, depth=depth)
 
     def _read_operation(
@@ -241,9 +241,9 @@ class Reading(RepositoryAccess):
         if isinstance(given, DatasetRef):
             if data_id or more:
                 raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
-            return OpenDataset(repository=self._holder(given), id=given.id, partial=partial)
-        return OpenDataset(
-            repository=self.repository,
+            return self._to_open(self._holder(given), id=given.id, partial=partial)
+        return self._to_open(
+            self.repository,
             dataset_type=split_component(given)[0],
             data_id=data_id_values(data_id, more),
             collections=self._search(collections),
@@ -291,8 +291,8 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
         component = component or self.component
         merged = {**self.parameters, **(parameters or {})}
         wanted = _class_name(storage_class) or (self.storage_class if component == self.component else None)
-        operation = OpenDataset(
-            repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
+        operation = self.butler._to_open(
+            self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
         return self.butler._read_operation(operation, component, merged, wanted)
 

@@ -147,7 +147,7 @@ class StagingThreads:
             return self._placer.place(source.fd, path, source.file, own=False)
 
     def _open(self, one: DescribedFile) -> OpenedFile:
-        return OpenedFile.open(self._link, OpenDataset(repository=one.repository, id=one.ref.id))
+        return OpenedFile.open(self._link, self._butler._to_open(one.repository, id=one.ref.id))
 
     def _own_file(self, one: DescribedFile) -> int | None:
         """Open the repository's own file, where it lies in a directory that this user may read."""

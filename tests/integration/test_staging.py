@@ -21,13 +21,16 @@ from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler, DatasetRef
 from pantry.errors import (
+    BackendError,
     ConflictError,
     DatasetNotFoundError,
     IntegrityError,
     InvalidRequestError,
     LimitExceededError,
+    NotCachedError,
     PermissionDeniedError,
 )
+from pantry.wire.operations import GetCacheStatus
 
 _FIEMAP = 0xC020660B
 _SHARED = 0x2000
@@ -232,3 +235,53 @@ def test_what_cannot_be_staged(butler: Butler, short_dir: Path) -> None:
     )
     with pytest.raises(DatasetNotFoundError, match="there is no blob with the id"):
         butler.stage([*refs, lost], short_dir / "out")
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0054")
+def test_a_missing_file_is_an_error_at_once_by_configuration(
+    make_daemon: Callable[..., PantryDaemon],
+    storage_config: dict[str, Any],
+    s3_root: str,
+    short_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is asked of the object store, whose files are all there."""
+    daemon = make_daemon(storage_config)
+    with Butler.create("s", s3_root, socket=daemon.socket) as butler:
+        furnish(butler, 20)
+        refs = fill(butler, 3)
+        evict = [sys.executable, "-m", "pantry.client.cli.main", "--socket", daemon.socket, "cache", "evict", "--all"]
+        subprocess.run(evict, check=True, capture_output=True)
+        butler.get(refs[0])
+        before = butler.connection.call(GetCacheStatus()).fetches
+        monkeypatch.setenv("PANTRY_MISSING", "error")
+        with Butler("s", collections="u/one", socket=daemon.socket) as strict:
+            assert strict.get(refs[0]) == strict.clone().get_deferred("blob", refs[0].data_id).get()
+            for read in (
+                lambda: strict.get(refs[1]),
+                lambda: strict.get("blob", refs[1].data_id),
+                lambda: strict.get_deferred(refs[1]).get(),
+                lambda: strict.open(refs[1], partial=True),
+                lambda: strict.stage(refs, short_dir / "out"),
+            ):
+                with pytest.raises(NotCachedError, match="not complete in the cache"):
+                    read()
+            assert strict.exists(refs[1]), "the registry has it"
+        assert butler.connection.call(GetCacheStatus()).fetches == before
+        monkeypatch.setenv("PANTRY_MISSING", "perhaps")
+        with pytest.raises(InvalidRequestError, match="PANTRY_MISSING is 'perhaps'"):
+            Butler("s", socket=daemon.socket)
+        # The argument wins.
+        with Butler("s", missing="fetch", socket=daemon.socket) as usual:
+            assert usual.get(refs[1]) == butler.get(refs[1])
+
+
+def test_files_of_a_directory_are_on_this_node(butler: Butler, short_dir: Path) -> None:
+    refs = fill(butler, 2)
+    evict = [sys.executable, "-m", "pantry.client.cli.main", "--socket", butler.connection.socket_path]
+    subprocess.run([*evict, "cache", "evict", "--all"], check=True, capture_output=True)
+    with Butler("d", missing="error", socket=butler.connection.socket_path) as strict:
+        assert len(strict.get(refs[0])) == 100_000
+        next((short_dir / "repo" / "u").rglob("blob_*_2_*")).unlink()
+        with pytest.raises(BackendError):
+            strict.get(refs[1])

@@ -60,6 +60,10 @@ class BundleConnection(Connection):
         assert isinstance(link, BundleLink)  # noqa: S101 - as `_open` says
         return link.defaults()
 
+    def apart(self, timeout_s: float) -> Connection:
+        """Return another connection to the same bundle, which answers at once."""
+        return BundleConnection(self.directory)
+
     def _open(self) -> Link:
         return BundleLink(self.directory)
 
@@ -232,7 +236,7 @@ class BundleLink(Link):
 
     def _open_file(self, row: Row) -> int:
         """Open a dataset's file, which is exactly what was registered (DMS-MWBT-REQ-0054)."""
-        path = os.path.join(self._index.directory, row.path)
+        path = self._index.path(row.path)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as exc:

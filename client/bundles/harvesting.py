@@ -167,7 +167,7 @@ class _Work:
         return wanted, present
 
     def _path(self, row: Row) -> str:
-        return os.path.join(self._index.directory, row.path)
+        return self._index.path(row.path)
 
     def _verify(self, rows: Sequence[Row]) -> None:
         """Compare each output with the hash that it was put with."""

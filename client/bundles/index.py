@@ -16,7 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pantry.errors import ConfigError, ConflictError, LimitExceededError, NotFoundError, PermissionDeniedError
+from pantry.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    LimitExceededError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 
 DIRECTORY = ".pantry-bundle"
 """Where a bundle keeps what is not data; no collection's name begins with a dot."""
@@ -88,11 +95,17 @@ class BundleIndex:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._check_format()
-            # A process that is killed loses nothing; who loses power harvests what is whole.
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            if self.is_writable:
-                self._database.execute("PRAGMA journal_mode = PERSIST")
+            try:
+                self._check_format()
+                # The index of somebody else runs nothing.
+                self._database.execute("PRAGMA trusted_schema = OFF")
+                # A process that is killed loses nothing; who loses power harvests what is whole.
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                if self.is_writable:
+                    self._database.execute("PRAGMA journal_mode = PERSIST")
+            except BaseException:
+                self._database.close()
+                raise
 
     @classmethod
     def create(cls, directory: str, about: dict[str, bytes]) -> BundleIndex:
@@ -141,6 +154,16 @@ class BundleIndex:
         self._lock = threading.RLock()
         _inherited.append(self._database)
 
+    def path(self, name: str) -> str:
+        """Return where a dataset's file is; a name that leads out of the bundle is refused, whoever made the index."""
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise IntegrityError(
+                f"the bundle {self.directory} has a dataset whose file {name[:200]!r} would be outside of it",
+                hint="do not use this bundle: it was not made by Pantry, or is damaged",
+            )
+        return os.path.join(self.directory, *parts)
+
     # -- reading and writing ------------------------------------------------------------------------
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -186,7 +209,13 @@ class BundleIndex:
         with self._lock, self._translated():
             if self._lock_fd < 0:
                 self._lock_fd = os.open(os.path.join(self._own, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            except OSError as exc:
+                raise ConfigError(
+                    f"{self.directory}: files cannot be locked here: {os.strerror(exc.errno or 0)}",
+                    hint="write to a bundle on a local disk, or mount this one with locks",
+                ) from None
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 try:

@@ -219,7 +219,7 @@ class Puts:
 
     def _name(self, draft: _Draft) -> str:
         """Give the file its name, in one step."""
-        path = os.path.join(self._index.directory, draft.path)
+        path = self._index.path(draft.path)
         with translate_errors(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             # Under the writers' lock, and no row has it.

@@ -58,7 +58,7 @@ def verify_bundle(
     total = sum(row.size_bytes for row in rows)
 
     def check(row: Row) -> str:
-        path = os.path.join(index.directory, row.path)
+        path = index.path(row.path)
         if not os.path.lexists(path):
             return "missing"
         return "" if has_hash(path, row.file) else "damaged"

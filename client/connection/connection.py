@@ -47,6 +47,10 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self.socket_path!r})"
 
+    def apart(self, timeout_s: float) -> Connection:
+        """Return another connection to the same, for who waits no longer than ``timeout_s``; it starts nothing."""
+        return Connection(self.socket_path, timeout_s=timeout_s)
+
     @property
     def welcome(self) -> Welcome:
         """The daemon's version and Unix user id."""

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import pytest
 from astropy.table import Table
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.isolated import run_isolated
+from tests.servers.other_user import run_as
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler, DatasetRef
@@ -305,6 +307,8 @@ def test_collections_and_definitions(butler: Butler, bundle: Butler) -> None:
     with pytest.raises(PantryError, match="contain itself"):
         bundle.collections.redefine_chain("all", ["mine"])
     assert bundle.dimensions.version == butler.dimensions.version
+    assert bundle.complete_expression("exposure.obs_").candidates == ["exposure.obs_id"]
+    assert list(bundle.dataset_types) == list(butler.dataset_types)
 
 
 def test_what_a_bundle_cannot_do(bundle: Butler) -> None:
@@ -609,6 +613,39 @@ def test_what_is_no_bundle(tmp_path: Path, bundle: Butler, directory: Path) -> N
         Butler.from_bundle(directory)
 
 
+def test_a_bundle_of_somebody_else(bundle: Butler, directory: Path, short_dir: Path) -> None:
+    """Its index could name any file of who uses it."""
+    (short_dir / "secret").write_text("{}")
+    database = sqlite3.connect(directory / ".pantry-bundle/index.sqlite3")
+    with database:
+        database.execute(
+            "UPDATE dataset SET path = '../secret', size_bytes = 2, modified_ns = ? "
+            "WHERE dataset_type = 'config' AND run = 'u/two'",
+            ((short_dir / "secret").stat().st_mtime_ns,),
+        )
+    database.close()
+    with pytest.raises(IntegrityError, match="outside of it"):
+        bundle.get("config", instrument=INSTRUMENT, exposure=1)
+
+
+def test_a_bundle_that_moved_or_is_only_read(butler: Butler, directory: Path, short_dir: Path) -> None:
+    shutil.copytree(directory, short_dir / "copy")
+    shutil.rmtree(directory)
+    with Butler.from_bundle(short_dir / "copy") as moved:
+        assert moved.get("config", instrument=INSTRUMENT, exposure=4) == {"n": 4}
+        assert len(moved.query_datasets("image")) == 10
+        assert moved.get("image", instrument=INSTRUMENT, exposure=4, detector=0).shape == (50, 60)
+    if os.geteuid() == 0:
+        code = (
+            "import sys; from pantry.client import Butler; b = Butler.from_bundle(sys.argv[1])\n"
+            "print(b.get('config', instrument='TestCam', exposure=4), b.info.writable)\n"
+            "b.put({}, 'config', instrument='TestCam', exposure=4)"
+        )
+        done = run_as(4242, code, str(short_dir / "copy"))
+        assert done.stdout == "{'n': 4} False\n"
+        assert "PermissionDeniedError: you may not write to the bundle" in done.stderr
+
+
 def test_the_command_line(butler: Butler, refs: list[DatasetRef], short_dir: Path) -> None:
     def run(*words: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -672,3 +709,31 @@ def test_composites(make_daemon: Callable[..., PantryDaemon], short_dir: Path) -
     assert butler.harvest(short_dir / "b").datasets == 5
     same(butler.get("calexp", DATA_ID, collections="out"), exposure())
     assert butler.get_components(made).keys() >= {"image", "mask", "psf", "uncertainty"}
+
+
+OTHER_USER = """
+import sys
+from pantry.client import Butler
+butler = Butler("d", collections="all", socket=sys.argv[1])
+butler.create_bundle(butler.query_datasets("config", "u/one"), sys.argv[2], run="u/theirs")
+job = Butler.from_bundle(sys.argv[2])
+for ref in job.query_datasets("config"):
+    job.put({"twice": 2 * job.get(ref)["n"]}, "config", ref.data_id)
+print(butler.harvest(sys.argv[2]).datasets, butler.harvest(sys.argv[2]).present)
+"""
+
+
+@pytest.mark.root
+def test_users_of_a_node_that_is_not_theirs(
+    needs_root: None, make_daemon: Callable[..., PantryDaemon], short_dir: Path
+) -> None:
+    """The daemon reads none of their files by path, and its cache and storage are closed to them."""
+    daemon = make_daemon(system=True)
+    (short_dir / "repo").mkdir(mode=0o700)
+    (short_dir / "theirs").mkdir()
+    os.chown(short_dir / "theirs", 4242, 4242)
+    with Butler.create("d", str(short_dir / "repo"), writers=["4242"], readers=["4242"], socket=daemon.socket) as owner:
+        fill(owner)
+        done = run_as(4242, OTHER_USER, daemon.socket, str(short_dir / "theirs/job"))
+        assert (done.stdout, done.stderr) == ("10 10\n", "")
+        assert owner.get("config", instrument=INSTRUMENT, exposure=4, collections="u/theirs") == {"twice": 8}

@@ -165,6 +165,31 @@ def prefetch(run: str, expected: int) -> float:
     return taken
 
 
+def stage(run: str, directory: str, transfer: Any, expected: int) -> float:
+    """Query and stage, as `pantry stage` does."""
+    begun = time.perf_counter()
+    done = _butler.stage(_butler.query_datasets(scene.DATASET_TYPE, run), directory, transfer=transfer)
+    taken = time.perf_counter() - begun
+    assert len(done.paths) == expected
+    return taken
+
+
+def make_bundle(run: str, directory: str, expected: int) -> float:
+    begun = time.perf_counter()
+    done = _butler.create_bundle(_butler.query_datasets(scene.DATASET_TYPE, run), directory, collections=run)
+    taken = time.perf_counter() - begun
+    assert done.datasets == expected
+    return taken
+
+
+def open_bundle(directory: str) -> float:
+    """Take a bundle in the place of the repository."""
+    global _butler
+    begun = time.perf_counter()
+    _butler = Butler.from_bundle(directory)
+    return time.perf_counter() - begun
+
+
 def read_plain(path: str) -> dict[str, Any]:
     """Read a file of the local file system once through."""
     begun = time.perf_counter()
@@ -234,6 +259,9 @@ if __name__ == "__main__":
             "read": read,
             "first_byte": first_byte,
             "prefetch": prefetch,
+            "stage": stage,
+            "make_bundle": make_bundle,
+            "open_bundle": open_bundle,
             "read_plain": read_plain,
             "cut_out": cut_out,
             "read_in_threads": read_in_threads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.measures import caching, metadata, mounted, objects, searching, starting, writers
+from benchmarks.measures import caching, metadata, mounted, objects, searching, staging, starting, writers
 from benchmarks.rows import Measurement
 
 MEASUREMENTS: tuple[Measurement, ...] = (
@@ -10,6 +10,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *metadata.MEASUREMENTS,
     *searching.MEASUREMENTS,
     *writers.MEASUREMENTS,
+    *staging.MEASUREMENTS,
     *objects.MEASUREMENTS,
     *caching.MEASUREMENTS,
     *mounted.MEASUREMENTS,

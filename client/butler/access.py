@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pantry.client.connection import Connection
 from pantry.errors import (
@@ -18,7 +19,11 @@ from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
-from pantry.wire.operations import GetRepository, ListDatasetTypes, PutTicket, QueryCollections
+from pantry.wire.operations import GetRepository, ListDatasetTypes, OpenDataset, PutTicket, QueryCollections
+
+Missing = Literal["fetch", "error"]
+MISSING_VARIABLE = "PANTRY_MISSING"
+"""Environment variable that says what becomes of files that are not on this node."""
 
 DataId = Mapping[str, Any] | DataCoordinate
 """What can be given as a data id; keyword arguments are merged into it."""
@@ -41,10 +46,13 @@ class RepositoryAccess:
         What the daemon says of the repository.
     own_formats : Formats
         What this user says of formats.
+    missing : str
+        What becomes of reading a file that is not on this node: ``fetch`` it, or it is an ``error``.
     """
 
     info: RepositoryInfo
     own_formats: Formats = NO_FORMATS
+    missing: Missing = "fetch"
 
     def __init__(
         self, connection: Connection, repository: str, collections: tuple[str, ...], run: str | None, writeable: bool
@@ -68,10 +76,7 @@ class RepositoryAccess:
         """Return what is said of formats in a repository that this Butler writes to."""
         if repository == self.repository:
             return self._formats
-        info = self._infos.get(repository)
-        if info is None:
-            info = self._infos[repository] = self.connection.call(GetRepository(repository=repository))
-        return (self.own_formats, info.formats)
+        return (self.own_formats, self._info_of(repository).formats)
 
     def _dataset_type(self, name: str, repository: str = "") -> DatasetType:
         """Return a dataset type; what it is called once never means anything else."""
@@ -103,6 +108,24 @@ class RepositoryAccess:
             return hint
         shown = ", ".join(repr(info.name) for info in found[:8])
         return f"{hint}; there are {shown}{', ...' if len(found) > 8 else ''}" if shown else hint
+
+    def _to_open(self, repository: str, **asked: Any) -> OpenDataset:
+        """Make the operation that opens a dataset; where a missing file is an error, one that fetches nothing."""
+        cached_only = self.missing == "error" and not self._is_local(repository)
+        return OpenDataset(repository=repository, cached_only=cached_only, **asked)
+
+    def _is_local(self, repository: str) -> bool:
+        """Whether the files of a repository, or of all of a chain, lie in directories of this node."""
+        info = self._info_of(repository)
+        return all(self._info_of(member).root.startswith(("/", "file:")) for member in info.chain or (repository,))
+
+    def _info_of(self, repository: str) -> RepositoryInfo:
+        if repository == self.repository:
+            return self.info
+        info = self._infos.get(repository)
+        if info is None:
+            info = self._infos[repository] = self.connection.call(GetRepository(repository=repository))
+        return info
 
     def _holder(self, ref: DatasetRef) -> str:
         """Name of the repository to read a dataset from."""
@@ -174,3 +197,12 @@ def type_name(given: DatasetRef | DatasetType | str) -> str:
     if isinstance(given, DatasetRef):
         return given.dataset_type.name
     raise InvalidRequestError(f"expected a dataset type, its name or a DatasetRef, not {given!r}")
+
+
+def missing_or_default(given: str | None) -> Missing:
+    """Return what becomes of missing files; by default what the environment says, else they are fetched."""
+    chosen = os.environ.get(MISSING_VARIABLE) or "fetch" if given is None else given
+    if chosen not in get_args(Missing):
+        source = MISSING_VARIABLE if given is None else "missing"
+        raise InvalidRequestError(f"{source} is {chosen!r}", hint=f"one of {', '.join(get_args(Missing))}")
+    return chosen  # type: ignore[return-value]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from pantry.client.butler.access import names
+from pantry.client.butler.access import missing_or_default, names
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
@@ -17,6 +18,7 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
+from pantry.client.butler.taking_away import TakingAway
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Outputs
@@ -38,6 +40,7 @@ class Butler(
     Ingesting,
     Importing,
     Prefetching,
+    TakingAway,
     Definitions,
     Lineage,
 ):
@@ -47,10 +50,11 @@ class Butler(
 
     Parameters
     ----------
-    repository : str or iterable of str
+    repository : str, path or iterable of str
         Name of the repository; `Butler.repositories` lists those that you may read. Several, or their names
         with commas between, are read as one (DMS-MWBT-REQ-0081): of datasets with one type and data id, that of
-        the first repository; what is written goes to the first.
+        the first repository; what is written goes to the first. What has a slash in it is the directory of a
+        bundle; see `from_bundle`.
     collections : str or iterable of str, optional
         Where to search if a call does not say, in this order; by default ``run``.
     run : str, optional
@@ -66,6 +70,11 @@ class Butler(
     formats : str, path or Mapping, optional
         What is stored in which format and read as what, over what the repository says (DMS-MWBT-REQ-0025): a file,
         or its content. By default the file that ``PANTRY_FORMATS`` names, or ``~/.config/pantry/formats.yaml``.
+
+    missing : str, optional
+        What becomes of reading a file that is not on this node (DMS-MWBT-REQ-0054): ``fetch`` it, or it is an
+        ``error`` at once, a `NotCachedError`, and nothing is fetched. On this node is what is complete in its cache,
+        and what lies in a repository in a directory. By default what ``PANTRY_MISSING`` says, else ``fetch``.
 
     Raises
     ------
@@ -83,7 +92,7 @@ class Butler(
 
     def __init__(
         self,
-        repository: str | Iterable[str],
+        repository: str | os.PathLike[str] | Iterable[str],
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
@@ -91,12 +100,24 @@ class Butler(
         writeable: bool | None = None,
         socket: str | None = None,
         formats: FormatsLike | None = None,
+        missing: Literal["fetch", "error"] | None = None,
         connection: Connection | None = None,
     ) -> None:
         searched = (run,) if collections is None and run is not None else names(collections or ())
         self._socket = socket
+        self.missing = missing_or_default(missing)
         self.outputs = dict(outputs) if isinstance(outputs, Mapping) else names(outputs) if outputs else None
+        if isinstance(repository, os.PathLike):
+            repository = os.path.abspath(repository)
         repository = ",".join(names(repository))
+        if connection is None and "/" in repository:
+            from pantry.client.bundles import BundleConnection
+
+            connection = bundle = BundleConnection(repository)
+            repository = bundle.directory
+            usual = bundle.defaults()
+            if collections is None and run is None:
+                searched, run = usual
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
         self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
         self.own_formats = user_formats(formats, self.info.formats)
@@ -164,6 +185,38 @@ class Butler(
         connection.call(operation)
         return cls(name, socket=socket, connection=connection)
 
+    @classmethod
+    def from_bundle(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        writeable: bool | None = None,
+        formats: FormatsLike | None = None,
+    ) -> Butler:
+        """Read and write a bundle, with no daemon, database server or network (DMS-MWBT-REQ-0053).
+
+        What is not in it is an error at once, and nothing is fetched (DMS-MWBT-REQ-0054). It has the methods of every
+        Butler; what a bundle cannot do, such as expressions (``where``), is an error that says so.
+
+        Parameters
+        ----------
+        directory : str or path
+            What `create_bundle` made.
+        collections, run : str or iterable of str, optional
+            As of `Butler`; by default what the bundle was made with.
+        writeable, formats
+            As of `Butler`.
+
+        Raises
+        ------
+        NotFoundError
+            It is no bundle, or was not made to its end.
+        """
+        path = os.path.abspath(os.path.expanduser(os.fspath(directory)))
+        return cls(path, collections=collections, run=run, writeable=writeable, formats=formats)
+
     @staticmethod
     def repositories(*, socket: str | None = None) -> list[RepositoryInfo]:
         """Return the repositories that you may read, in order of name."""
@@ -188,6 +241,7 @@ class Butler(
             writeable=writeable if writeable is not None else (None if self._writeable else False),
             socket=self._socket,
             formats=self.own_formats,
+            missing=self.missing,
             connection=self.connection,
         )
 
@@ -213,6 +267,7 @@ class Butler(
             self._socket,
             self.own_formats,
             self.outputs,
+            self.missing,
         )
 
     def __repr__(self) -> str:
@@ -240,6 +295,7 @@ def _rebuild(
     socket: str | None,
     formats: Formats,
     outputs: Outputs | None,
+    missing: Literal["fetch", "error"],
 ) -> Any:
     return Butler(
         repository,
@@ -249,4 +305,5 @@ def _rebuild(
         writeable=writeable,
         socket=socket,
         formats=formats,
+        missing=missing,
     )

@@ -74,9 +74,9 @@ class Introspecting(RepositoryAccess):
 
     @cached_property
     def _introspection(self) -> Introspection:
-        from pantry.client.introspection.asking import Introspection
+        from pantry.client.introspection.asking import TIMEOUT_S, Introspection
 
-        return Introspection(self.connection.socket_path, self.repository)
+        return Introspection(self.connection.apart(TIMEOUT_S), self.repository)
 
 
 class DatasetTypes(Mapping[str, DatasetType]):

@@ -114,7 +114,7 @@ class Reading(InMemory):
         self, repository: str, id_: UUID, component: str | None, parameters: Mapping[str, Any], depth: int = 0
     ) -> Any:
         """Read a dataset, in any repository, as it is stored."""
-        operation = OpenDataset(repository=repository, id=id_, partial=bool(parameters) or component is not None)
+        operation = self._to_open(repository, id=id_, partial=bool(parameters) or component is not None)
         return self._read_operation(operation, component, parameters, depth=depth)
 
     def _read_operation(
@@ -156,8 +156,8 @@ class Reading(InMemory):
         if getattr(formatter_by_name(source.file.formatter), "keeps_provenance", False):
             return cast(FileProvenance, read_object(source, PROVENANCE, {}, None))
         ref = source.ref
-        beside = OpenDataset(
-            repository=ref.repository or self.repository,
+        beside = self._to_open(
+            ref.repository or self.repository,
             dataset_type=f"{ref.dataset_type.name}.{PROVENANCE}",
             data_id=ref.data_id.required,
             collections=(ref.run,),
@@ -269,9 +269,9 @@ class Reading(InMemory):
         if isinstance(given, DatasetRef):
             if data_id or more:
                 raise InvalidRequestError("a DatasetRef is complete: give no data id with it")
-            return OpenDataset(repository=self._holder(given), id=given.id, partial=partial)
-        return OpenDataset(
-            repository=self.repository,
+            return self._to_open(self._holder(given), id=given.id, partial=partial)
+        return self._to_open(
+            self.repository,
             dataset_type=split_component(given)[0],
             data_id=data_id_values(data_id, more),
             collections=self._search(collections),
@@ -322,8 +322,8 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
         kept = self.butler._kept(self.ref)
         if kept is not None:
             return self.butler._read_kept(kept, component, merged, wanted)
-        operation = OpenDataset(
-            repository=self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
+        operation = self.butler._to_open(
+            self.butler._holder(self.ref), id=self.ref.id, partial=bool(merged) or component is not None
         )
         with self.butler._explained(self.ref):
             return self.butler._read_operation(operation, component, merged, wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -134,16 +134,27 @@ def _about(ctx: click.Context) -> list[str]:
 
 def _introspect(ctx: click.Context, ask: Callable[[Introspection], list[str]]) -> list[str]:
     from pantry.client.introspection.asking import Introspection
-    from pantry.wire.paths import find_socket
 
     repository = _repository(ctx)
     if not repository:
         return []
-    known = Introspection(ctx.find_root().params.get("socket") or find_socket()[0], repository)
+    known = Introspection(_connection(ctx), repository)
     try:
         return ask(known)
     finally:
         known.close()
+
+
+def _connection(ctx: click.Context) -> Connection:
+    """Return a connection to a daemon that runs, or to the bundle that was given."""
+    from pantry.client.connection import connect
+
+    repository = _repository(ctx)
+    if "/" in repository:
+        from pantry.client.bundles import BundleConnection
+
+        return BundleConnection(repository)
+    return connect(ctx.find_root().params.get("socket"), start=False, timeout_s=_TIMEOUT_S)
 
 
 def _repository(ctx: click.Context) -> str:
@@ -153,12 +164,10 @@ def _repository(ctx: click.Context) -> str:
 
 def _ask(ctx: click.Context, incomplete: str, names: Callable[[Connection, str], Iterable[str]]) -> list[str]:
     """Ask a daemon that runs; none is started, and silence is the answer to every failure."""
-    from pantry.client.connection import connect
     from pantry.errors import PantryError
 
-    parameters: dict[str, Any] = ctx.find_root().params
     try:
-        with connect(parameters.get("socket"), start=False, timeout_s=_TIMEOUT_S) as daemon:
+        with _connection(ctx) as daemon:
             return [name for name in names(daemon, _repository(ctx)) if name.startswith(incomplete)]
     except (PantryError, OSError):
         return []

@@ -1,4 +1,4 @@
-"""``pantry get``, ``put`` and ``stage``: datasets and files."""
+"""``pantry get`` and ``put``: datasets and files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import msgspec
 
 from pantry.client.cli.arguments import (
     collections_option,
-    comma_separated,
     dataset_type_argument,
     parse_data_id,
-    query_options,
     repository_argument,
     run_option,
 )
-from pantry.client.cli.completion import data_ids, dataset_type_names
+from pantry.client.cli.completion import data_ids
 from pantry.client.cli.lazy import Command
-from pantry.client.cli.output import json_option, note, plain, print_json
+from pantry.client.cli.output import json_option, plain, print_json
 from pantry.client.cli.session import butler
 from pantry.errors import ConflictError, FormatterError
 
@@ -118,49 +116,3 @@ def put(
         print_json(ref)
     else:
         click.echo(ref.id)
-
-
-@click.command(cls=Command)
-@repository_argument
-@click.argument("destination", type=click.Path(file_okay=False))
-@click.argument("dataset_types", metavar="DATASET_TYPE...", nargs=-1, required=True, shell_complete=dataset_type_names)
-@collections_option
-@query_options
-@json_option
-@click.pass_context
-def stage(
-    ctx: click.Context,
-    repository: str,
-    destination: str,
-    dataset_types: tuple[str, ...],
-    collections: tuple[str, ...],
-    data_id: tuple[str, ...],
-    where: str,
-    order_by: tuple[str, ...],
-    limit: int | None,
-    as_json: bool,
-) -> None:
-    """Copy the files of the datasets that a query finds to DESTINATION, by their names in the mount.
-
-    Files that are there already are left alone, so it can be repeated after an interruption.
-
-    For example:
-      pantry stage demo /scratch/raws raw -c LSSTCam/raw/all -d exposure=12
-    """
-    from pantry.client.staging import stage as stage_files
-
-    source = butler(ctx, repository, collections)
-    refs = source.query_datasets(
-        dataset_types,
-        data_id=parse_data_id(data_id),
-        where=where,
-        order_by=comma_separated(order_by),
-        limit=limit,
-    )
-    paths = stage_files(source, refs, destination)
-    if as_json:
-        print_json([str(path) for path in paths])
-    else:
-        for path in paths:
-            click.echo(path)
-        note(f"{len(paths)} files in {destination}")

@@ -18,6 +18,7 @@ EXIT_BROKEN_PIPE = 141
 
 _COMMANDS = {
     "ancestors": ("provenance:ancestors", "Find everything that a dataset was made of."),
+    "bundle": ("bundle:bundle", "Take datasets to where there is no daemon, and bring outputs back."),
     "cache": ("cache:cache", "Look at the node's cache, and make room in it."),
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
     "collections": ("collections:collections", "List, make and chain collections."),
@@ -40,7 +41,7 @@ _COMMANDS = {
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
-    "stage": ("files:stage", "Copy datasets' files into a directory."),
+    "stage": ("stage:stage", "Put datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),
 }

@@ -104,7 +104,11 @@ class _Gathering:
 
             here = self._butler
             found = self._others[repository] = OtherButler(
-                repository, collections=here._default_collections, formats=here.own_formats, connection=here.connection
+                repository,
+                collections=here._default_collections,
+                formats=here.own_formats,
+                missing=here.missing,
+                connection=here.connection,
             )
         return found
 

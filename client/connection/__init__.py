@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pantry.client.connection.connection import Connection
-from pantry.client.connection.link import Link
+from pantry.client.connection.contract import Link
 from pantry.wire.paths import find_socket
 
 __all__ = ["Connection", "Link", "connect"]

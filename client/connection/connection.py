@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from pantry.client.connection.link import Link
+from pantry.client.connection.contract import Link
+from pantry.client.connection.link import SocketLink
 from pantry.client.connection.transport import dial
 from pantry.errors import DaemonUnavailableError
 from pantry.wire.envelope import Welcome
@@ -45,6 +46,10 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"Connection({self.socket_path!r})"
+
+    def apart(self, timeout_s: float) -> Connection:
+        """Return another connection to the same, for who waits no longer than ``timeout_s``; it starts nothing."""
+        return Connection(self.socket_path, timeout_s=timeout_s)
 
     @property
     def welcome(self) -> Welcome:
@@ -118,7 +123,7 @@ class Connection:
                 raise
             self._start(self.socket_path)
             sock = dial(self.socket_path, timeout_s=self._timeout_s)
-        return Link(sock, timeout_s=self._timeout_s)
+        return SocketLink(sock, timeout_s=self._timeout_s)
 
     def _forget_parent(self) -> None:
         # In a forked child, before any other thread of it runs; the lock may have been held by a thread

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pantry.client.connection.answers import Abandoned, Answer, Pending, decode_result
+from pantry.client.connection.contract import Link
 from pantry.client.connection.greeting import connection_interrupted, connection_lost, greet, too_slow
 from pantry.client.connection.transport import close_all, receive, send_frame
 from pantry.errors import DaemonUnavailableError, PantryError, ProtocolError
@@ -52,7 +53,7 @@ _ACKNOWLEDGE_EVERY = STREAM_WINDOW // 2
 """Items of a stream that one `Credit` acknowledges: half the window, so that the daemon never stalls."""
 
 
-class Link:
+class SocketLink(Link):
     """An open connection; of no further use once it broke, or in another process.
 
     Parameters
@@ -90,12 +91,6 @@ class Link:
             raise
 
     # -- what callers do --------------------------------------------------------------------
-
-    def call(self, operation: Operation[R], fds: Sequence[int] = ()) -> R:
-        """Ask for one operation and wait for its result; see `Connection.call`."""
-        result, came = self.call_with_fds(operation, fds)
-        close_all(came)
-        return result
 
     def call_with_fds(self, operation: Operation[R], fds: Sequence[int] = ()) -> tuple[R, tuple[int, ...]]:
         """Ask for one operation; the descriptors that come with the result belong to the caller."""

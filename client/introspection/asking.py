@@ -31,14 +31,14 @@ class Introspection:
 
     Parameters
     ----------
-    socket_path : str
-        Of the daemon.
+    connection : Connection
+        One of its own, which starts no daemon; see `Connection.apart`.
     repository : str
         Which.
     """
 
-    def __init__(self, socket_path: str, repository: str) -> None:
-        self._connection = Connection(socket_path, timeout_s=TIMEOUT_S)
+    def __init__(self, connection: Connection, repository: str) -> None:
+        self._connection = connection
         self._repository = repository
         self._universe: DimensionUniverse | None = None
         self._vocabulary: tuple[float, Vocabulary] | None = None

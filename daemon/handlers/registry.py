@@ -8,6 +8,7 @@ from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.streaming import stream
+from pantry.errors import InvalidRequestError
 from pantry.wire.operations import (
     Associate,
     Certify,
@@ -16,22 +17,27 @@ from pantry.wire.operations import (
     DatasetCounts,
     DatasetTypeList,
     Decertify,
+    DescribeFiles,
+    DescribeMembers,
     Dimensions,
     Disassociate,
     ExpandDataId,
     ExpandedDataId,
+    FileTable,
     FindDataset,
     FoundDataset,
     GetDataset,
     GetDimensions,
     InsertDimensionRecords,
     ListDatasetTypes,
+    MemberTable,
     QueryDataIds,
     QueryDatasets,
     QueryDimensionRecords,
     RegisterDatasetType,
     RegisteredDatasetType,
 )
+from pantry.wire.operations.files import MAX_DESCRIBED
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -88,6 +94,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             *await call(partial(found.registry.expand_data_id, asked.dataset_type, asked.data_id, asked.run))
         )
 
+    async def describe_files(context: RequestContext, asked: DescribeFiles) -> FileTable:
+        found = await repositories.readable(asked.repository, context.caller)
+        return await call(partial(found.registry.describe_files, asked.dataset_type, _ids(asked.ids)))
+
+    async def describe_members(context: RequestContext, asked: DescribeMembers) -> MemberTable:
+        found = await repositories.readable(asked.repository, context.caller)
+        ids = _ids(asked.ids)
+        return await call(partial(found.registry.describe_members, asked.dataset_type, ids, asked.collections))
+
     async def query_datasets(context: RequestContext, asked: QueryDatasets) -> None:
         found = await repositories.readable_all(asked.repository, context.caller)
         await stream(context, node.streams, repositories.queries, partial(found.registry.query_datasets, asked))
@@ -120,8 +135,16 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(ExpandDataId, expand)
     dispatcher.register(FindDataset, find)
     dispatcher.register(GetDataset, get)
+    dispatcher.register(DescribeFiles, describe_files)
+    dispatcher.register(DescribeMembers, describe_members)
     dispatcher.register(QueryDatasets, query_datasets)
     dispatcher.register(CountDatasets, count_datasets)
     dispatcher.register(GetDimensions, get_dimensions)
     dispatcher.register(QueryDataIds, query_data_ids)
     dispatcher.register(QueryDimensionRecords, query_records)
+
+
+def _ids(packed: bytes) -> list[bytes]:
+    if len(packed) % 16 or len(packed) > 16 * MAX_DESCRIBED:
+        raise InvalidRequestError(f"one request describes up to {MAX_DESCRIBED} ids of 16 bytes")
+    return [packed[begin : begin + 16] for begin in range(0, len(packed), 16)]

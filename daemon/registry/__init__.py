@@ -21,7 +21,8 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
 from pantry.daemon.registry.datasets import Datasets, Insert, NewDataset
 from pantry.daemon.registry.declared import Columns, values_of
-from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache, is_glob
+from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES, Definitions, DefinitionsCache
+from pantry.daemon.registry.described import describe_files, describe_members
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.expansion import Expansion
@@ -48,11 +49,13 @@ from pantry.model.datasets import DatasetType, StoredFile
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.formats import Formats
 from pantry.model.metadata import MetadataValue
+from pantry.model.patterns import is_glob
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import DATA_MODEL_VERSION
 from pantry.model.templates import Templates
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.browse import ListTree, TreeBatch
+from pantry.wire.operations.files import FileTable, MemberTable
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     DataIdBatch,
@@ -544,6 +547,20 @@ class Registry:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             return values_of(self._database, self._schema, session, definitions, id)
+
+    def describe_files(self, dataset_type: str, ids: Sequence[bytes]) -> FileTable:
+        """Give what is recorded of the files of datasets of a type, in their order; see `DescribeFiles`."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            return describe_files(self._database, self._schema, session, definitions, known, ids)
+
+    def describe_members(self, dataset_type: str, ids: Sequence[bytes], collections: Sequence[str]) -> MemberTable:
+        """Tell which datasets of a type are in which TAGGED and CALIBRATION collections; see `DescribeMembers`."""
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            return describe_members(self._database, self._schema, session, definitions, known, ids, collections)
 
     def query_metadata(self, query: QueryMetadata) -> Iterator[MetadataBatch]:
         """Find the declared metadata of the datasets that `query_datasets` finds; as it in everything else."""

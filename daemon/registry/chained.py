@@ -11,7 +11,6 @@ import msgspec
 
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.chained_tree import list_tree
-from pantry.daemon.registry.definitions import is_glob
 from pantry.daemon.registry.lookup import NOTHING
 from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
 from pantry.daemon.registry.searching import Keyed
@@ -25,6 +24,7 @@ from pantry.errors import (
 from pantry.model.collections import CollectionInfo
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionUniverse
+from pantry.model.patterns import is_glob
 from pantry.model.records import DimensionRecord
 from pantry.wire.operations.browse import ListTree, TreeBatch
 from pantry.wire.operations.data import OpenDataset

@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -24,10 +22,10 @@ from pantry.model.collections import CollectionType
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
 from pantry.model.metadata import MetadataEntry
+from pantry.model.patterns import matching, matching_types, similar
 
 COLLECTIONS = "collections"
 DATASET_TYPES = "dataset_types"
-T = TypeVar("T")
 
 
 class KnownType(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +92,7 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
             return self.types[name]
         except KeyError:
             raise MissingDatasetTypeError(
-                f"no dataset type {name!r} is registered", hint=_similar(name, self.types), name=name
+                f"no dataset type {name!r} is registered", hint=similar(name, self.types), name=name
             ) from None
 
     def collection(self, name: str) -> Collection:
@@ -103,22 +101,16 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
             return self.collections[name]
         except KeyError:
             raise MissingCollectionError(
-                f"there is no collection {name!r}", hint=_similar(name, self.collections), name=name
+                f"there is no collection {name!r}", hint=similar(name, self.collections), name=name
             ) from None
 
     def match_types(self, patterns: Sequence[str]) -> list[KnownType]:
-        """Give dataset types by names or globs, each once; names must exist.
-
-        Components of composites, such as ``calexp.psf``, match only globs with a dot.
-        """
-        found = _match(patterns, self.types, self.dataset_type)
-        dotted = [pattern for pattern in patterns if not is_glob(pattern) or "." in pattern]
-        shown = {known.id for known in _match(dotted, self.types, self.dataset_type)}
-        return [known for known in found if "." not in known.definition.name or known.id in shown]
+        """Give dataset types by names or globs; see `matching_types`."""
+        return matching_types(patterns, self.types, self.dataset_type)
 
     def match_collections(self, patterns: Sequence[str]) -> list[Collection]:
         """Give collections by names or globs, each once, in the order of the patterns; names must exist."""
-        return _match(patterns, self.collections, self.collection)
+        return matching(patterns, self.collections, self.collection)
 
     def flatten(self, collections: Iterable[Collection]) -> list[Collection]:
         """Put their children in the place of chains, depth first, each collection once."""
@@ -143,30 +135,6 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
             for collection in self.flatten(self.match_collections(names))
             if type_id in self.summary.get(collection.id, ())
         ]
-
-
-def is_glob(name: str) -> bool:
-    """Whether a name is a shell-style pattern."""
-    return any(char in name for char in "*?[")
-
-
-def _match(patterns: Sequence[str], known: Mapping[str, T], get: object) -> list[T]:
-    found: dict[str, T] = {}
-    for pattern in patterns:
-        if is_glob(pattern):
-            found.update(
-                (name, thing) for name, thing in known.items() if name not in found and fnmatchcase(name, pattern)
-            )
-        elif pattern not in found:
-            found[pattern] = get(pattern)  # type: ignore[operator]
-    return list(found.values())
-
-
-def _similar(name: str, known: Iterable[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, list(known)[:10_000], n=5)
-    return f"similar: {', '.join(close)}" if close else ""
 
 
 class DefinitionsCache:

@@ -10,12 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import check_column
 from pantry.daemon.registry.engine import ConstraintError, Database, Session
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.sky import Pixels, decode_region
 from pantry.errors import ConflictError, DataIdValueError, DimensionNameError, PermissionDeniedError
 from pantry.model.dimensions import DimensionElement
+from pantry.model.interpretation import check_column
 from pantry.model.records import DimensionRecord
 from pantry.model.timespan import Timespan
 

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Session, parameter
 from pantry.daemon.registry.schema import Schema
-from pantry.daemon.registry.sky.connections import families
 from pantry.daemon.registry.sky.pixels import pixelization
 from pantry.model.data_id import DataCoordinate
 from pantry.model.dimensions import DimensionGroup
@@ -51,8 +50,8 @@ class Expansion:
             # Of an operator's table with several rows for a data id none is the record.
             if set(universe.required(name)) <= names and name not in schema.several
         ]
-        self._spatial = {members[0] for members in families(universe, group.required, "spatial").values()}
-        self._temporal = {members[0] for members in families(universe, group.required, "temporal").values()}
+        self._spatial = {members[0] for members in universe.families(group.required, "spatial").values()}
+        self._temporal = {members[0] for members in universe.families(group.required, "temporal").values()}
         # What the batch before had: exposures and detectors go on over many.
         self._held: dict[str, dict[Key, DimensionRecord | None]] = {}
 

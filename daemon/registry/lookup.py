@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
+from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Prepared, Session, parameter
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
@@ -19,6 +19,7 @@ from pantry.errors import ConflictError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef
+from pantry.model.interpretation import refuse_contradiction
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.registry import FindDataset, FoundDataset
 

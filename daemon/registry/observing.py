@@ -7,12 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import DataIds, column_of
+from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import DataIdValueError
 from pantry.model.data_id import DataIdValue
 from pantry.model.dimensions import DimensionGroup
+from pantry.model.interpretation import column_of
 from pantry.model.timespan import ALL_TIMES, Timespan
 
 

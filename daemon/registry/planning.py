@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import DataIds, Given
+from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.engine import Session
 from pantry.daemon.registry.expressions import (
     Names,
@@ -25,9 +25,10 @@ from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.searched import FIELDS
 from pantry.daemon.registry.sky import Pixels, SkyMatches
-from pantry.daemon.registry.sky.connections import SkyConnections, families
+from pantry.daemon.registry.sky.connections import SkyConnections
 from pantry.errors import DimensionNameError, InvalidQueryError
 from pantry.model.dimensions import DimensionGroup
+from pantry.model.interpretation import Given
 from pantry.wire.operations.registry import QueryDataIds, QueryDatasets, QueryDimensionRecords
 
 MAX_ORDER_BY = 64
@@ -142,7 +143,7 @@ class Plan:
 
     def temporal_element(self) -> str | None:
         """Return the element whose time span says when the results are about; None if they have no time."""
-        found = families(self._schema.universe, self.whole.required, "temporal")
+        found = self._schema.universe.families(self.whole.required, "temporal")
         return next((members[0] for members in found.values()), None)
 
     def speaks_of(self, dataset_type: str, *, bare: bool) -> bool:
@@ -193,7 +194,7 @@ class Plan:
         universe = self._schema.universe
         links = [set(universe.required(name)) for name in self.whole.names]
         links += [set(universe.required(name)) for name, element in universe.elements.items() if element.always_join]
-        sky = families(universe, self.whole.required, "spatial").values()
+        sky = universe.families(self.whole.required, "spatial").values()
         links.append({part for members in sky for name in members for part in universe.required(name)})
         reached = {*self.shown.names, *(name for group in tables for name in group.names)}
         while (

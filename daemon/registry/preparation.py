@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import DataIds, refuse_contradiction
+from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.placing import Placing
@@ -18,6 +18,7 @@ from pantry.model.collections import CollectionType, check_collection_name
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.formats import Formats, StoredForm, check_extension, stored_form, usual_extension
+from pantry.model.interpretation import refuse_contradiction
 
 
 class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import as_declared, no_entries
-from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType, is_glob
+from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache, KnownType
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.exclusions import Exclusions
@@ -40,6 +40,7 @@ from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataEntry
 from pantry.model.naming import directory_parts
+from pantry.model.patterns import is_glob
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
 from pantry.wire.operations.registry import (
     QueryDatasets,

@@ -13,7 +13,6 @@ import xxhash
 from astropy.io import fits
 
 from pantry.client import Butler, DatasetRef
-from pantry.client.staging import stage
 from pantry.model.datasets import StoredFile
 from pantry.wire.operations import CacheStatus, EvictObjects, GetCacheStatus, GetDataset
 from scripts.demo.failures import DemoError
@@ -88,7 +87,7 @@ def hashes(site: Site, butler: Butler, ref: DatasetRef) -> dict[str, str]:
         with mounted_path(site, stored).open("rb") as file:
             seen["the mount, by open and read"] = _hash(file)
     destination = site.directory / "staged"
-    (path,) = stage(butler, [ref], destination)
+    (path,) = butler.stage([ref], destination).paths
     with path.open("rb") as file:
         seen["a copy made by pantry stage"] = _hash(file)
     shutil.rmtree(destination)

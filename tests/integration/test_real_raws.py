@@ -19,7 +19,6 @@ from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
 from pantry.client.instruments import translate
-from pantry.client.staging import stage
 
 
 def sha(path: Path) -> str:
@@ -64,7 +63,7 @@ def test_every_real_raw_is_byte_identical_by_every_door(
         assert butler.query_dimension_records("detector", where="instrument = :name", bind={"name": instrument})
 
     bucket, prefix = s3_root.removeprefix("s3://").split("/", 1)
-    staged = {path.name: path for path in stage(butler, refs, short_dir / "staged")}
+    staged = {path.name: path for path in butler.stage(refs, short_dir / "staged").paths}
     client = seaweed.client()
     with PantryMount(daemon.socket, short_dir / "mnt") as mount:
         mounted = {path.name: path for path in (mount.directory / "rubin").rglob("*.fits")}

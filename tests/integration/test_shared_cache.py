@@ -83,6 +83,8 @@ doors = [
     ops.RecordQuanta(repository="shared", quanta=()),
     ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
     ops.GetMetadata(repository="shared", id=UUID(dataset)),
+    ops.DescribeFiles(repository="shared", dataset_type="blob", ids=UUID(dataset).bytes),
+    ops.DescribeMembers(repository="shared", dataset_type="blob", ids=UUID(dataset).bytes, collections=()),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
     ops.AttachRepository(name="mine", configuration="/tmp"),
     ops.ChainRepositories(name="both", members=("mine", "theirs")),
@@ -181,7 +183,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 37
+    assert len(lines) == 40
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

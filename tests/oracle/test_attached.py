@@ -103,6 +103,21 @@ def test_calibrations_by_time(registry: Gen3Registry) -> None:
     assert len(datasets(registry, "bias", "calib", find_first=False)) == 2
 
 
+def test_files_and_members_of_many(registry: Gen3Registry) -> None:
+    query = QueryDatasets(repository="r", dataset_types=("bias",), collections=("calib",), find_first=False)
+    found = [batch.ids for batch in registry.query_datasets(query)]
+    ids = list(dict.fromkeys(packed[n : n + 16] for packed in found for n in range(0, len(packed), 16)))
+    table = registry.describe_files("bias", ids)
+    named = {file.path: name for batch in registry.query_files(query) for file, name in batch}
+    assert dict(zip(table.paths, table.names, strict=True)) == named
+    members = registry.describe_members("bias", ids, ["calib"])
+    assert set(members.datasets) == set(range(len(ids)))
+    assert all(
+        begin is not None and end is not None and begin < end
+        for begin, end in zip(members.begin_ns, members.end_ns, strict=True)
+    )
+
+
 def test_calibrations_in_the_mount(registry: Gen3Registry) -> None:
     def below(*parts: str, name: str = "", collection: str = "calib") -> list[TreeEntry]:
         asked = ListTree(repository="r", collection=collection, dataset_type="bias", parts=parts, name=name)

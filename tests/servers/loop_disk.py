@@ -1,4 +1,4 @@
-"""A small ext4 file system of its own, in a file, that can be filled, frozen, broken and pulled away. Needs root."""
+"""A small file system of its own, in a file, that can be filled, frozen, broken and pulled away. Needs root."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class LoopDisk:
         Of the disk.
     inodes : int
         How many files it can hold; 0 for the usual number.
+    kind : str
+        ``ext4``, or ``btrfs`` or ``xfs``, which can share blocks between files but not be frozen or broken.
 
     Attributes
     ----------
@@ -35,18 +37,22 @@ class LoopDisk:
         Where it is mounted.
     """
 
-    def __init__(self, directory: Path, *, size_bytes: int = 64 << 20, inodes: int = 0) -> None:
+    def __init__(self, directory: Path, *, size_bytes: int = 64 << 20, inodes: int = 0, kind: str = "ext4") -> None:
         self._image = directory / "disk.img"
         self.mount_point = directory / "disk"
         self._size_bytes = size_bytes
         self._inodes = inodes
+        self._kind = kind
 
     def __enter__(self) -> Self:
         self.mount_point.mkdir()
         with self._image.open("wb") as image:
             image.truncate(self._size_bytes)
         options = ["-N", str(self._inodes)] if self._inodes else []
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, str(self._image))
+        if self._kind == "ext4":
+            _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, str(self._image))
+        else:
+            _run(f"mkfs.{self._kind}", "-q", "-f", str(self._image))
         self.plug_in()
         return self
 
@@ -57,7 +63,8 @@ class LoopDisk:
 
     def plug_in(self) -> None:
         """Mount it."""
-        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.mount_point))
+        options = "loop,errors=remount-ro" if self._kind == "ext4" else "loop"
+        _run("mount", "-o", options, str(self._image), str(self.mount_point))
 
     def pull_out(self) -> None:
         """Take it away although files on it are open; the loop device goes when the last of them is closed."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _PROJECT = Path(__file__).parents[2]
 _PRELOADED = ("hashlib", "json", "msgspec", "socket", "rich.console", "rich.table", "encodings.idna")
-_PRELOADED += ("concurrent.futures.thread",)
+_PRELOADED += ("concurrent.futures.thread", "sqlite3", "xxhash", "pantry.model.dimensions")
 
 
 def start_as(uid: int, code: str, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -50,12 +50,11 @@ def _become(arguments: Sequence[str]) -> None:
 
     for name in _PRELOADED:
         importlib.import_module(name)
-    for package in ("connection", "butler", "cli", "exports"):
+    for package in ("connection", "butler", "bundles", "cli", "exports", "staging"):
         path = [str(Path(pantry.client.__file__).parent / package)]
         for module in pkgutil.walk_packages(path, f"pantry.client.{package}."):
             importlib.import_module(module.name)
-    for name in ("pantry.client.staging", "pantry.client.formatters.plain"):
-        importlib.import_module(name)
+    importlib.import_module("pantry.client.formatters.plain")
     os.chdir("/")
     os.setgroups([])
     os.setresgid(uid, uid, uid)

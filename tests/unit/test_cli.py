@@ -398,7 +398,7 @@ def test_get_of_what_is_no_json(run: Run) -> None:
 
 def test_stage(run: Run, tmp_path: Path) -> None:
     run("put", "r", "blob", "-", "instrument=Cam", "detector=4", "--run", "u/x", stdin=b"content")
-    paths = json.loads(run("stage", "r", str(tmp_path / "out"), "blob", "-c", "u/x", "--json").stdout)
+    paths = json.loads(run("stage", "r", str(tmp_path / "out"), "blob", "-c", "u/x", "--json").stdout)["files"]
     assert [Path(path).read_bytes() for path in paths] == [b"content"]
 
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from pantry.daemon.registry.data_ids import column_of
 from pantry.daemon.registry.expressions.references import dimension_of
 from pantry.daemon.registry.joins import RecordJoin
 from pantry.daemon.registry.searched import FIELDS, Searched
 from pantry.model.dimensions import DimensionElement
+from pantry.model.interpretation import column_of
 
 Kind = Literal["int", "float", "string", "bool", "hash", "instant", "uuid"]
 _ENDS = {"begin": "timespan_begin", "end": "timespan_end"}

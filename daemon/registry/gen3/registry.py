@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
+from uuid import UUID
 
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.data_ids import DataIds
+from pantry.daemon.registry.described import Described, lacking, table_of
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database
+from pantry.daemon.registry.files import in_path_order
 from pantry.daemon.registry.gen3.definitions import Gen3Definitions
 from pantry.daemon.registry.gen3.lookup import Gen3Lookup, our_file
 from pantry.daemon.registry.gen3.managers import read_gen3_attributes
@@ -19,7 +22,9 @@ from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.daemon.registry.record_queries import RecordQueries
 from pantry.errors import PermissionDeniedError
 from pantry.model.dimensions import DimensionUniverse
+from pantry.model.naming import directory_parts
 from pantry.model.repository import DATA_MODEL_VERSION
+from pantry.wire.operations.files import FileTable
 from pantry.wire.operations.registry import QueryDatasets
 
 T = TypeVar("T")
@@ -126,6 +131,22 @@ class Gen3Registry(Registry):
         """Find the files of datasets; see `Registry.query_files`."""
         for batch in super().query_files(query):
             yield [NamedFile(our_file(one.file), one.name) for one in batch if one.file.path]
+
+    def describe_files(self, dataset_type: str, ids: Sequence[bytes]) -> FileTable:
+        """Describe the files of datasets, one by one: Gen3 keeps their ids in another form on each engine."""
+        described: list[Described] = []
+        with self._database.reading() as session:
+            definitions = self._definitions.current(session)
+            known = definitions.dataset_type(dataset_type)
+            for id_ in ids:
+                found = self._lookup.get(session, definitions, UUID(bytes=id_))
+                if found.ref is None or found.ref.dataset_type.name != known.definition.name:
+                    raise lacking(known, id_)
+                ordered = in_path_order(known, found.ref.data_id.required_values)
+                parts = directory_parts(known.definition.name, ordered)
+                name = "/".join([found.ref.run, *parts, found.name]) if found.file is not None else ""
+                described.append((found.file, name, ()))
+        return table_of(known, described)
 
     def _write(self, work: Callable[..., T], *args: Any, **options: Any) -> T:
         refuse_to_write()

@@ -7,33 +7,8 @@ relates them, as does ``OVERLAPS`` in the expression; the last two families that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pantry.errors import InvalidQueryError
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
-
-
-def families(universe: DimensionUniverse, names: Iterable[str], kind: str) -> dict[str, tuple[str, ...]]:
-    """Give the topological families that dimensions belong to, each with those of its elements that they identify.
-
-    Parameters
-    ----------
-    universe : DimensionUniverse
-        Of the repository.
-    names : iterable of str
-        Required dimensions.
-    kind : str
-        ``spatial`` or ``temporal``.
-    """
-    there = set(names)
-    configured = universe.spatial_families if kind == "spatial" else universe.temporal_families
-    found = {
-        family: tuple(name for name in members if set(universe.required(name)) <= there)
-        for family, members in configured.items()
-    }
-    if kind == "spatial":
-        found |= {name: (name,) for name in universe.elements if name in there and name in universe.skypix}
-    return {family: members for family, members in found.items() if members}
 
 
 class SkyConnections:
@@ -49,12 +24,12 @@ class SkyConnections:
 
     def __init__(self, universe: DimensionUniverse, group: DimensionGroup) -> None:
         self._universe = universe
-        self._families = families(universe, group.required, "spatial")
+        self._families = universe.families(group.required, "spatial")
         self._sets: list[set[str]] = [{name} for name in self._families]
 
     def related_by(self, group: DimensionGroup) -> None:
         """Say that a table relates the dimensions of a group."""
-        among = [name for name in families(self._universe, group.required, "spatial") if name in self._families]
+        among = [name for name in self._universe.families(group.required, "spatial") if name in self._families]
         for name in among[1:]:
             self._merge(among[0], name)
 

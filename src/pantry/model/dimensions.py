@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -184,6 +184,26 @@ class DimensionUniverse:
     def element_group(self, name: str) -> DimensionGroup:
         """Return the group of the dimensions of an element."""
         return self.group([name])
+
+    def families(self, names: Iterable[str], kind: Literal["spatial", "temporal"]) -> dict[str, tuple[str, ...]]:
+        """Give the topological families that dimensions belong to, each with those of its elements that they identify.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Required dimensions.
+        kind : str
+            ``spatial`` or ``temporal``.
+        """
+        there = set(names)
+        configured = self.spatial_families if kind == "spatial" else self.temporal_families
+        found = {
+            family: tuple(name for name in members if set(self.required(name)) <= there)
+            for family, members in configured.items()
+        }
+        if kind == "spatial":
+            found |= {name: (name,) for name in self.elements if name in there and name in self.skypix}
+        return {family: members for family, members in found.items() if members}
 
     def path_order(self, group: DimensionGroup) -> tuple[str, ...]:
         """Give the required dimensions in the order of directories: governors, then times, then the rest.

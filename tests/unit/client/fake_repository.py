@@ -6,8 +6,10 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import xxhash
 from tests.unit.client.fake_daemon import Asked, WithFds
 
 from pantry.errors import (
@@ -31,8 +33,10 @@ from pantry.wire.operations import (
     CommitPut,
     CountDone,
     DatasetTypeList,
+    DescribeFiles,
     Done,
     FetchRanges,
+    FileTable,
     FindDataset,
     FoundDataset,
     GetDataset,
@@ -139,6 +143,16 @@ class FakeRepository:
     def _GetDataset(self, op: GetDataset, _: Asked) -> FoundDataset:  # noqa: N802
         return FoundDataset(*self.datasets.get(op.id, (None, None)))
 
+    def _DescribeFiles(self, op: DescribeFiles, _: Asked) -> FileTable:  # noqa: N802
+        ids = [uuid.UUID(bytes=op.ids[begin : begin + 16]) for begin in range(0, len(op.ids), 16)]
+        if not all(id_ in self.datasets for id_ in ids):
+            raise DatasetNotFoundError("no such dataset")
+        files = [self.datasets[id_][1] for id_ in ids]
+        columns = zip(
+            *((f.path or "x", f.size_bytes, f.hash, f.formatter, f.ingest_ns, f.path) for f in files), strict=True
+        )
+        return FileTable(*map(list, columns))
+
     def _OpenDataset(self, op: OpenDataset, _: Asked) -> WithFds:  # noqa: N802
         found = op.id or self._find(op.dataset_type, op.data_id, op.collections)
         if found not in self.datasets:
@@ -216,7 +230,8 @@ class FakeRepository:
         """Note a dataset whose file lies in the directory."""
         values = ref.data_id.required_values
         path = dataset_path(ref.run, ref.dataset_type.name, values, ".x")
-        file = StoredFile(path=path, size_bytes=size, hash="0" * 32, formatter=formatter, ingest_ns=1)
+        digest = xxhash.xxh3_128_hexdigest((Path(self.directory) / str(ref.id)).read_bytes())
+        file = StoredFile(path=path, size_bytes=size, hash=digest, formatter=formatter, ingest_ns=1)
         self.datasets[ref.id] = (ref, file)
 
     def _AbortPut(self, op: AbortPut, _: Asked) -> Done:  # noqa: N802

@@ -11,8 +11,8 @@ from tests.unit.client.conftest import open_descriptors, wait_for
 from tests.unit.client.fake_repository import FakeRepository
 
 from pantry.client import Butler, DatasetRef
-from pantry.client.staging import copy_content, replaced_atomically, stage
-from pantry.errors import ConflictError, ProtocolError
+from pantry.client.staging import copy_content, replaced_atomically
+from pantry.errors import ConflictError, InvalidRequestError
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def refs(butler: Butler) -> list[DatasetRef]:
 
 def test_stage(butler: Butler, refs: list[DatasetRef], tmp_path: Path) -> None:
     before = open_descriptors()
-    paths = stage(butler, refs, tmp_path / "out" / "deep")
+    paths = butler.stage(refs, tmp_path / "out" / "deep").paths
     assert [str(path.relative_to(tmp_path / "out" / "deep")) for path in paths] == [
         f"u/run/blob/Cam/blob_Cam_{n}.x" for n in range(3)
     ]
@@ -33,15 +33,15 @@ def test_stage(butler: Butler, refs: list[DatasetRef], tmp_path: Path) -> None:
 
 
 def test_stage_again(butler: Butler, refs: list[DatasetRef], tmp_path: Path) -> None:
-    first = stage(butler, refs[:2], tmp_path / "out")
+    first = butler.stage(refs[:2], tmp_path / "out").paths
     status = first[0].stat()
-    assert stage(butler, refs, tmp_path / "out")[:2] == first
+    assert butler.stage(refs, tmp_path / "out").paths[:2] == first
     assert first[0].stat().st_mtime_ns == status.st_mtime_ns
 
 
 @pytest.mark.parametrize("kind", ["content", "length", "directory", "link", "fifo"])
 def test_what_is_there_is_never_replaced(butler: Butler, refs: list[DatasetRef], tmp_path: Path, kind: str) -> None:
-    [path] = stage(butler, refs[:1], tmp_path / "out")
+    [path] = butler.stage(refs[:1], tmp_path / "out").paths
     content = path.read_bytes()
     path.unlink()
     if kind == "content":
@@ -56,7 +56,7 @@ def test_what_is_there_is_never_replaced(butler: Butler, refs: list[DatasetRef],
         (tmp_path / "elsewhere").write_bytes(content)
         path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConflictError):
-        stage(butler, refs[:1], tmp_path / "out")
+        butler.stage(refs[:1], tmp_path / "out")
 
 
 def test_nothing_is_written_outside(
@@ -66,13 +66,13 @@ def test_nothing_is_written_outside(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "u").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConflictError, match="leads out"):
-        stage(butler, refs[:1], tmp_path / "out")
+        butler.stage(refs[:1], tmp_path / "out")
     (tmp_path / "out" / "u").unlink()
     ref, file = repository.datasets[refs[0].id]
     for bad in ("../x", "/etc/x", "a/../../x", "a//b", "", ".", "a/\0"):
         repository.datasets[refs[0].id] = (ref, msgspec.structs.replace(file, path=bad))
-        with pytest.raises(ProtocolError, match="no name of a file"):
-            stage(butler, refs[:1], tmp_path / "out")
+        with pytest.raises(InvalidRequestError, match="no name of a file"):
+            butler.stage(refs[:1], tmp_path / "out")
     assert [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == []
 
 
@@ -98,3 +98,23 @@ def test_copy_without_the_kernels_help(tmp_path: Path, monkeypatch: pytest.Monke
     with open(tmp_path / "a", "rb") as source, open(tmp_path / "b", "wb") as target:
         copy_content(source.fileno(), target.fileno())
     assert (tmp_path / "b").read_bytes() == content
+
+
+def test_staging_where_files_without_names_cannot_be_had(
+    butler: Butler, refs: list[DatasetRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    real = os.open
+
+    def without_tmpfile(path: str, flags: int, *more: int, **options: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", without_tmpfile)
+    [path] = butler.stage(refs[:1], tmp_path / "out").paths
+    assert path.read_bytes() == butler.get(refs[0])
+    path.write_bytes(b"other")
+    assert butler.stage(refs[:1], tmp_path / "out", overwrite=True).copies == 1
+    assert list(path.parent.iterdir()) == [path]

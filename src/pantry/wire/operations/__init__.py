@@ -43,6 +43,7 @@ from pantry.wire.operations.data import (
 )
 from pantry.wire.operations.discovery import CountDatasets, DatasetCounts, Dimensions, GetDimensions
 from pantry.wire.operations.exclusions import ExcludedDataIds, ExcludedDatasets
+from pantry.wire.operations.files import DescribeFiles, DescribeMembers, FileTable, MemberTable
 from pantry.wire.operations.importing import (
     ImportDatasets,
     ImportDefinitions,
@@ -152,6 +153,8 @@ __all__ = [
     "DatasetMetadata",
     "DatasetTypeList",
     "Decertify",
+    "DescribeFiles",
+    "DescribeMembers",
     "Dimensions",
     "Disassociate",
     "Done",
@@ -162,6 +165,7 @@ __all__ = [
     "ExpandDataId",
     "ExpandedDataId",
     "FetchRanges",
+    "FileTable",
     "FindDataset",
     "FoundDataset",
     "GetCacheStatus",
@@ -189,6 +193,7 @@ __all__ = [
     "ListPrefixes",
     "ListRepositories",
     "ListTree",
+    "MemberTable",
     "MetadataBatch",
     "Metrics",
     "ObjectBatch",

@@ -1,0 +1,178 @@
+"""Datasets' files taken to where there is no repository, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
+
+from pantry.client.butler.access import DataId, RepositoryAccess, names
+from pantry.model.datasets import DatasetRef
+
+if TYPE_CHECKING:
+    from pantry.client.bundles import Bundled, Harvested
+    from pantry.client.staging import Staged
+
+
+class TakingAway(RepositoryAccess):
+    """The methods of `Butler` that take datasets away, and bring outputs back."""
+
+    def stage(
+        self,
+        datasets: Iterable[DatasetRef],
+        directory: str | os.PathLike[str],
+        *,
+        transfer: Literal["auto", "hardlink", "reflink", "copy"] = "auto",
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Staged:
+        """Put the files of datasets into a directory (DMS-MWBT-REQ-0052).
+
+        Below it they are called as in the mount, ``<run>/<dataset type>/.../<file>``. Each appears when it is complete
+        and its hash is right, or not at all. Asked again, files that are there are compared and left alone.
+
+        Parameters
+        ----------
+        datasets : iterable of DatasetRef
+            Which: what `query_datasets` finds, or a graph of `query_graph` with the inputs of a planned run.
+        directory : str or path
+            Where to; made if need be.
+        transfer : str
+            ``auto`` takes the first that can be had. ``reflink``: a file of its own that shares the blocks on the disk
+            until one is changed (XFS, Btrfs). ``hardlink``: the repository's own file, where the repository is in a
+            directory on the same file system; ``auto`` does so only with files that nobody may write to, since who
+            writes to the link writes to the repository. ``copy``.
+        overwrite : bool
+            Replace files of other content, in place of `ConflictError`.
+        progress : callable, optional
+            Called after each file with the bytes that are done, and those that are known to come.
+
+        Returns
+        -------
+        Staged
+            The paths, and how many files got there in which way.
+
+        Raises
+        ------
+        ConflictError
+            There is another file by such a name.
+        IntegrityError
+            What the repository has is not what was registered.
+        LimitExceededError
+            The disk is full. What is complete stays.
+        InvalidRequestError
+            Hard links or reflinks were asked for, and cannot be had.
+
+        Examples
+        --------
+        >>> butler.stage(butler.query_graph("raw", where="exposure = 12"), "/scratch/inputs").copies
+        """
+        from pantry.client.staging import stage
+
+        return stage(self, datasets, directory, transfer=transfer, overwrite=overwrite, progress=progress)
+
+    def create_bundle(
+        self,
+        datasets: Iterable[DatasetRef],
+        directory: str | os.PathLike[str],
+        *,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        data_ids: Iterable[DataId] = (),
+        transfer: Literal["auto", "hardlink", "reflink", "copy"] = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Bundled:
+        """Make a directory with datasets and all that is needed to use them where there is nothing else.
+
+        Besides the files, as `stage` puts them, it has the dimension records of the datasets, all dataset types,
+        collections, validity of calibrations, and what the repository says of formats. `Butler.from_bundle` reads it
+        and writes outputs to it; `harvest` brings these back. Asked again, it makes only what is missing or damaged; a
+        bundle that was not made to its end cannot be opened.
+
+        Parameters
+        ----------
+        datasets : iterable of DatasetRef
+            Which: what `query_datasets` finds, or a graph of `query_graph`, which also says the data ids of outputs.
+        directory : str or path
+            Where to; made if need be.
+        collections : str or iterable of str, optional
+            Where the bundle is searched by default: chains, TAGGED and CALIBRATION collections too. By default this
+            Butler's own.
+        run : str, optional
+            Where it is written to by default; by default this Butler's own.
+        data_ids : iterable of Mapping, optional
+            Further data ids, such as those of outputs that will be put into it: their records are taken along.
+        transfer, progress
+            As of `stage`.
+
+        Returns
+        -------
+        Bundled
+            What was done.
+
+        Raises
+        ------
+        ConflictError
+            The directory is a bundle of another repository, or a file is in the way.
+        LimitExceededError
+            The disk is full. What is complete stays.
+
+        Examples
+        --------
+        >>> graph = butler.query_graph("raw", dimensions="patch", where="tract = 9813 AND patch = 12")
+        >>> butler.create_bundle(graph, "/scratch/job12", run="u/you/coadds")
+        """
+        from pantry.client.bundles import create_bundle
+
+        return create_bundle(
+            self,
+            datasets,
+            directory,
+            collections=self._default_collections if collections is None else names(collections),
+            run=self.run if run is None else run,
+            data_ids=data_ids,
+            transfer=transfer,
+            progress=progress,
+        )
+
+    def harvest(
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        transfer: Literal["copy", "move", "link", "hardlink", "symlink"] = "copy",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Harvested:
+        """Take the outputs of a bundle into this repository, with their ids and provenance (DMS-MWBT-REQ-0079).
+
+        Each file is compared with the hash that it was put with. Asked again, it goes on where it was cut off, and
+        passes over what is there.
+
+        Parameters
+        ----------
+        bundle : str or path
+            The bundle's directory.
+        transfer : str
+            How files are taken over, as of `ingest`.
+        progress : callable, optional
+            Called with what is done, how many are, and how many there will be.
+
+        Returns
+        -------
+        Harvested
+            What is new.
+
+        Raises
+        ------
+        IntegrityError, NotFoundError
+            An output is damaged, or gone. Nothing was harvested.
+        ConflictError
+            The repository has something else in the place of an output. Nothing is ever overwritten; requests before
+            this one (up to 5,000 datasets each, all or none) stay.
+
+        Examples
+        --------
+        >>> butler.harvest("/scratch/job12").datasets
+        """
+        from pantry.client.bundles import harvest
+
+        return harvest(self, bundle, transfer=transfer, progress=progress)

@@ -17,6 +17,7 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
+from pantry.client.butler.raws import Raws
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Outputs
@@ -34,6 +35,7 @@ class Butler(
     Graphing,
     Tilings,
     Visits,
+    Raws,
     Composing,
     Ingesting,
     Importing,

@@ -134,7 +134,7 @@ class Reading(RepositoryAccess):
         if "." in source.ref.dataset_type.name:
             component = None  # a component that is a dataset by itself
         if source.file.formatter != COMPOSITE:
-            return read_object(source, component, parameters, wanted, self._formats)
+            return read_object(source, component, self._completed(source, parameters), wanted, self._formats)
         from pantry.client.composites.assembly import assembled
 
         obj = assembled(self, source, component, parameters, depth)
@@ -142,6 +142,10 @@ class Reading(RepositoryAccess):
             return convert(obj, self._type_of(wanted))
         own = form_of(source.ref.dataset_type.name, source.ref.dataset_type.storage_class, self._formats)
         return obj if component is not None or parameters or own is None else convert(obj, own.python_type)
+
+    def _completed(self, source: OpenedFile, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return read parameters with what the formatter needs of the repository; `Raws` has some."""
+        return parameters
 
     def _type_of(self, storage_class: str) -> str:
         return stored_form("", storage_class, self._formats).python_type

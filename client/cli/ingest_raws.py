@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
@@ -16,15 +14,9 @@ from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json
 from pantry.client.cli.progress import progress_bar
 from pantry.client.cli.session import butler
-from pantry.errors import PantryError
 from pantry.wire.operations.data import Transfer
 
-if TYPE_CHECKING:
-    from pantry.client.butler import Butler
-    from pantry.client.instruments import RawObservation
-
 _SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
-_DIMENSIONS = ("instrument", "exposure", "detector")
 
 
 @click.command("ingest-raws", cls=Command)
@@ -64,25 +56,26 @@ def ingest_raws(
     files = list(find_files(paths))
     if not files:
         raise click.UsageError(f"no {', '.join(_SUFFIXES)} file in {', '.join(paths)}")
-    target = butler(ctx, repository)
-    observations, failures = _translate(files, keep_going)
-    _insert_records(target, [one for _, one in observations])
-    target.register_dataset_type(dataset_type, _DIMENSIONS, "FitsHDUList")
-    done: dict[str, UUID] = {}
-    for name in dict.fromkeys(_run_of(one, run) for _, one in observations):
-        rows = [(path, one.data_id) for path, one in observations if _run_of(one, run) == name]
-        with progress_bar(f"ingesting into {name}", len(rows)) as progress:
-            ids = target.ingest(
-                dataset_type, rows, run=name, transfer=transfer, skip_existing=skip_existing, progress=progress
-            )
-        new = {path: one for (path, _), one in zip(rows, ids, strict=True) if one is not None}
-        done.update(new)
-        there = f", {len(ids) - len(new)} were there" if len(new) < len(ids) else ""
-        note(f"{len(new)} raws ingested into {name}{there}")
+    done = butler(ctx, repository).ingest_raws(
+        files,
+        run=run,
+        dataset_type=dataset_type,
+        transfer=transfer,
+        skip_existing=skip_existing,
+        keep_going=keep_going,
+        progress=progress_bar,
+    )
+    for reason in done.failures.values():
+        note(f"passed over: {reason}")
+    new = {path: one for path, one in done.ids.items() if one is not None}
+    for name, members in done.runs.items():
+        count = sum(path in new for path in members)
+        there = f", {len(members) - count} were there" if count < len(members) else ""
+        note(f"{count} raws ingested into {name}{there}")
     if as_json:
-        print_json({"ingested": done, "failed": failures})
-    if failures:
-        note(f"{len(failures)} files were passed over")
+        print_json({"ingested": new, "failed": done.failures})
+    if done.failures:
+        note(f"{len(done.failures)} files were passed over")
         ctx.exit(1)
 
 
@@ -95,36 +88,3 @@ def find_files(paths: tuple[str, ...]) -> Iterator[str]:
         for directory, below, names in os.walk(path):
             below.sort()
             yield from (os.path.join(directory, name) for name in sorted(names) if name.endswith(_SUFFIXES))
-
-
-def _translate(files: list[str], keep_going: bool) -> tuple[list[tuple[str, RawObservation]], dict[str, str]]:
-    from pantry.client.instruments import translate
-
-    observations = []
-    failures: dict[str, str] = {}
-    with progress_bar("reading headers", len(files)) as progress:
-        for number, path in enumerate(files, 1):
-            try:
-                observations.append((path, translate(path, name=path)))
-            except PantryError as exc:
-                if not keep_going:
-                    raise
-                failures[path] = exc.message
-                note(f"passed over: {exc.message}")
-            progress(number)
-    return observations, failures
-
-
-def _insert_records(target: Butler, observations: list[RawObservation]) -> None:
-    """Record what the headers say, each thing once, in an order in which things depend on one another."""
-    by_element: dict[str, dict[tuple[object, ...], dict[str, object]]] = {}
-    for one in observations:
-        for element, values in one.records.items():
-            key = tuple(values.get(name) for name in ("instrument", "id", "name"))
-            by_element.setdefault(element, {}).setdefault(key, dict(values))
-    for element, records in by_element.items():
-        target.insert_dimension_records(element, *records.values(), skip_existing=True)
-
-
-def _run_of(one: RawObservation, run: str | None) -> str:
-    return run or f"{one.instrument}/raw/all"

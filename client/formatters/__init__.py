@@ -32,6 +32,7 @@ BUILTIN_FORMATTERS: dict[str, str] = {
     "composite": "composite:CompositeFormatter",
     "ecsv": "ecsv:EcsvFormatter",
     "fits_hdus": "fits_hdus:FitsHdusFormatter",
+    "fits_raw": "fits_raw:FitsRawFormatter",
     "fits_image": "fits_image:FitsImageFormatter",
     "fits_table": "fits_table:FitsTableFormatter",
     "hdf5": "hdf5:Hdf5Formatter",

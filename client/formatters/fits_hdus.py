@@ -21,7 +21,8 @@ from pantry.client.formatters.contract import (
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
-_HDU_PREFIX = "hdu."
+HDU_PREFIX = "hdu."
+"""Of the component that is one HDU."""
 
 
 def open_unpacked(source: ReadSource) -> BinaryIO:
@@ -117,7 +118,7 @@ class FitsHdusFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return an HDU list that owns its open file, or a component."""
-        is_hdu = component is not None and component.startswith(_HDU_PREFIX)
+        is_hdu = component is not None and component.startswith(HDU_PREFIX)
         known = ("header", "metadata", "hdu.<number or name>")
         check_request(source, None if is_hdu else component, parameters, components=known)
         with reading(source, "FITS"):
@@ -125,7 +126,7 @@ class FitsHdusFormatter:
                 return self._open_lazily(source)
             with opened(source) as hdus:
                 if is_hdu:
-                    return _detached(select_hdu(source, hdus, component[len(_HDU_PREFIX) :]))
+                    return detached(select_hdu(source, hdus, component[len(HDU_PREFIX) :]))
                 header = hdus[0].header
                 return header if component == "header" else header_dict(header)
 
@@ -155,7 +156,8 @@ class FitsHdusFormatter:
         return hdus
 
 
-def _detached(hdu: Any) -> Any:
+def detached(hdu: Any) -> Any:
+    """Return an HDU that needs its file no more."""
     if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and not isinstance(hdu, fits.CompImageHDU):
         return hdu.copy()
     return fits.ImageHDU(data=hdu.data, header=hdu.header)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from astropy.time import Time
 
 from pantry.client.instruments.amending import AS_IN_THE_FILE, Plan, amend
+from pantry.client.instruments.cameras import Camera
 from pantry.client.instruments.headers import RawFile, file_name, normalise, read_raw_header
 from pantry.client.instruments.translators import RawTranslator
 from pantry.client.instruments.visit_info import find_translator, observation_info
@@ -57,7 +58,7 @@ def translate(
     *,
     name: str | None = None,
     translators: Sequence[type[RawTranslator]] = (),
-    plans: Mapping[str, Plan] | None = None,
+    plans: Callable[[str], Plan] | None = None,
 ) -> RawObservation:
     """Translate the header of a raw exposure.
 
@@ -69,8 +70,8 @@ def translate(
         What messages call the file; by default its name.
     translators : sequence of type, optional
         Of instruments that Pantry does not know by itself.
-    plans : Mapping, optional
-        By instrument, how headers are corrected; by default only the known faults of cameras are mended.
+    plans : callable, optional
+        Gives for an instrument's name how headers are amended; by default only known faults of cameras are mended.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def translate(
     else:
         keywords, name = read_raw_header(header), name or file_name(header)
     translator = find_translator(keywords, name, translators)
-    plan = (plans or {}).get(translator.camera.name, AS_IN_THE_FILE)
+    plan = AS_IN_THE_FILE if plans is None else plans(translator.camera.name)
     amended = amend(keywords, translator, plan)
     info = observation_info(translator, amended.keywords, name, subset=_PROPERTIES)
     return _raw_observation(translator, info, name)
@@ -96,14 +97,7 @@ def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> R
     offset = info.observing_day_offset
     offset_ns = _NOON_NS if offset is None else round(offset.to_value("s")) * _NS_PER_S
     records: dict[str, dict[str, RecordValue]] = {
-        "instrument": {
-            "name": instrument,
-            "visit_max": camera.exposure_max,
-            "visit_system": camera.visit_system,
-            "exposure_max": camera.exposure_max,
-            "detector_max": camera.detector_max,
-            "class_name": camera.class_name,
-        },
+        "instrument": instrument_record(camera),
         "detector": {
             "instrument": instrument,
             "id": detector.id,
@@ -124,6 +118,18 @@ def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> R
     }
     data_id: dict[str, str | int] = {"instrument": instrument, "exposure": info.exposure_id, "detector": detector.id}
     return RawObservation(instrument=instrument, data_id=data_id, records=records)
+
+
+def instrument_record(camera: Camera) -> dict[str, RecordValue]:
+    """Return the record of an instrument."""
+    return {
+        "name": camera.name,
+        "visit_max": camera.exposure_max,
+        "visit_system": camera.visit_system,
+        "exposure_max": camera.exposure_max,
+        "detector_max": camera.detector_max,
+        "class_name": camera.class_name,
+    }
 
 
 def _exposure_record(instrument: str, info: Any) -> dict[str, RecordValue]:

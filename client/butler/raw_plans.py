@@ -1,0 +1,114 @@
+"""How the headers of a repository's raws are brought up to date: what is found in the repository, and kept here.
+
+What is found never changes (datasets are immutable), so only which datasets there are is asked anew with each read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pantry.client.butler.access import names
+from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
+from pantry.model.datasets import DatasetRef
+
+if TYPE_CHECKING:
+    from pantry.client.butler.raws import Raws
+    from pantry.client.instruments.amending import Plan
+    from pantry.client.instruments.corrections import CorrectionList, Corrections
+
+RAW_FORMATTER = "fits_raw"
+CORRECTIONS = "header_corrections"
+CORRECTION_RUNS = "{instrument}/corrections/*"
+"""Where corrections of an instrument are looked for, if nothing says otherwise."""
+_PARAMETERS = ("amend", "corrections", "as_of")
+_MOST_INDEXES = 16
+
+Names = str | Iterable[str] | None
+
+
+class RawPlans:
+    """Finds how raws are amended, for one Butler; all threads may share one."""
+
+    def __init__(self, butler: Raws) -> None:
+        self._butler = butler
+        self._lists: dict[UUID, CorrectionList] = {}
+        self._indexes: dict[tuple[tuple[UUID, ...], str], Corrections] = {}
+
+    def parameters(self, ref: DatasetRef, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn read parameters that people give for a raw into those of its formatter."""
+        passed = {name: value for name, value in given.items() if name not in _PARAMETERS}
+        amend = given.get("amend", True)
+        if not isinstance(amend, bool):
+            raise InvalidRequestError(f"the parameter amend is True or False, not {amend!r}")
+        if not amend:
+            passed["plan"] = None
+        else:
+            instrument = str(ref.data_id["instrument"])
+            passed["plan"] = self.plan(instrument, given.get("corrections"), utc_text(given.get("as_of")))
+        return passed
+
+    def plan(self, instrument: str, collections: Names = None, until: str = "") -> Plan:
+        """Return how the headers of an instrument's raws are brought up to date."""
+        from pantry.client.instruments.amending import Plan
+
+        return Plan(corrections=self.corrections(instrument, collections, until))
+
+    def corrections(self, instrument: str, collections: Names = None, until: str = "") -> Corrections:
+        """Return the corrections of an instrument, found by exposure."""
+        from pantry.client.instruments.corrections import Corrections
+
+        refs = self.correction_refs(instrument, collections)
+        key = (tuple(ref.id for ref in refs), until)
+        found = self._indexes.get(key)
+        if found is None:
+            if len(self._indexes) >= _MOST_INDEXES:
+                self._indexes.clear()
+            found = self._indexes[key] = Corrections([self.correction_list(ref) for ref in refs], until)
+        return found
+
+    def correction_refs(self, instrument: str, collections: Names = None) -> list[DatasetRef]:
+        """Return the lists of corrections of an instrument, the one with the last word last.
+
+        Of the collections given, the first has the last word; within one, the run with the greatest name.
+        """
+        usual = CORRECTION_RUNS.format(instrument=instrument)
+        found: dict[UUID, DatasetRef] = {}
+        for pattern in names(usual if collections is None else collections):
+            try:
+                refs = self._butler.query_datasets(
+                    CORRECTIONS, pattern, find_first=False, data_id={"instrument": instrument}
+                )
+            except (MissingDatasetTypeError, MissingCollectionError):
+                if collections is not None:
+                    raise
+                refs = []
+            for ref in sorted(refs, key=lambda ref: ref.run, reverse=True):
+                found.setdefault(ref.id, ref)
+        return list(reversed(found.values()))
+
+    def correction_list(self, ref: DatasetRef) -> CorrectionList:
+        """Return what one dataset says."""
+        from pantry.client.instruments.corrections import decode_corrections
+
+        found = self._lists.get(ref.id)
+        if found is None:
+            content = self._butler.get(ref)
+            found = self._lists[ref.id] = decode_corrections(content, f"{CORRECTIONS} of {ref.run}")
+        return found
+
+
+def utc_text(given: Any) -> str:
+    """Return a time that a user gives as corrections have it, UTC to the microsecond; empty for None."""
+    if given is None:
+        return ""
+    if hasattr(given, "utc") and hasattr(given, "jd1"):
+        given = given.utc.to_datetime()
+    try:
+        time = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        raise InvalidRequestError(f"{given!r} is no time", hint="ISO 8601 in UTC, such as 2026-11-25T12:00") from None
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -24,6 +24,7 @@ CORRECTIONS = "header_corrections"
 CORRECTION_RUNS = "{instrument}/corrections/*"
 """Where corrections of an instrument are looked for, if nothing says otherwise."""
 _PARAMETERS = ("amend", "corrections", "as_of")
+"""Of `pantry.client.formatters.fits_raw`."""
 _MOST_INDEXES = 16
 
 Names = str | Iterable[str] | None

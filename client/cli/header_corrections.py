@@ -88,7 +88,11 @@ def correct_headers(
 def header_corrections(
     ctx: click.Context, repository: str, instrument: str, collections: tuple[str, ...], as_json: bool
 ) -> None:
-    """List what is said of the headers of an INSTRUMENT's raws, each over those before it."""
+    """List what is said of the headers of an INSTRUMENT's raws, each over those before it.
+
+    For example:
+      pantry header-corrections demo LATISS
+    """
     found = butler(ctx, repository).header_corrections(instrument, collections=collections or None)
     if as_json:
         print_json([{"applies_to": one.applies_to, "header": one.header, "withdraw": one.withdraw, "who": one.who,

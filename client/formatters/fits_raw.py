@@ -27,6 +27,9 @@ COMPONENTS = {
     "amendments": "amendments",
 }
 """By Gen3's names, and the attribute of `RawExposure` that each is."""
+PARAMETERS = ("amend", "corrections", "as_of")
+_OF_THE_BUTLER = ("plan", "translators")
+"""What `Butler.get` makes of these, and of the repository."""
 
 
 class FitsRawFormatter:
@@ -34,8 +37,9 @@ class FitsRawFormatter:
 
     Components: ``header`` (primary `~astropy.io.fits.Header`), ``metadata`` (the same as a dict), ``visitInfo``
     (`~astro_metadata_translator.ObservationInfo`), ``wcs``, ``detector``, ``filter``, ``amendments`` (in what the
-    header differs from the file), ``hdu.<number or name>``. Parameters: ``plan``, how headers are amended, None for
-    not at all, and ``translators``, of instruments that Pantry does not know by itself; `Butler.get` gives both.
+    header differs from the file), ``hdu.<number or name>``. Parameters: ``amend``, False for headers as in the file;
+    ``corrections``, collections of those to apply; ``as_of``, only what was said before this time (UTC). The latter two
+    `Butler.get` turns into a plan, since a formatter knows no repository.
     """
 
     extension: ClassVar[str] = ".fits"
@@ -44,15 +48,13 @@ class FitsRawFormatter:
         """Return a raw exposure that owns its open file, or a component."""
         is_hdu = component is not None and component.startswith(HDU_PREFIX)
         known = (*COMPONENTS, "hdu.<number or name>")
-        check_request(
-            source, None if is_hdu else component, parameters, components=known, known=("plan", "translators")
-        )
+        asked = {name: value for name, value in parameters.items() if name not in _OF_THE_BUTLER}
+        check_request(source, None if is_hdu else component, asked, components=known, known=PARAMETERS)
         with reading(source, "a raw exposure in FITS"):
             exposure = _open_lazily(source)
             try:
-                exposure.amend(
-                    parameters.get("plan", AS_IN_THE_FILE), source.name, tuple(parameters.get("translators", ()))
-                )
+                plan = parameters.get("plan", AS_IN_THE_FILE if parameters.get("amend", True) else None)
+                exposure.amend(plan, source.name, tuple(parameters.get("translators", ())))
                 if component is None:
                     return exposure
                 if is_hdu:

@@ -121,7 +121,7 @@ class RubinTranslator(StubTranslator, FitsTranslator):
         try:
             datetime.datetime.strptime(written, "%Y%m%d")
         except ValueError:
-            raise ValueError(f"{written!r} is no date as YYYYMMDD") from None
+            raise ValueError(f"DAYOBS = {written!r} is no date as YYYYMMDD") from None
         return int(written)
 
     @cache_translation

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.client.butler.access import names
+from pantry.client.butler.calibrating import Calibrating
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
@@ -17,7 +18,6 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
-from pantry.client.butler.raws import Raws
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Outputs
@@ -35,7 +35,7 @@ class Butler(
     Graphing,
     Tilings,
     Visits,
-    Raws,
+    Calibrating,
     Composing,
     Ingesting,
     Importing,

@@ -29,6 +29,10 @@ _COMMANDS = {
     "get": ("files:get", "Print a dataset, or write its file."),
     "header-corrections": ("header_corrections:header_corrections", "List corrections of raw headers."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),
+    "ingest-calibrations": (
+        "calibrations:ingest_calibrations",
+        "Take master calibrations in; their headers say what they are.",
+    ),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
@@ -45,6 +49,10 @@ _COMMANDS = {
     "stage": ("files:stage", "Copy datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),
+    "write-curated-calibrations": (
+        "calibrations:write_curated_calibrations",
+        "Take calibrations in that people keep as text.",
+    ),
 }
 
 

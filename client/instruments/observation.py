@@ -10,7 +10,7 @@ import msgspec
 from astropy.time import Time
 
 from pantry.client.instruments.amending import AS_IN_THE_FILE, Plan, amend
-from pantry.client.instruments.cameras import Camera
+from pantry.client.instruments.cameras import Camera, Detector
 from pantry.client.instruments.headers import RawFile, file_name, normalise, read_raw_header
 from pantry.client.instruments.translators import RawTranslator
 from pantry.client.instruments.visit_info import find_translator, observation_info
@@ -98,14 +98,7 @@ def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> R
     offset_ns = _NOON_NS if offset is None else round(offset.to_value("s")) * _NS_PER_S
     records: dict[str, dict[str, RecordValue]] = {
         "instrument": instrument_record(camera),
-        "detector": {
-            "instrument": instrument,
-            "id": detector.id,
-            "full_name": detector.full_name,
-            "name_in_raft": detector.name_in_raft,
-            "raft": detector.raft or None,
-            "purpose": detector.purpose,
-        },
+        "detector": detector_record(instrument, detector),
         "band": {"name": camera.band(info.physical_filter)},
         "physical_filter": {
             "instrument": instrument,
@@ -129,6 +122,18 @@ def instrument_record(camera: Camera) -> dict[str, RecordValue]:
         "exposure_max": camera.exposure_max,
         "detector_max": camera.detector_max,
         "class_name": camera.class_name,
+    }
+
+
+def detector_record(instrument: str, detector: Detector) -> dict[str, RecordValue]:
+    """Return the record of a detector."""
+    return {
+        "instrument": instrument,
+        "id": detector.id,
+        "full_name": detector.full_name,
+        "name_in_raft": detector.name_in_raft,
+        "raft": detector.raft or None,
+        "purpose": detector.purpose,
     }
 
 

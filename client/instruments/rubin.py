@@ -219,7 +219,7 @@ class RubinTranslator(StubTranslator, FitsTranslator):
         if requested is None:
             raise KeyError("Could not find EXPTIME in header")
         if requested < 0.0:
-            raise ValueError("an exposure time is not negative")
+            raise ValueError(f"EXPTIME = {requested} is negative")
         return requested * u.s
 
     @cache_translation

@@ -213,7 +213,7 @@ def test_a_missing_keyword_is_named(keyword: str) -> None:
         ({"SEQNUM": "many"}, "many"),
         ({"DAYOBS": "20259915"}, "DAYOBS = '20259915' is no date"),
         ({"EXPTIME": float("nan")}, "EXPTIME = nan makes no sense"),
-        ({"EXPTIME": -30.0}, "EXPTIME = -30.0 makes no sense: an exposure time is not negative"),
+        ({"EXPTIME": -30.0}, "EXPTIME = -30.0 is negative"),
         ({"EXPTIME": "long"}, "EXPTIME = 'long' is not a number"),
         ({"EXPTIME": None}, "keyword EXPTIME is missing"),
         ({"RA": 10.0, "DEC": 95.0}, "DEC = 95.0"),

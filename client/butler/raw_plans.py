@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pantry.client.butler.access import names
+from pantry.client.butler.raw_sources import Kept, RecordMerge, TableSource
 from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.datasets import DatasetRef
+from pantry.model.formats import header_rules
+from pantry.model.raw_headers import USUAL_CORRECTIONS, USUAL_RULES, HeaderRules
+from pantry.model.raw_headers import Merge as MergeRule
 
 if TYPE_CHECKING:
     from pantry.client.butler.raws import Raws
-    from pantry.client.instruments.amending import Plan
+    from pantry.client.instruments.amending import Merge, Plan
     from pantry.client.instruments.corrections import CorrectionList, Corrections
 
 RAW_FORMATTER = "fits_raw"
 CORRECTIONS = "header_corrections"
-CORRECTION_RUNS = "{instrument}/corrections/*"
-"""Where corrections of an instrument are looked for, if nothing says otherwise."""
 _PARAMETERS = ("amend", "corrections", "as_of")
 """Of `pantry.client.formatters.fits_raw`."""
 _MOST_INDEXES = 16
@@ -36,6 +38,7 @@ class RawPlans:
     def __init__(self, butler: Raws) -> None:
         self._butler = butler
         self._lists: dict[UUID, CorrectionList] = {}
+        self._tables: Kept = {}
         self._indexes: dict[tuple[tuple[UUID, ...], str], Corrections] = {}
 
     def parameters(self, ref: DatasetRef, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,20 +51,44 @@ class RawPlans:
             passed["plan"] = None
         else:
             instrument = str(ref.data_id["instrument"])
-            passed["plan"] = self.plan(instrument, given.get("corrections"), utc_text(given.get("as_of")))
+            rules = header_rules(ref.dataset_type.name, self._butler._formats)
+            until = utc_text(given.get("as_of"))
+            passed["plan"] = self.plan(instrument, rules, given.get("corrections"), until)
         return passed
 
-    def plan(self, instrument: str, collections: Names = None, until: str = "") -> Plan:
-        """Return how the headers of an instrument's raws are brought up to date."""
+    def plan(self, instrument: str, rules: HeaderRules, collections: Names = None, until: str = "") -> Plan:
+        """Return how the headers of an instrument's raws are brought up to date.
+
+        Parameters
+        ----------
+        instrument : str
+            Its name in data ids.
+        rules : HeaderRules
+            What the configuration says.
+        collections : str or iterable of str, optional
+            Of corrections, in place of what it says.
+        until : str
+            Only corrections of before; as of `utc_text`.
+        """
         from pantry.client.instruments.amending import Plan
 
-        return Plan(corrections=self.corrections(instrument, collections, until))
+        corrections = self.corrections(instrument, collections, until, rules)
+        return Plan(corrections=corrections, merges=[self._merge(rule) for rule in rules.merge])
 
-    def corrections(self, instrument: str, collections: Names = None, until: str = "") -> Corrections:
+    def _merge(self, rule: MergeRule) -> Merge:
+        if rule.record:
+            return RecordMerge(self._butler, rule)
+        from pantry.client.instruments.merging import TimedMerge
+
+        return TimedMerge(rule, TableSource(self._butler, rule, self._tables))
+
+    def corrections(
+        self, instrument: str, collections: Names = None, until: str = "", rules: HeaderRules = USUAL_RULES
+    ) -> Corrections:
         """Return the corrections of an instrument, found by exposure."""
         from pantry.client.instruments.corrections import Corrections
 
-        refs = self.correction_refs(instrument, collections)
+        refs = self.correction_refs(instrument, collections, rules)
         key = (tuple(ref.id for ref in refs), until)
         found = self._indexes.get(key)
         if found is None:
@@ -70,12 +97,14 @@ class RawPlans:
             found = self._indexes[key] = Corrections([self.correction_list(ref) for ref in refs], until)
         return found
 
-    def correction_refs(self, instrument: str, collections: Names = None) -> list[DatasetRef]:
+    def correction_refs(
+        self, instrument: str, collections: Names = None, rules: HeaderRules = USUAL_RULES
+    ) -> list[DatasetRef]:
         """Return the lists of corrections of an instrument, the one with the last word last.
 
         Of the collections given, the first has the last word; within one, the run with the greatest name.
         """
-        usual = CORRECTION_RUNS.format(instrument=instrument)
+        usual = [pattern.replace("{instrument}", instrument) for pattern in rules.corrections or USUAL_CORRECTIONS]
         found: dict[UUID, DatasetRef] = {}
         for pattern in names(usual if collections is None else collections):
             try:

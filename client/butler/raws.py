@@ -21,6 +21,8 @@ from pantry.client.butler.reading import Reading
 from pantry.client.butler.writing import Writing
 from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError
 from pantry.model.datasets import DatasetRef
+from pantry.model.formats import header_rules
+from pantry.model.raw_headers import HeaderRules
 from pantry.wire.operations.data import Transfer
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         self._writing()
         progress = progress or (lambda what, total: nullcontext(lambda done: None))
         failures: dict[str, str] = {}
-        observations = self._translated([os.fspath(file) for file in files], failures, keep_going, progress)
+        observations = self._translated(
+            [os.fspath(file) for file in files], dataset_type, failures, keep_going, progress
+        )
         self._record([one for _, one in observations])
         formatter = self._raw_type(dataset_type)
         done = RawIngest(failures=failures)
@@ -133,11 +137,14 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         return done
 
     def _translated(
-        self, files: Sequence[str], failures: dict[str, str], keep_going: bool, progress: Progress
+        self, files: Sequence[str], dataset_type: str, failures: dict[str, str], keep_going: bool, progress: Progress
     ) -> list[tuple[str, RawObservation]]:
         from pantry.client.instruments.observation import translate
 
-        plans = functools.cache(self._raw_plans.plan)  # for this call: corrections may come later
+        # Only corrections: what is merged from records and tables may itself depend on the records made here.
+        rules = HeaderRules(corrections=header_rules(dataset_type, self._formats).corrections)
+        # For this call: others may come later.
+        plans = functools.cache(functools.partial(self._raw_plans.plan, rules=rules))
         observations = []
         with progress("reading headers", len(files)) as told:
             for number, path in enumerate(files, 1):
@@ -239,7 +246,7 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
             Where to look, that with the last word first; by default the runs ``<instrument>/corrections/*``.
         """
         plans = self._raw_plans
-        refs = plans.correction_refs(instrument, collections)
+        refs = plans.correction_refs(instrument, collections, header_rules("raw", self._formats))
         return [one for ref in refs for one in plans.correction_list(ref).corrections]
 
     def _know_instrument(self, name: str) -> None:

@@ -5,13 +5,14 @@ In this order, so that what a person said of one exposure is the last word (deci
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from astro_metadata_translator.headers import HIERARCH, fix_header
 
 from pantry.client.instruments.corrections import NO_CORRECTIONS, Corrections
+from pantry.client.instruments.times import tai_ns
 from pantry.client.instruments.translators import RawTranslator
 
 _FILE_OF_CORRECTIONS = f"{HIERARCH} FILE"
@@ -53,6 +54,31 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     detector: int | None = None
 
 
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """An exposure whose header is completed, by what its header says so far, corrections included.
+
+    Attributes
+    ----------
+    identity : Identity
+        Which it is.
+    begin_ns, end_ns : int or None
+        TAI nanoseconds since 1970; None if the header does not tell.
+    more : dict
+        Values of other dimensions that the header tells: ``day_obs``, ``physical_filter``.
+    """
+
+    identity: Identity
+    begin_ns: int | None = None
+    end_ns: int | None = None
+    more: dict[str, int | str] = {}
+
+    def data_id(self) -> dict[str, int | str]:
+        """Return values of dimensions by name."""
+        found = {"instrument": self.identity.instrument, "exposure": self.identity.exposure,
+                 "detector": self.identity.detector, **self.more}  # fmt: skip
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class MergedValue(msgspec.Struct, frozen=True, kw_only=True):
     """A value from beside the file.
 
@@ -71,16 +97,15 @@ class MergedValue(msgspec.Struct, frozen=True, kw_only=True):
 class Merge(Protocol):
     """Gives values for headers from a source beside the files: a table, records, a database of engineering data."""
 
-    def values(self, identity: Identity, keywords: Mapping[str, Any]) -> Mapping[str, MergedValue]:
+    def values(self, subject: Subject, keywords: Mapping[str, Any]) -> Mapping[str, MergedValue]:
         """Return values by keyword.
 
         Parameters
         ----------
-        identity : Identity
-            Which exposure.
+        subject : Subject
+            Which exposure, and when it was.
         keywords : Mapping
-            Its header so far; for the time of the exposure, and so that nothing need be asked for keywords that
-            have a value.
+            Its header so far: nothing need be asked for keywords that have a value.
         """
         ...
 
@@ -127,7 +152,7 @@ def amend(keywords: Mapping[str, Any], translator: type[RawTranslator], plan: Pl
     # Values are merged at the exposure's time, which may itself be corrected.
     for merge in plan.merges:
         seen = {**today, **{keyword: change.value for keyword, change in corrected.items()}}
-        for keyword, merged in merge.values(identity, seen).items():
+        for keyword, merged in merge.values(describe(identity, seen, translator), seen).items():
             today[keyword] = merged.value
             found[keyword] = merged.source
     for keyword, change in corrected.items():
@@ -144,19 +169,35 @@ def amend(keywords: Mapping[str, Any], translator: type[RawTranslator], plan: Pl
 def identify(keywords: Mapping[str, Any], translator: type[RawTranslator]) -> Identity:
     """Say which exposure a header is of; what it does not tell, or in nonsense, stays empty."""
     made = translator(keywords)
-
-    def ask(method: Any) -> Any:
-        try:
-            return method()
-        except Exception:  # whatever a translator makes of nonsense: a correction may mend it
-            return None
-
     return Identity(
         instrument=translator.camera.name,
-        observation=str(ask(made.to_observation_id) or ""),
-        exposure=ask(made.to_exposure_id),
-        detector=ask(made.to_detector_num),
+        observation=str(_ask(made.to_observation_id) or ""),
+        exposure=_ask(made.to_exposure_id),
+        detector=_ask(made.to_detector_num),
     )
+
+
+def describe(identity: Identity, keywords: Mapping[str, Any], translator: type[RawTranslator]) -> Subject:
+    """Say when an exposure was, and what else its header tells that may find values for it."""
+    made = translator(keywords)
+    times = [
+        None if time is None else tai_ns(time) for time in (_ask(made.to_datetime_begin), _ask(made.to_datetime_end))
+    ]
+    more = {"day_obs": _ask(made.to_observing_day), "physical_filter": _ask(made.to_physical_filter)}
+    current = identify(keywords, translator)
+    return Subject(
+        identity=msgspec.structs.replace(current, observation=identity.observation),
+        begin_ns=times[0],
+        end_ns=times[1],
+        more={name: value for name, value in more.items() if value is not None},
+    )
+
+
+def _ask(method: Callable[[], Any]) -> Any:
+    try:
+        return method()
+    except Exception:  # whatever a translator makes of nonsense: a correction may mend it
+        return None
 
 
 def _without_known_faults(

@@ -203,6 +203,6 @@ def tai_ns(date: str) -> int:
     """Return a date of `CalibrationFile` as nanoseconds since 1970-01-01 TAI."""
     from astropy.time import Time
 
-    from pantry.client.instruments.observation import tai_ns as nanoseconds
+    from pantry.client.instruments.times import tai_ns as nanoseconds
 
     return nanoseconds(Time(datetime.strptime(date, _DATE), scale="utc"))

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from pantry.errors import InvalidRequestError
+from pantry.errors import ConfigError, InvalidRequestError
+from pantry.model.raw_headers import check_keyword
 
 DATASET_TYPE = "header_corrections"
 STORAGE_CLASS = "StructuredDataDict"
@@ -23,14 +24,6 @@ CardValue = str | int | float | bool | None
 MAX_CORRECTIONS = 100_000
 """Most corrections of one list."""
 _MAX_FILE_BYTES = 64 * 1024 * 1024
-_MAX_KEYWORD = 60
-# Of the file's structure: another value could only break it.
-_STRUCTURE = re.compile(
-    r"SIMPLE|XTENSION|EXTEND|BITPIX|NAXIS\d*|[PG]COUNT|GROUPS|TFIELDS|END|CONTINUE|Z(IMAGE|TILE\d+|CMPTYPE|NAXIS\d*|BITPIX)"
-    r"|T(TYPE|FORM|DIM|ZERO|SCAL)\d+|BSCALE|BZERO|CHECKSUM|DATASUM|COMMENT|HISTORY|"
-)
-# What FITS allows in a keyword, HIERARCH keywords with blanks included.
-_KEYWORD = re.compile(r"[A-Z0-9_.-]+( [A-Z0-9_.-]+)*")
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -72,12 +65,10 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         if not self.header and not self.withdraw:
             raise InvalidRequestError(f"{place}: it corrects nothing", hint="give header: {KEYWORD: value}")
         for keyword, value in self.header.items():
-            if _STRUCTURE.fullmatch(keyword):
-                raise InvalidRequestError(f"{place}: {keyword!r} is of the file's structure and cannot be corrected")
-            if not _KEYWORD.fullmatch(keyword) or len(keyword) > _MAX_KEYWORD:
-                raise InvalidRequestError(
-                    f"{place}: {keyword[:80]!r} cannot be a keyword", hint="capitals, digits, _ -"
-                )
+            try:
+                check_keyword(keyword, place)
+            except ConfigError as exc:
+                raise InvalidRequestError(exc.message, hint=exc.hint) from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise InvalidRequestError(f"{place}: {keyword} = {value} is no value", hint="null takes a value away")
             if isinstance(value, str) and not (value.isascii() and value.isprintable()):

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from astropy.time import Time
 
 from pantry.client.instruments.amending import AS_IN_THE_FILE, Plan, amend
 from pantry.client.instruments.cameras import Camera, Detector
 from pantry.client.instruments.headers import RawFile, file_name, normalise, read_raw_header
+from pantry.client.instruments.times import tai_ns
 from pantry.client.instruments.translators import RawTranslator
 from pantry.client.instruments.visit_info import find_translator, observation_info
 
 _NS_PER_DAY = 86_400_000_000_000
-_UNIX_EPOCH_JD = 2_440_587.5
 _NS_PER_S = 1_000_000_000
 _NOON_NS = _NS_PER_DAY // 2
 
@@ -167,13 +166,6 @@ def _exposure_record(instrument: str, info: Any) -> dict[str, RecordValue]:
         # As in Gen3: a timespan is half-open and never empty, also for a bias of no length.
         "timespan_end": max(end, begin + 1),
     }
-
-
-def tai_ns(time: Time) -> int:
-    """Return nanoseconds since 1970-01-01T00:00:00 TAI; the two parts of the Julian date keep them exact."""
-    tai = time.tai
-    whole = (tai.jd1 - _UNIX_EPOCH_JD) * _NS_PER_DAY  # jd1 is a multiple of a half: exact
-    return int(whole) + round(float(tai.jd2) * _NS_PER_DAY)
 
 
 def _day_timespan(day_obs: int, offset_ns: int) -> dict[str, RecordValue]:

@@ -30,6 +30,22 @@ class RawTranslator(Protocol):
         """Return the number of the exposure in data ids."""
         ...
 
+    def to_datetime_begin(self) -> Any:
+        """Return when the exposure began."""
+        ...
+
+    def to_datetime_end(self) -> Any:
+        """Return when it ended."""
+        ...
+
+    def to_observing_day(self) -> Any:
+        """Return the day that it counts to, as YYYYMMDD."""
+        ...
+
+    def to_physical_filter(self) -> Any:
+        """Return the name of the filter."""
+        ...
+
     def to_detector_num(self) -> Any:
         """Return the number of the detector in data ids."""
         ...

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from pantry.client.butler.raws import Raws
     from pantry.client.instruments.amending import Merge, Plan
     from pantry.client.instruments.corrections import CorrectionList, Corrections
+    from pantry.client.instruments.translators import RawTranslator
 
 RAW_FORMATTER = "fits_raw"
 CORRECTIONS = "header_corrections"
+DEFINITIONS = "instrument_definition"
 _PARAMETERS = ("amend", "corrections", "as_of")
 """Of `pantry.client.formatters.fits_raw`."""
 _MOST_INDEXES = 16
@@ -39,11 +41,15 @@ class RawPlans:
         self._butler = butler
         self._lists: dict[UUID, CorrectionList] = {}
         self._tables: Kept = {}
+        self._translators: dict[UUID, type[RawTranslator]] = {}
         self._indexes: dict[tuple[tuple[UUID, ...], str], Corrections] = {}
 
     def parameters(self, ref: DatasetRef, given: Mapping[str, Any]) -> dict[str, Any]:
         """Turn read parameters that people give for a raw into those of its formatter."""
         passed = {name: value for name, value in given.items() if name not in _PARAMETERS}
+        translator = self.translator(str(ref.data_id["instrument"]))
+        if translator is not None:
+            passed["translator"] = translator
         amend = given.get("amend", True)
         if not isinstance(amend, bool):
             raise InvalidRequestError(f"the parameter amend is True or False, not {amend!r}")
@@ -118,6 +124,38 @@ class RawPlans:
             for ref in sorted(refs, key=lambda ref: ref.run, reverse=True):
                 found.setdefault(ref.id, ref)
         return list(reversed(found.values()))
+
+    def translator(self, instrument: str) -> type[RawTranslator] | None:
+        """Return the translator of an instrument that a text defines; None for Pantry's own, and unknown ones."""
+        from pantry.client.instruments.cameras import CAMERAS
+
+        if instrument in CAMERAS:
+            return None
+        found = self.definitions(f"{instrument}/definition/*", {"instrument": instrument})
+        return self._translator(found[-1]) if found else None
+
+    def translators(self) -> list[type[RawTranslator]]:
+        """Return the translators of all instruments of the repository that texts define."""
+        latest = {str(ref.data_id["instrument"]): ref for ref in self.definitions("*/definition/*", {})}
+        return [self._translator(ref) for ref in latest.values()]
+
+    def definitions(self, pattern: str, data_id: Mapping[str, str]) -> list[DatasetRef]:
+        """Return datasets with definitions, the latest of each instrument last."""
+        try:
+            refs = self._butler.query_datasets(DEFINITIONS, pattern, find_first=False, data_id=data_id)
+        except (MissingDatasetTypeError, MissingCollectionError):
+            return []
+        return sorted(refs, key=lambda ref: ref.run)
+
+    def _translator(self, ref: DatasetRef) -> type[RawTranslator]:
+        from pantry.client.instruments.definition import load_definition
+        from pantry.client.instruments.described import translator_of
+
+        found = self._translators.get(ref.id)
+        if found is None:
+            definition = load_definition(self._butler.get(ref), f"{DEFINITIONS} of {ref.run}")
+            found = self._translators[ref.id] = translator_of(definition)
+        return found
 
     def correction_list(self, ref: DatasetRef) -> CorrectionList:
         """Return what one dataset says."""

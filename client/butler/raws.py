@@ -12,17 +12,18 @@ from uuid import UUID
 
 import msgspec
 
-from pantry.client.butler.definitions import Definitions
+from pantry.client.butler.definitions import MAX_RECORDS, Definitions, dimension_record
 from pantry.client.butler.forms import form_of
 from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.queries import Queries
-from pantry.client.butler.raw_plans import CORRECTIONS, RAW_FORMATTER, Names, RawPlans, utc_text
+from pantry.client.butler.raw_plans import CORRECTIONS, DEFINITIONS, RAW_FORMATTER, Names, RawPlans, utc_text
 from pantry.client.butler.reading import Reading
 from pantry.client.butler.writing import Writing
 from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError
 from pantry.model.datasets import DatasetRef
 from pantry.model.formats import header_rules
 from pantry.model.raw_headers import HeaderRules
+from pantry.wire.operations import InsertDimensionRecords
 from pantry.wire.operations.data import Transfer
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ Path = str | os.PathLike[str]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Given what is done and of how many, gives a function that is told how many are done."""
 
+RAW_PATTERNS = ("*.fits", "*.fits.fz", "*.fits.gz")
+"""Names of raw files, if nothing else is known."""
 _DIMENSIONS = ("instrument", "exposure", "detector")
 
 
@@ -145,11 +148,12 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         rules = HeaderRules(corrections=header_rules(dataset_type, self._formats).corrections)
         # For this call: others may come later.
         plans = functools.cache(functools.partial(self._raw_plans.plan, rules=rules))
+        translators = self._raw_plans.translators()
         observations = []
         with progress("reading headers", len(files)) as told:
             for number, path in enumerate(files, 1):
                 try:
-                    observations.append((path, translate(path, name=path, plans=plans)))
+                    observations.append((path, translate(path, name=path, translators=translators, plans=plans)))
                 except PantryError as exc:
                     if not keep_going:
                         raise
@@ -177,6 +181,58 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         form = form_of(known.name, known.storage_class, (self.info.formats,))
         # Of a type that was registered for plain HDU lists, raws are such, and more.
         return RAW_FORMATTER if form is not None and form.formatter == "fits_hdus" else ""
+
+    def register_instrument(self, definition: Path | Mapping[str, Any]) -> bool:
+        """Add an instrument that a text defines (DMS-MWBT-REQ-0046, 0047).
+
+        From then on its raws are ingested and read as those of the instruments that Pantry knows by itself.
+
+        Parameters
+        ----------
+        definition : path or Mapping
+            A YAML file, or its content; see `pantry.client.instruments.definition`.
+
+        Returns
+        -------
+        bool
+            Whether it is new, or other than before.
+
+        Raises
+        ------
+        ConfigError
+            With the place that is wrong.
+        ConflictError
+            The repository has such an instrument, detector or filter with other values.
+        """
+        from pantry.client.instruments.cameras import CAMERAS
+        from pantry.client.instruments.definition import load_definition
+
+        self._writing()
+        loaded = load_definition(definition)
+        if loaded.name in CAMERAS:
+            raise InvalidRequestError(f"Pantry has a translator for {loaded.name} itself", hint="give another name")
+        for element, records in loaded.records():
+            made = tuple(dimension_record(element, record) for record in records)
+            for begin in range(0, len(made), MAX_RECORDS):
+                operation = InsertDimensionRecords(
+                    repository=self.repository,
+                    records=made[begin : begin + MAX_RECORDS],
+                    skip_existing=True,
+                    compare=True,
+                )
+                self.connection.call(operation)
+        content = msgspec.to_builtins(loaded)
+        before = self._raw_plans.definitions(f"{loaded.name}/definition/*", {"instrument": loaded.name})
+        if before and load_definition(self.get(before[-1])) == loaded:
+            return False
+        self.register_dataset_type(DEFINITIONS, ["instrument"], "YamlDict")
+        self.put(content, DEFINITIONS, instrument=loaded.name, run=f"{loaded.name}/definition/{_stamp()[0]}")
+        return True
+
+    def file_patterns(self) -> list[str]:
+        """Return shell-style patterns of names that raws have, those of instruments of this repository included."""
+        known = [translator.camera.files for translator in self._raw_plans.translators()]
+        return list(dict.fromkeys([*RAW_PATTERNS, *(pattern for one in known for pattern in one)]))
 
     def correct_headers(
         self,
@@ -222,7 +278,7 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         ... )
         """
         self._writing()
-        now = utc_text(datetime.now(UTC))
+        stamp, now = _stamp()
         marked = [
             msgspec.structs.replace(one, who=one.who or _user(), when=now, why=one.why or why)
             for one in _gathered(corrections, instrument)
@@ -232,7 +288,6 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         self._know_instrument(instrument)
         self.register_dataset_type(CORRECTIONS, ["instrument"], "StructuredDataDict")
         content = {"corrections": msgspec.to_builtins(marked)}
-        stamp = now.replace("-", "").replace(":", "").replace(".", "")
         return self.put(content, CORRECTIONS, instrument=instrument, run=run or f"{instrument}/corrections/{stamp}")
 
     def header_corrections(self, instrument: str, *, collections: Names = None) -> list[Correction]:
@@ -260,6 +315,12 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
                 f"no instrument {name!r} in {self.repository!r}",
                 hint="`pantry query-dimension-records` lists them, `pantry register-instrument` adds one",
             )
+
+
+def _stamp() -> tuple[str, str]:
+    """Return the present as a part of a run's name, and as corrections have it."""
+    now = utc_text(datetime.now(UTC))
+    return now.replace("-", "").replace(":", "").replace(".", ""), now
 
 
 def _gathered(given: Iterable[Correction | Mapping[str, Any] | Path], instrument: str) -> list[Correction]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 
 import click
 
+from pantry.client.butler.raws import RAW_PATTERNS
 from pantry.client.cli.arguments import repository_argument
 from pantry.client.cli.completion import collection_names
 from pantry.client.cli.ingest import skip_existing_option, transfer_option
@@ -15,8 +17,6 @@ from pantry.client.cli.output import json_option, note, print_json
 from pantry.client.cli.progress import progress_bar
 from pantry.client.cli.session import butler
 from pantry.wire.operations.data import Transfer
-
-_SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
 
 
 @click.command("ingest-raws", cls=Command)
@@ -53,10 +53,12 @@ def ingest_raws(
     For example:
       pantry ingest-raws demo ~/raws --transfer hardlink
     """
-    files = list(find_files(paths))
+    target = butler(ctx, repository)
+    patterns = target.file_patterns()
+    files = list(find_files(paths, patterns))
     if not files:
-        raise click.UsageError(f"no {', '.join(_SUFFIXES)} file in {', '.join(paths)}")
-    done = butler(ctx, repository).ingest_raws(
+        raise click.UsageError(f"no file named {', '.join(patterns)} in {', '.join(paths)}")
+    done = target.ingest_raws(
         files,
         run=run,
         dataset_type=dataset_type,
@@ -79,12 +81,13 @@ def ingest_raws(
         ctx.exit(1)
 
 
-def find_files(paths: tuple[str, ...]) -> Iterator[str]:
-    """Give the files named, and the FITS files in the directories named, in order of name."""
+def find_files(paths: tuple[str, ...], patterns: Sequence[str] = RAW_PATTERNS) -> Iterator[str]:
+    """Give the files named, and those of such names in the directories named, in order of name."""
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         for directory, below, names in os.walk(path):
             below.sort()
-            yield from (os.path.join(directory, name) for name in sorted(names) if name.endswith(_SUFFIXES))
+            wanted = (name for name in sorted(names) if any(fnmatchcase(name, pattern) for pattern in patterns))
+            yield from (os.path.join(directory, name) for name in wanted)

@@ -44,6 +44,7 @@ _COMMANDS = {
     "query-graph": ("graph:query_graph", "Find data units and datasets, and which belong together."),
     "query-dimension-records": ("queries:query_dimension_records", "Find exposures, detectors, tracts, ..."),
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
+    "register-instrument": ("register_instrument:register_instrument", "Add an instrument that a text file defines."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
     "stage": ("files:stage", "Copy datasets' files into a directory."),

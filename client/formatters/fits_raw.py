@@ -28,7 +28,7 @@ COMPONENTS = {
 }
 """By Gen3's names, and the attribute of `RawExposure` that each is."""
 PARAMETERS = ("amend", "corrections", "as_of")
-_OF_THE_BUTLER = ("plan", "translators")
+_OF_THE_BUTLER = ("plan", "translator")
 """What `Butler.get` makes of these, and of the repository."""
 
 
@@ -54,7 +54,7 @@ class FitsRawFormatter:
             exposure = _open_lazily(source)
             try:
                 plan = parameters.get("plan", AS_IN_THE_FILE if parameters.get("amend", True) else None)
-                exposure.amend(plan, source.name, tuple(parameters.get("translators", ())))
+                exposure.amend(plan, source.name, parameters.get("translator"))
                 if component is None:
                     return exposure
                 if is_hdu:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Protocol
 
 import msgspec
 
@@ -47,17 +48,45 @@ class Detector(msgspec.Struct, frozen=True):
         ``R22``, ``S11``.
     purpose : str
         ``SCIENCE``, ``WAVEFRONT`` or ``GUIDER``.
+    given_name : str
+        Its full name, if that is not made of raft and sensor.
     """
 
     id: int
     raft: str
     name_in_raft: str
     purpose: str = "SCIENCE"
+    given_name: str = ""
 
     @property
     def full_name(self) -> str:
         """Raft and sensor, ``R22_S11``; a camera of one sensor has no raft."""
+        if self.given_name:
+            return self.given_name
         return f"{self.raft}_{self.name_in_raft}" if self.raft else self.name_in_raft
+
+
+class Instrument(Protocol):
+    """What records need to know of an instrument, however it is defined; attributes as of `Camera`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def class_name(self) -> str: ...  # noqa: D102
+    @property
+    def exposure_max(self) -> int: ...  # noqa: D102
+    @property
+    def detector_max(self) -> int: ...  # noqa: D102
+    @property
+    def visit_system(self) -> int: ...  # noqa: D102
+
+    def detector_numbered(self, number: int) -> Detector:
+        """Return a detector by its number in data ids; KeyError if there is none."""
+        ...
+
+    def band(self, physical_filter: str) -> str:
+        """Return the band of a physical filter; ``unknown`` if the name does not tell."""
+        ...
 
 
 class Camera(msgspec.Struct, frozen=True):

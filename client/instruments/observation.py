@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pantry.client.instruments.amending import AS_IN_THE_FILE, Plan, amend
-from pantry.client.instruments.cameras import Camera, Detector
+from pantry.client.instruments.cameras import Detector, Instrument
 from pantry.client.instruments.headers import RawFile, file_name, normalise, read_raw_header
 from pantry.client.instruments.times import tai_ns
 from pantry.client.instruments.translators import RawTranslator
@@ -89,7 +89,7 @@ def translate(
 
 
 def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> RawObservation:
-    camera = translator.camera
+    camera: Instrument = translator.camera
     instrument = camera.name
     detector = camera.detector_numbered(info.detector_num)
     day_obs = int(info.observing_day)
@@ -112,7 +112,7 @@ def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> R
     return RawObservation(instrument=instrument, data_id=data_id, records=records)
 
 
-def instrument_record(camera: Camera) -> dict[str, RecordValue]:
+def instrument_record(camera: Instrument) -> dict[str, RecordValue]:
     """Return the record of an instrument."""
     return {
         "name": camera.name,
@@ -120,7 +120,7 @@ def instrument_record(camera: Camera) -> dict[str, RecordValue]:
         "visit_system": camera.visit_system,
         "exposure_max": camera.exposure_max,
         "detector_max": camera.detector_max,
-        "class_name": camera.class_name,
+        "class_name": camera.class_name or None,
     }
 
 

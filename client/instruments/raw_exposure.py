@@ -9,7 +9,7 @@ import msgspec
 from astropy.io import fits
 
 from pantry.client.instruments.amending import AS_IN_THE_FILE, Amended, Amendment, Plan, amend
-from pantry.client.instruments.cameras import Detector
+from pantry.client.instruments.cameras import Detector, Instrument
 from pantry.client.instruments.headers import header_of, second_hdu
 from pantry.client.instruments.translators import RawTranslator
 from pantry.client.instruments.visit_info import find_translator, observation_info
@@ -50,16 +50,16 @@ class RawExposure(fits.HDUList):  # type: ignore[misc] # astropy has no types
     _translator: type[RawTranslator] | None = None
     _unknown: FormatterError | None = None
 
-    def amend(self, plan: Plan | None, name: str, translators: tuple[type[RawTranslator], ...] = ()) -> None:
+    def amend(self, plan: Plan | None, name: str, translator: type[RawTranslator] | None = None) -> None:
         """Bring the headers up to date, in memory; without a plan they stay as in the file.
 
-        If no translator knows the instrument they stay too, and the visit metadata cannot be had.
+        If no translator is given, or knows the instrument, they stay too, and the visit metadata cannot be had.
         """
         keywords = header_of(self)
         self._name, self._unknown = name, None
         self.amended = Amended(keywords=keywords)
         try:
-            self._translator = find_translator(keywords, name, translators)
+            self._translator = translator or find_translator(keywords, name)
         except FormatterError as exc:
             self._unknown = exc
             return
@@ -93,7 +93,8 @@ class RawExposure(fits.HDUList):  # type: ignore[misc] # astropy has no types
         """Which sensor it is of."""
         translator = self._translator_of_it()
         info = observation_info(translator, self._today().keywords, self._name, subset={"detector_num"}, required=set())
-        return translator.camera.detector_numbered(info.detector_num)
+        instrument: Instrument = translator.camera
+        return instrument.detector_numbered(info.detector_num)
 
     @property
     def filter(self) -> FilterLabel:

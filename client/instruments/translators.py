@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from pantry.client.instruments.cameras import Camera
 from pantry.client.instruments.imsim import ImSimTranslator
 from pantry.client.instruments.rubin_cameras import LatissTranslator, LsstCamTranslator, LsstComCamTranslator
 
@@ -13,7 +12,8 @@ from pantry.client.instruments.rubin_cameras import LatissTranslator, LsstCamTra
 class RawTranslator(Protocol):
     """A class of astro_metadata_translator, and the instrument whose headers it translates."""
 
-    camera: ClassVar[Camera]
+    camera: ClassVar[Any]
+    """An `Instrument`; as Any, since an attribute of a class that is assigned to is of one exact type."""
 
     def __init__(self, header: Mapping[str, Any], filename: str | None = None) -> None: ...
 

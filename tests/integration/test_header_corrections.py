@@ -206,27 +206,6 @@ def test_one_detector_and_withdrawal(butler: Butler, raw: Path) -> None:
     assert "AT_O_20240624_000106, detector 3" in table.stdout
 
 
-@pytest.mark.parametrize(
-    ("correction", "message"),
-    [
-        ({"header": {"A": 1}}, "name either an observation or an exposure"),
-        ({"observation": "x", "exposure": 1, "header": {"A": 1}}, "name either an observation or an exposure"),
-        ({"observation": "x"}, "corrects nothing"),
-        ({"observation": "x", "header": {"NAXIS1": 1}}, "'NAXIS1' is of the file's structure"),
-        ({"observation": "x", "header": {"exp time": 1}}, "'exp time' cannot be a keyword"),
-        ({"observation": "x", "header": {"EXPTIME": float("nan")}}, "EXPTIME = nan is no value"),
-        ({"observation": "x", "header": {"OBJECT": "M\N{LATIN SMALL LETTER E WITH ACUTE}"}}, "printable ASCII"),
-        ({"observation": "x", "header": {"OBJECT": [1]}}, r"number 1: .*header"),
-        ({"exposure": 2, "last_exposure": 1, "header": {"A": 1}}, "last_exposure is not before exposure"),
-        ({"observaton": "x", "header": {"A": 1}}, "observaton"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(butler: Butler, correction: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidRequestError, match=message):
-        butler.correct_headers("LATISS", [correction])
-    assert butler.header_corrections("LATISS") == []
-
-
 def test_likely_mistakes(butler: Butler, raw: Path, short_dir: Path) -> None:
     odd = short_dir / "odd.yaml"
     odd.write_text("IMGTYPE: OBJECT\n")

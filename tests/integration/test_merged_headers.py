@@ -17,7 +17,7 @@ from tests.integration.test_header_corrections import DATA_ID, HEADER, write_raw
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
-from pantry.errors import ConfigError, FormatterError
+from pantry.errors import FormatterError
 
 # From 01:27:55.160 to 01:28:25.400 TAI; the middle is 01:28:10.280 TAI, which is 01:27:33.280 UTC.
 MIDDLE_TAI = "2024-06-25T01:28:10.280"
@@ -162,24 +162,3 @@ def test_the_repository_says_so_for_everybody(make_daemon: Callable[..., PantryD
     written = yaml.safe_load((short_dir / "other" / "pantry.yaml").read_text())
     assert written["formats"]["dataset_types"]["raw"]["headers"]["merge"][0]["required"] is True
     butler.close()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"table": ""}, r"raw\.headers\.merge\[0\]: give either table or record"),
-        ({"record": "exposure"}, "give either table or record"),
-        ({"collections": []}, "in which collections is weather searched"),
-        ({"values": {}}, "1 to 200 keywords"),
-        ({"values": {"NAXIS": "wind"}}, "'NAXIS' is of the file's structure"),
-        ({"values": {"A": "wind [m"}}, "write 'column' or"),
-        ({"within_s": -1.0}, "must be positive"),
-        ({"method": "guess"}, "guess"),
-        ({"colums": 1}, "colums"),
-    ],
-)
-def test_mistakes_in_the_configuration_show_when_it_is_loaded(
-    butler: Callable[..., Butler], changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        butler({**MERGE, **changes})

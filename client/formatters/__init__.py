@@ -30,6 +30,7 @@ ENTRY_POINT_GROUP = "pantry.formatters"
 BUILTIN_FORMATTERS: dict[str, str] = {
     "bytes": "plain:BytesFormatter",
     "composite": "composite:CompositeFormatter",
+    "csv": "csv:CsvFormatter",
     "ecsv": "ecsv:EcsvFormatter",
     "fits_hdus": "fits_hdus:FitsHdusFormatter",
     "fits_raw": "fits_raw:FitsRawFormatter",

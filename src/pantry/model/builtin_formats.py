@@ -152,6 +152,11 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             options=EcsvOptions,
         ),
         BuiltinFormat(
+            formatter="csv",
+            extensions=(".csv", ".tsv"),
+            python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),
+        ),
+        BuiltinFormat(
             formatter="parquet",
             extensions=(".parq", ".parquet"),
             python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pantry.client.butler.access import missing_or_default, names
+from pantry.client.butler.calibrating import Calibrating
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
@@ -36,6 +37,7 @@ class Butler(
     Graphing,
     Tilings,
     Visits,
+    Calibrating,
     Composing,
     Ingesting,
     Importing,

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from pantry.errors import ConfigError, DatasetTypeError, FormatterError
+from pantry.model.builtin_formats import BUILTIN_FORMATS
 from pantry.model.formats import NO_FORMATS, Formats, StoredForm, builtin_options, check_formats, stored_form
 from pantry.model.templates import TemplateLike
 
@@ -106,3 +107,27 @@ def form_of(dataset_type: str, storage_class: str, layers: Sequence[Formats]) ->
         return stored_form(dataset_type, storage_class, layers)
     except DatasetTypeError:
         return None
+
+
+def formatter_of_suffix(suffix: str, usual: StoredForm | None) -> str:
+    """Choose the formatter of an existing file that is not in its dataset type's usual format.
+
+    Parameters
+    ----------
+    suffix : str
+        Of the file, with the dot.
+    usual : StoredForm or None
+        How datasets of the type usually are stored; None if nobody here knows.
+
+    Returns
+    -------
+    str
+        The formatter of Pantry's own for such a suffix that gives the type's Python type; empty for the usual one.
+    """
+    own = BUILTIN_FORMATS.get(usual.formatter) if usual is not None else None
+    if usual is None or own is None or not own.extensions or suffix in own.extensions:
+        return ""
+    for one in BUILTIN_FORMATS.values():
+        if suffix in one.extensions and usual.python_type in one.python_types:
+            return one.formatter
+    return ""

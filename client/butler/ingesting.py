@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections import deque
@@ -13,12 +14,14 @@ from uuid import UUID
 
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, type_name
 from pantry.client.butler.batches import uuids
-from pantry.client.butler.forms import form_of
+from pantry.client.butler.forms import form_of, formatter_of_suffix
 from pantry.client.formatters.declared import read_local
 from pantry.errors import DimensionNameError, InvalidRequestError, NotFoundError, PermissionDeniedError
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import DatasetType
+from pantry.model.formats import StoredForm
 from pantry.model.metadata import MetadataEntry, MetadataValue
+from pantry.model.naming import extension_of
 from pantry.wire.operations import IngestFiles, IngestItem, ListDatasetTypes
 from pantry.wire.operations.data import Transfer
 
@@ -31,6 +34,8 @@ _AHEAD = 2
 _MAX_PATH_BYTES = 8 * 1024 * 1024
 """Most bytes of paths in one request, well below the longest frame."""
 
+Batch = tuple[tuple[str, ...], str, list[IngestItem]]
+"""Dimensions, formatter and files of one request."""
 File = tuple[str | os.PathLike[str], DataId]
 
 
@@ -63,7 +68,8 @@ class Ingesting(RepositoryAccess):
             ``copy``, ``move``, ``hardlink``, ``symlink``, ``link`` (hard or else symbolic) or ``in_place``. Declared
             metadata of files in place that this process cannot read is left absent; see `record_metadata`.
         formatter : str
-            Name of the formatter that will read them; by default the storage class's own.
+            Name of the formatter that will read them; by default the storage class's own, or for a file with another
+            suffix, as a table in ``.csv`` or ``.fits``, that of the suffix which gives the same Python type.
         skip_existing : bool
             Pass over data ids that the run has already, in place of `DatasetExistsError`.
         progress : callable, optional
@@ -90,9 +96,11 @@ class Ingesting(RepositoryAccess):
         # The daemon reads nothing that this user could not; in place it reads only the repository's own storage.
         with_descriptors = link.welcome.uid != os.geteuid() and not in_place
         most = MAX_ITEMS_WITH_DESCRIPTORS if with_descriptors else MAX_ITEMS
-        entries, read_by = self._declared(name, formatter)
+        entries, usual = self._declared(name)
+        chosen = functools.cache(lambda suffix: formatter or formatter_of_suffix(suffix, usual))
 
-        def ask(dimensions: tuple[str, ...], items: list[IngestItem]) -> list[UUID | None]:
+        def ask(dimensions: tuple[str, ...], formatter: str, items: list[IngestItem]) -> list[UUID | None]:
+            read_by = formatter or (usual.formatter if usual is not None else "")
             operation = IngestFiles(
                 repository=self.repository,
                 dataset_type=name,
@@ -115,16 +123,15 @@ class Ingesting(RepositoryAccess):
             if progress is not None:
                 progress(len(done))
 
-        batches = _batches(files, most, str if in_place else os.path.abspath)
+        batches = _batches(files, most, str if in_place else os.path.abspath, chosen)
         _in_turn(ask, batches, answered, give_up=self.connection.close)
         return done
 
-    def _declared(self, dataset_type: str, formatter: str) -> tuple[tuple[MetadataEntry, ...], str]:
-        """Give the metadata that a type declares, and the name of what reads it."""
+    def _declared(self, dataset_type: str) -> tuple[tuple[MetadataEntry, ...], StoredForm | None]:
+        """Give the metadata that a type declares, and how its datasets usually are stored."""
         found = self.connection.call(ListDatasetTypes(repository=self.repository, patterns=(dataset_type,)))
         (kind,) = found.dataset_types
-        stored_as = form_of(kind.name, kind.storage_class, (self.info.formats,))
-        return kind.metadata, formatter or (stored_as.formatter if stored_as is not None else "")
+        return kind.metadata, form_of(kind.name, kind.storage_class, (self.info.formats,))
 
     def _local(self, items: Iterable[IngestItem], in_place: bool) -> list[str]:
         """Give where this process can read each file; empty if only the daemon can."""
@@ -136,8 +143,8 @@ class Ingesting(RepositoryAccess):
 
 
 def _in_turn(
-    ask: Callable[[tuple[str, ...], list[IngestItem]], list[UUID | None]],
-    batches: Iterator[tuple[tuple[str, ...], list[IngestItem]]],
+    ask: Callable[[tuple[str, ...], str, list[IngestItem]], list[UUID | None]],
+    batches: Iterator[Batch],
     answered: Callable[[list[UUID | None]], None],
     *,
     give_up: Callable[[], None],
@@ -179,9 +186,10 @@ def read_metadata(formatter: str, paths: list[str], entries: Sequence[MetadataEn
 
 
 def _batches(
-    files: Iterable[File], most: int, key: Callable[[str], str]
-) -> Iterator[tuple[tuple[str, ...], list[IngestItem]]]:
+    files: Iterable[File], most: int, key: Callable[[str], str], formatter_of: Callable[[str], str]
+) -> Iterator[Batch]:
     dimensions: tuple[str, ...] | None = None
+    formatter = ""
     items: list[IngestItem] = []
     n_bytes = 0
     for given, data_id in files:
@@ -189,13 +197,18 @@ def _batches(
         if dimensions is None:
             dimensions = tuple(values)
         item = IngestItem(key(os.fspath(given)), _ordered(dimensions, values, given))
+        own = formatter_of(extension_of(item.path))
+        if items and own != formatter:  # a request is of one format
+            yield dimensions, formatter, items
+            items, n_bytes = [], 0
+        formatter = own
         items.append(item)
         n_bytes += len(item.path)
         if len(items) >= most or n_bytes >= _MAX_PATH_BYTES:
-            yield dimensions, items
+            yield dimensions, formatter, items
             items, n_bytes = [], 0
     if items and dimensions is not None:
-        yield dimensions, items
+        yield dimensions, formatter, items
 
 
 def _ordered(dimensions: Sequence[str], values: dict[str, DataIdValue], path: object) -> tuple[DataIdValue, ...]:

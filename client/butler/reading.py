@@ -142,7 +142,7 @@ class Reading(InMemory):
         if component == PROVENANCE:
             return self._provenance_of(source)
         if source.file.formatter != COMPOSITE:
-            return read_object(source, component, parameters, wanted, self._formats)
+            return read_object(source, component, self._completed(source, parameters), wanted, self._formats)
         from pantry.client.composites.assembly import assembled
 
         obj = assembled(self, source, component, parameters, depth)
@@ -168,6 +168,10 @@ class Reading(InMemory):
         except (DatasetNotFoundError, MissingDatasetTypeError):
             return FileProvenance()
         return found
+
+    def _completed(self, source: OpenedFile, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return read parameters with what the formatter needs of the repository; `Raws` has some."""
+        return parameters
 
     def _type_of(self, storage_class: str) -> str:
         return stored_form("", storage_class, self._formats).python_type

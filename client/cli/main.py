@@ -23,11 +23,17 @@ _COMMANDS = {
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
     "collections": ("collections:collections", "List, make and chain collections."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
+    "correct-headers": ("header_corrections:correct_headers", "Say what is wrong in the headers of raw exposures."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),
     "get": ("files:get", "Print a dataset, or write its file."),
+    "header-corrections": ("header_corrections:header_corrections", "List corrections of raw headers."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),
+    "ingest-calibrations": (
+        "calibrations:ingest_calibrations",
+        "Take master calibrations in; their headers say what they are.",
+    ),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
@@ -39,11 +45,16 @@ _COMMANDS = {
     "query-graph": ("graph:query_graph", "Find data units and datasets, and which belong together."),
     "query-dimension-records": ("queries:query_dimension_records", "Find exposures, detectors, tracts, ..."),
     "register-dataset-type": ("dataset_types:register_dataset_type", "Register a dataset type."),
+    "register-instrument": ("register_instrument:register_instrument", "Add an instrument that a text file defines."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
     "stage": ("stage:stage", "Put datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),
+    "write-curated-calibrations": (
+        "calibrations:write_curated_calibrations",
+        "Take calibrations in that people keep as text.",
+    ),
 }
 
 

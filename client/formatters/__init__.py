@@ -30,8 +30,10 @@ ENTRY_POINT_GROUP = "pantry.formatters"
 BUILTIN_FORMATTERS: dict[str, str] = {
     "bytes": "plain:BytesFormatter",
     "composite": "composite:CompositeFormatter",
+    "csv": "csv:CsvFormatter",
     "ecsv": "ecsv:EcsvFormatter",
     "fits_hdus": "fits_hdus:FitsHdusFormatter",
+    "fits_raw": "fits_raw:FitsRawFormatter",
     "fits_image": "fits_image:FitsImageFormatter",
     "fits_table": "fits_table:FitsTableFormatter",
     "hdf5": "hdf5:Hdf5Formatter",

@@ -11,6 +11,7 @@ _ALIASES = {
     "astropy.table.table.QTable": "astropy.table.QTable",
     "astropy.nddata.ccddata.CCDData": "astropy.nddata.CCDData",
     "astropy.io.fits.hdu.hdulist.HDUList": "astropy.io.fits.HDUList",
+    "pantry.client.instruments.raw_exposure.RawExposure": "pantry.client.instruments.RawExposure",
     "pandas.core.frame.DataFrame": "pandas.DataFrame",
     "pyarrow.lib.Table": "pyarrow.Table",
     "pantry.client.skymaps.skymap.SkyMap": "pantry.client.skymaps.SkyMap",

@@ -143,6 +143,7 @@ def _plain(value: object) -> object:
 
 _READERS: dict[str, Callable[[BinaryIO, Sequence[str]], Mapping[str, Any]]] = {
     "fits_hdus": _fits,
+    "fits_raw": _fits,
     "fits_image": _fits,
     "fits_table": _fits,
     "json": _json,

@@ -23,7 +23,8 @@ from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 from pantry.model.file_provenance import FileProvenance
 
-_HDU_PREFIX = "hdu."
+HDU_PREFIX = "hdu."
+"""Of the component that is one HDU."""
 
 
 def open_unpacked(source: ReadSource) -> BinaryIO:
@@ -121,7 +122,7 @@ class FitsHdusFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return an HDU list that owns its open file, or a component."""
-        is_hdu = component is not None and component.startswith(_HDU_PREFIX)
+        is_hdu = component is not None and component.startswith(HDU_PREFIX)
         known = ("header", "metadata", "hdu.<number or name>", "provenance")
         check_request(source, None if is_hdu else component, parameters, components=known)
         with reading(source, "FITS"):
@@ -131,7 +132,7 @@ class FitsHdusFormatter:
                 if component == "provenance":
                     return read_provenance(hdus, source.name)
                 if is_hdu:
-                    return _detached(select_hdu(source, hdus, component[len(_HDU_PREFIX) :]))
+                    return detached(select_hdu(source, hdus, component[len(HDU_PREFIX) :]))
                 header = hdus[0].header
                 return header if component == "header" else header_dict(header)
 
@@ -161,7 +162,8 @@ class FitsHdusFormatter:
         return hdus
 
 
-def _detached(hdu: Any) -> Any:
+def detached(hdu: Any) -> Any:
+    """Return an HDU that needs its file no more."""
     if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and not isinstance(hdu, fits.CompImageHDU):
         return hdu.copy()
     return fits.ImageHDU(data=hdu.data, header=hdu.header)

@@ -8,13 +8,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pantry.client.instruments.amending import Amendment
     from pantry.client.instruments.cameras import CAMERAS, Camera, Detector
+    from pantry.client.instruments.corrections import Correction, read_corrections
     from pantry.client.instruments.headers import read_raw_header
     from pantry.client.instruments.observation import RawObservation, translate
+    from pantry.client.instruments.raw_exposure import FilterLabel, RawExposure
 
-__all__ = ["CAMERAS", "Camera", "Detector", "RawObservation", "read_raw_header", "translate"]
+__all__ = [
+    "CAMERAS",
+    "Amendment",
+    "Camera",
+    "Correction",
+    "Detector",
+    "FilterLabel",
+    "RawExposure",
+    "RawObservation",
+    "read_corrections",
+    "read_raw_header",
+    "translate",
+]
 
 _WHERE = {
+    "Amendment": "amending",
+    "Correction": "corrections",
+    "FilterLabel": "raw_exposure",
+    "RawExposure": "raw_exposure",
+    "read_corrections": "corrections",
     "CAMERAS": "cameras",
     "Camera": "cameras",
     "Detector": "cameras",

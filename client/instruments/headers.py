@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from astropy.io import fits
 
@@ -56,10 +56,7 @@ def _read(file: BinaryIO, name: str) -> dict[str, object]:
     try:
         # Not Header.fromfile: fits.open unpacks gzip, and raw files named .fits may be gzip (those of LATISS 2018 are).
         hdus = fits.open(file, lazy_load_hdus=True, memmap=False)
-        header = header_dict(hdus[0].header)
-        if not header.get("INSTRUME") and header.get("NAXIS") == 0:
-            primary = {key: value for key, value in header.items() if value is not None}
-            header = {**header_dict(hdus[1].header), **primary}
+        header = header_of(hdus)
         hdus.close(closed=False)
     except (OSError, ValueError, IndexError, EOFError, fits.VerifyError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
@@ -69,6 +66,23 @@ def _read(file: BinaryIO, name: str) -> dict[str, object]:
             hint="raw exposures are FITS files with one header per HDU",
         ) from exc
     return header
+
+
+def header_of(hdus: fits.HDUList) -> dict[str, object]:
+    """Return the header of an open file, as of `read_raw_header`."""
+    header = header_dict(hdus[0].header)
+    if not header.get("INSTRUME") and header.get("NAXIS") == 0 and (second := second_hdu(hdus)) is not None:
+        primary = {key: value for key, value in header.items() if value is not None}
+        header = {**header_dict(second.header), **primary}
+    return header
+
+
+def second_hdu(hdus: fits.HDUList) -> Any:
+    """Return the first extension, None if there is none; ``len`` would read all of them."""
+    try:
+        return hdus[1]
+    except IndexError:
+        return None
 
 
 def normalise(header: Mapping[str, object]) -> dict[str, object]:

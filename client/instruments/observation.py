@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import calendar
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from astro_metadata_translator import ObservationInfo
-from astropy.time import Time
 
+from pantry.client.instruments.amending import AS_IN_THE_FILE, Plan, amend
+from pantry.client.instruments.cameras import Detector, Instrument
 from pantry.client.instruments.headers import RawFile, file_name, normalise, read_raw_header
-from pantry.client.instruments.translators import TRANSLATORS, RubinTranslator
-from pantry.errors import FormatterError
+from pantry.client.instruments.times import tai_ns
+from pantry.client.instruments.translators import RawTranslator
+from pantry.client.instruments.visit_info import find_translator, observation_info
 
 _NS_PER_DAY = 86_400_000_000_000
-_UNIX_EPOCH_JD = 2_440_587.5
+_NS_PER_S = 1_000_000_000
 _NOON_NS = _NS_PER_DAY // 2
 
 RecordValue = int | float | str | bool | None
@@ -26,23 +26,9 @@ _PROPERTIES = {
     "observation_type", "observation_reason", "observing_day", "observation_counter", "group_counter_start",
     "group_counter_end", "object", "science_program", "tracking_radec", "boresight_rotation_angle", "altaz_begin",
     "has_simulated_content", "can_see_sky", "exposure_group", "detector_num", "detector_name", "detector_group",
-    "detector_unique_name", "instrument",
+    "detector_unique_name", "instrument", "observing_day_offset",
 }  # fmt: skip
-_REQUIRED = {
-    "exposure_id", "observation_id", "physical_filter", "datetime_begin", "datetime_end", "exposure_time",
-    "observing_day", "observation_counter", "detector_num",
-}  # fmt: skip
-_KEYWORDS = {
-    "datetime_begin": ("DATE-BEG", "MJD-BEG", "MJD-OBS", "DATE-OBS"),
-    "datetime_end": ("DATE-END", "MJD-END", "DATE-BEG", "MJD-BEG", "MJD-OBS", "DATE-OBS"),
-    "observing_day": ("DAYOBS",),
-    "observation_counter": ("SEQNUM",),
-    "exposure_id": ("DAYOBS", "SEQNUM", "CONTRLLR"),
-    "exposure_time": ("EXPTIME",),
-    "dark_time": ("DARKTIME", "EXPTIME"),
-    "tracking_radec": ("RA", "DEC", "RADESYS"),
-}
-"""Which keywords to show when a property cannot be had from them."""
+"""What the dimension records are made of; each must make sense."""
 
 
 class RawObservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +52,13 @@ class RawObservation(msgspec.Struct, frozen=True, kw_only=True):
     records: dict[str, dict[str, RecordValue]]
 
 
-def translate(header: Mapping[str, object] | RawFile, *, name: str | None = None) -> RawObservation:
+def translate(
+    header: Mapping[str, object] | RawFile,
+    *,
+    name: str | None = None,
+    translators: Sequence[type[RawTranslator]] = (),
+    plans: Callable[[str], Plan] | None = None,
+) -> RawObservation:
     """Translate the header of a raw exposure.
 
     Parameters
@@ -75,6 +67,10 @@ def translate(header: Mapping[str, object] | RawFile, *, name: str | None = None
         Keywords and values, or the raw FITS file to read them from.
     name : str, optional
         What messages call the file; by default its name.
+    translators : sequence of type, optional
+        Of instruments that Pantry does not know by itself.
+    plans : callable, optional
+        Gives for an instrument's name how headers are amended; by default only known faults of cameras are mended.
 
     Raises
     ------
@@ -85,89 +81,23 @@ def translate(header: Mapping[str, object] | RawFile, *, name: str | None = None
         keywords, name = normalise(header), name or "the header"  # type: ignore[arg-type]
     else:
         keywords, name = read_raw_header(header), name or file_name(header)
-    translator = _translator(keywords, name)
-    info = _observation_info(translator, keywords, name)
-    return _raw_observation(translator, info)
+    translator = find_translator(keywords, name, translators)
+    plan = AS_IN_THE_FILE if plans is None else plans(translator.camera.name)
+    amended = amend(keywords, translator, plan)
+    info = observation_info(translator, amended.keywords, name, subset=_PROPERTIES)
+    return _raw_observation(translator, info, name)
 
 
-def _translator(keywords: Mapping[str, Any], name: str) -> type[RubinTranslator]:
-    for translator in TRANSLATORS:
-        if translator.can_translate(keywords):
-            return translator
-    instrument = keywords.get("INSTRUME")
-    known = ", ".join(translator.camera.name for translator in TRANSLATORS)
-    if instrument is None:
-        raise FormatterError(f"{name}: keyword INSTRUME is missing", hint=f"raw files of {known} have it")
-    raise FormatterError(f"{name}: no translator for INSTRUME = {instrument!r}", hint=f"instruments known: {known}")
-
-
-def _observation_info(translator: type[RubinTranslator], keywords: dict[str, Any], name: str) -> Any:
-    """Return the translated properties; Any, because astro_metadata_translator types each as perhaps None."""
-    try:
-        return ObservationInfo(
-            keywords,
-            translator_class=translator,
-            pedantic=True,
-            subset=_PROPERTIES,
-            required=_REQUIRED,
-            quiet=True,
-        )
-    except Exception as exc:
-        raise FormatterError(
-            f"{name}: {_reason(exc, keywords)}", hint="the file cannot be ingested as a raw exposure"
-        ) from exc
-
-
-def _reason(exc: BaseException, keywords: Mapping[str, Any]) -> str:
-    """Return what is wrong in words: which keyword is missing, or what nonsense it holds."""
-    cause: BaseException = exc
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    if isinstance(cause, KeyError):
-        missing = str(cause.args[0]) if cause.args else "?"
-        if re.fullmatch(r"\w+_\w+", missing):
-            return f"RAFTBAY and CCDSLOT name no detector of this camera: {missing}"
-        if " " not in missing:
-            return f"keyword {missing} is missing"
-        # The library's own words: "Could not find EXPTIME in header", or a list of keywords.
-        absent = re.findall(r"[A-Z][A-Z0-9_-]+", missing) if missing.startswith("Could not find") else []
-        if absent:
-            return f"keyword {' or '.join(absent)} is missing"
-        cause = exc
-    reason = str(cause.args[0] if isinstance(cause, KeyError) else cause).partition("\n")[0] or type(cause).__name__
-    concerned = _concerned(exc)
-    values = [f"{key} = {keywords[key]!r}" for key in concerned if keywords.get(key) is not None]
-    if values:
-        return f"{', '.join(values)} makes no sense: {reason}"
-    return f"keyword {' or '.join(concerned)} is missing" if concerned else reason
-
-
-def _concerned(exc: BaseException) -> tuple[str, ...]:
-    return next((keys for name, keys in _KEYWORDS.items() if re.search(rf"\b{name}\b", str(exc))), ())
-
-
-def _raw_observation(translator: type[RubinTranslator], info: Any) -> RawObservation:
-    camera = translator.camera
+def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> RawObservation:
+    camera: Instrument = translator.camera
     instrument = camera.name
-    detector = camera.detector(info.detector_group, info.detector_name)
+    detector = camera.detector_numbered(info.detector_num)
     day_obs = int(info.observing_day)
+    offset = info.observing_day_offset
+    offset_ns = _NOON_NS if offset is None else round(offset.to_value("s")) * _NS_PER_S
     records: dict[str, dict[str, RecordValue]] = {
-        "instrument": {
-            "name": instrument,
-            "visit_max": camera.exposure_max,
-            "visit_system": camera.visit_system,
-            "exposure_max": camera.exposure_max,
-            "detector_max": camera.detector_max,
-            "class_name": camera.class_name,
-        },
-        "detector": {
-            "instrument": instrument,
-            "id": detector.id,
-            "full_name": detector.full_name,
-            "name_in_raft": detector.name_in_raft,
-            "raft": detector.raft or None,
-            "purpose": detector.purpose,
-        },
+        "instrument": instrument_record(camera),
+        "detector": detector_record(instrument, detector),
         "band": {"name": camera.band(info.physical_filter)},
         "physical_filter": {
             "instrument": instrument,
@@ -175,11 +105,35 @@ def _raw_observation(translator: type[RubinTranslator], info: Any) -> RawObserva
             "band": camera.band(info.physical_filter),
         },
         "group": {"instrument": instrument, "name": info.exposure_group},
-        "day_obs": {"instrument": instrument, "id": day_obs, **_day_timespan(day_obs)},
+        "day_obs": {"instrument": instrument, "id": day_obs, **_day_timespan(day_obs, offset_ns)},
         "exposure": _exposure_record(instrument, info),
     }
     data_id: dict[str, str | int] = {"instrument": instrument, "exposure": info.exposure_id, "detector": detector.id}
     return RawObservation(instrument=instrument, data_id=data_id, records=records)
+
+
+def instrument_record(camera: Instrument) -> dict[str, RecordValue]:
+    """Return the record of an instrument."""
+    return {
+        "name": camera.name,
+        "visit_max": camera.exposure_max,
+        "visit_system": camera.visit_system,
+        "exposure_max": camera.exposure_max,
+        "detector_max": camera.detector_max,
+        "class_name": camera.class_name or None,
+    }
+
+
+def detector_record(instrument: str, detector: Detector) -> dict[str, RecordValue]:
+    """Return the record of a detector."""
+    return {
+        "instrument": instrument,
+        "id": detector.id,
+        "full_name": detector.full_name,
+        "name_in_raft": detector.name_in_raft,
+        "raft": detector.raft or None,
+        "purpose": detector.purpose,
+    }
 
 
 def _exposure_record(instrument: str, info: Any) -> dict[str, RecordValue]:
@@ -214,15 +168,8 @@ def _exposure_record(instrument: str, info: Any) -> dict[str, RecordValue]:
     }
 
 
-def tai_ns(time: Time) -> int:
-    """Return nanoseconds since 1970-01-01T00:00:00 TAI; the two parts of the Julian date keep them exact."""
-    tai = time.tai
-    whole = (tai.jd1 - _UNIX_EPOCH_JD) * _NS_PER_DAY  # jd1 is a multiple of a half: exact
-    return int(whole) + round(float(tai.jd2) * _NS_PER_DAY)
-
-
-def _day_timespan(day_obs: int) -> dict[str, RecordValue]:
-    """Return the day from noon TAI to noon TAI."""
+def _day_timespan(day_obs: int, offset_ns: int) -> dict[str, RecordValue]:
+    """Return the day, in TAI; ``offset_ns`` after midnight it begins."""
     year, month, day = day_obs // 10_000, day_obs // 100 % 100, day_obs % 100
-    begin = calendar.timegm((year, month, day, 0, 0, 0)) * 1_000_000_000 + _NOON_NS
+    begin = calendar.timegm((year, month, day, 0, 0, 0)) * _NS_PER_S + offset_ns
     return {"timespan_begin": begin, "timespan_end": begin + _NS_PER_DAY}

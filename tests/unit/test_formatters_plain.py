@@ -125,7 +125,7 @@ def test_an_error_of_the_reader_stays_what_it_is() -> None:
 
 
 def test_unknown_formatter_lists_the_known() -> None:
-    with pytest.raises(FormatterError, match="known: bytes, composite, ecsv"):
+    with pytest.raises(FormatterError, match="known: bytes, composite, csv, ecsv"):
         formatter_by_name("nonsense")
 
 

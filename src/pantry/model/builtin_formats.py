@@ -152,6 +152,11 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             options=EcsvOptions,
         ),
         BuiltinFormat(
+            formatter="csv",
+            extensions=(".csv", ".tsv"),
+            python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),
+        ),
+        BuiltinFormat(
             formatter="parquet",
             extensions=(".parq", ".parquet"),
             python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),
@@ -176,6 +181,11 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             options=FitsImageOptions,
         ),
         BuiltinFormat(formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList",)),
+        BuiltinFormat(
+            formatter="fits_raw",
+            extensions=_FITS_SUFFIXES,
+            python_types=("pantry.client.instruments.RawExposure", "astropy.io.fits.HDUList"),
+        ),
     )
 }
 """The formats, by the name of the formatter."""

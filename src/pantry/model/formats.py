@@ -16,6 +16,7 @@ import msgspec
 from pantry.errors import ConfigError, DatasetTypeError
 from pantry.model.builtin_formats import BUILTIN_FORMATS, WriteOptions
 from pantry.model.composites import MAX_COMPONENTS, Source, check_component
+from pantry.model.raw_headers import USUAL_RULES, HeaderRules
 from pantry.model.storage import STORAGE_CLASSES, StorageClass
 
 OptionValue = str | int | float | bool | list[int] | None
@@ -63,10 +64,13 @@ class TypeForm(Form, frozen=True, kw_only=True, omit_defaults=True):
         Where components come from when the dataset is read, in place of what it has itself.
     memory : bool or None
         Whether objects stay in the memory of the process that puts them.
+    headers : HeaderRules
+        Of raws: which corrections of their headers hold, and what is merged into them.
     """
 
     sources: dict[str, Source] = {}
     memory: bool | None = None
+    headers: HeaderRules = USUAL_RULES
 
 
 class Formats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -219,6 +223,15 @@ def defined_storage_class(name: str, layers: Sequence[Formats]) -> StorageClass:
     return StorageClass(name=name, python_type=form.python_type, formatter=form.formatter, extension=form.extension)
 
 
+def header_rules(dataset_type: str, layers: Iterable[Formats]) -> HeaderRules:
+    """Return what is said of the headers of a type of raws; the first file that says something wins."""
+    for layer in layers:
+        form = layer.of_type(dataset_type)
+        if form is not None and form.headers != USUAL_RULES:
+            return form.headers
+    return USUAL_RULES
+
+
 OptionsOf = Callable[[str], "type[Any] | None"]
 """From the name of a formatter to its write options, None if it is unknown."""
 
@@ -285,6 +298,7 @@ def check_formats(formats: Formats, *, source: str, options_of: OptionsOf, below
         _check_components(place, form, layers)
         if len(form.sources) > MAX_COMPONENTS:
             raise ConfigError(f"{place}: more than {MAX_COMPONENTS} sources")
+        form.headers.check(f"{place}.headers")
         for component, origin in form.sources.items():
             check_component(component, f"{place}.sources")
             origin.check(f"{place}.sources.{component}")

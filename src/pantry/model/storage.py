@@ -41,6 +41,7 @@ STORAGE_CLASSES: dict[str, StorageClass] = _table(
     ("YamlDict", "dict", "yaml", ".yaml"),
     ("YamlList", "list", "yaml", ".yaml"),
     ("FitsHDUList", "astropy.io.fits.HDUList", "fits_hdus", ".fits"),
+    ("RawExposure", "pantry.client.instruments.RawExposure", "fits_raw", ".fits"),
     ("CCDData", "astropy.nddata.CCDData", "fits_image", ".fits"),
     ("FitsArray", "numpy.ndarray", "fits_image", ".fits"),
     ("FitsTable", "astropy.table.Table", "fits_table", ".fits"),

@@ -1,0 +1,351 @@
+"""Raw exposures: taken in by what their headers say, and corrections of these (DMS-MWBT-REQ-0008, 0009, 0049, 0050)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from pantry.client.butler.definitions import MAX_RECORDS, Definitions, dimension_record
+from pantry.client.butler.forms import form_of
+from pantry.client.butler.ingesting import Ingesting
+from pantry.client.butler.queries import Queries
+from pantry.client.butler.raw_plans import CORRECTIONS, DEFINITIONS, RAW_FORMATTER, Names, RawPlans, utc_text
+from pantry.client.butler.reading import Reading
+from pantry.client.butler.writing import Writing
+from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError
+from pantry.model.datasets import DatasetRef
+from pantry.model.formats import header_rules
+from pantry.model.raw_headers import HeaderRules
+from pantry.wire.operations import InsertDimensionRecords
+from pantry.wire.operations.data import Transfer
+
+if TYPE_CHECKING:
+    from pantry.client.butler.opened import OpenedFile
+    from pantry.client.instruments import Correction, RawObservation
+
+Path = str | os.PathLike[str]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Given what is done and of how many, gives a function that is told how many are done."""
+
+RAW_PATTERNS = ("*.fits", "*.fits.fz", "*.fits.gz")
+"""Names of raw files, if nothing else is known."""
+_DIMENSIONS = ("instrument", "exposure", "detector")
+
+
+class RawIngest(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of raw files.
+
+    Attributes
+    ----------
+    ids : dict of str to uuid.UUID or None
+        The dataset of each file, None for those that were there.
+    runs : dict of str to list of str
+        The files of each run.
+    failures : dict of str to str
+        Files that were passed over, and why.
+    """
+
+    ids: dict[str, UUID | None] = {}
+    runs: dict[str, list[str]] = {}
+    failures: dict[str, str] = {}
+
+
+class Raws(Queries, Reading, Writing, Ingesting, Definitions):
+    """The methods of `Butler` about raw exposures."""
+
+    @property
+    def _raw_plans(self) -> RawPlans:
+        found = self.__dict__.get("_raw_plans_made")
+        if found is None:
+            found = self.__dict__.setdefault("_raw_plans_made", RawPlans(self))
+        return found  # type: ignore[no-any-return]
+
+    def _completed(self, source: OpenedFile, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        if source.file.formatter != RAW_FORMATTER:
+            return parameters
+        return self._raw_plans.parameters(source.ref, parameters)
+
+    def ingest_raws(
+        self,
+        files: Iterable[Path],
+        *,
+        run: str | None = None,
+        dataset_type: str = "raw",
+        transfer: Transfer = "copy",
+        skip_existing: bool = False,
+        keep_going: bool = False,
+        progress: Progress | None = None,
+    ) -> RawIngest:
+        """Take raw exposures in, by what their headers say today (DMS-MWBT-REQ-0008, 0009, 0049).
+
+        What is not yet known of instruments, detectors, filters, days and exposures is recorded, and the dataset type
+        is registered if need be. Corrections that the repository has are applied to what is recorded; the files stay
+        as they are.
+
+        Parameters
+        ----------
+        files : iterable of path
+            FITS files of science and calibration exposures.
+        run : str, optional
+            RUN collection that they go to; by default ``<instrument>/raw/all``.
+        dataset_type : str
+            What they are.
+        transfer, skip_existing
+            As of `ingest`.
+        keep_going : bool
+            Pass over files that cannot be understood.
+        progress : callable, optional
+            As of `Progress`.
+
+        Returns
+        -------
+        RawIngest
+            What became of each file.
+
+        Raises
+        ------
+        FormatterError
+            A header cannot be understood, and ``keep_going`` is False; nothing was ingested.
+        """
+        self._writing()
+        progress = progress or (lambda what, total: nullcontext(lambda done: None))
+        failures: dict[str, str] = {}
+        observations = self._translated(
+            [os.fspath(file) for file in files], dataset_type, failures, keep_going, progress
+        )
+        self._record([one for _, one in observations])
+        formatter = self._raw_type(dataset_type)
+        done = RawIngest(failures=failures)
+        for name in dict.fromkeys(_run_of(one, run) for _, one in observations):
+            rows = [(path, one.data_id) for path, one in observations if _run_of(one, run) == name]
+            with progress(f"ingesting into {name}", len(rows)) as told:
+                ids = self.ingest(
+                    dataset_type,
+                    rows,
+                    run=name,
+                    transfer=transfer,
+                    formatter=formatter,
+                    skip_existing=skip_existing,
+                    progress=told,
+                )
+            done.runs[name] = [path for path, _ in rows]
+            done.ids.update(zip(done.runs[name], ids, strict=True))
+        return done
+
+    def _translated(
+        self, files: Sequence[str], dataset_type: str, failures: dict[str, str], keep_going: bool, progress: Progress
+    ) -> list[tuple[str, RawObservation]]:
+        from pantry.client.instruments.observation import translate
+
+        # Only corrections: what is merged from records and tables may itself depend on the records made here.
+        rules = HeaderRules(corrections=header_rules(dataset_type, self._formats).corrections)
+        # For this call: others may come later.
+        plans = functools.cache(functools.partial(self._raw_plans.plan, rules=rules))
+        translators = self._raw_plans.translators()
+        observations = []
+        with progress("reading headers", len(files)) as told:
+            for number, path in enumerate(files, 1):
+                try:
+                    observations.append((path, translate(path, name=path, translators=translators, plans=plans)))
+                except PantryError as exc:
+                    if not keep_going:
+                        raise
+                    failures[path] = exc.message
+                told(number)
+        return observations
+
+    def _record(self, observations: Sequence[RawObservation]) -> None:
+        """Record what the headers say, each thing once, in an order in which things depend on one another."""
+        by_element: dict[str, dict[tuple[object, ...], dict[str, object]]] = {}
+        for one in observations:
+            for element, values in one.records.items():
+                key = tuple(values.get(name) for name in ("instrument", "id", "name"))
+                by_element.setdefault(element, {}).setdefault(key, dict(values))
+        for element, records in by_element.items():
+            self.insert_dimension_records(element, *records.values(), skip_existing=True)
+
+    def _raw_type(self, dataset_type: str) -> str:
+        """Register the dataset type of raws if need be; give the formatter, if it is not that of the type."""
+        try:
+            known = self.get_dataset_type(dataset_type)
+        except MissingDatasetTypeError:
+            self.register_dataset_type(dataset_type, _DIMENSIONS, "RawExposure")
+            return ""
+        form = form_of(known.name, known.storage_class, (self.info.formats,))
+        # Of a type that was registered for plain HDU lists, raws are such, and more.
+        return RAW_FORMATTER if form is not None and form.formatter == "fits_hdus" else ""
+
+    def register_instrument(self, definition: Path | Mapping[str, Any]) -> bool:
+        """Add an instrument that a text defines (DMS-MWBT-REQ-0046, 0047).
+
+        From then on its raws are ingested and read as those of the instruments that Pantry knows by itself.
+
+        Parameters
+        ----------
+        definition : path or Mapping
+            A YAML file, or its content; see `pantry.client.instruments.definition`.
+
+        Returns
+        -------
+        bool
+            Whether it is new, or other than before.
+
+        Raises
+        ------
+        ConfigError
+            With the place that is wrong.
+        ConflictError
+            The repository has such an instrument, detector or filter with other values.
+        """
+        from pantry.client.instruments.cameras import CAMERAS
+        from pantry.client.instruments.definition import load_definition
+
+        self._writing()
+        loaded = load_definition(definition)
+        if loaded.name in CAMERAS:
+            raise InvalidRequestError(f"Pantry has a translator for {loaded.name} itself", hint="give another name")
+        for element, records in loaded.records():
+            made = tuple(dimension_record(element, record) for record in records)
+            for begin in range(0, len(made), MAX_RECORDS):
+                operation = InsertDimensionRecords(
+                    repository=self.repository,
+                    records=made[begin : begin + MAX_RECORDS],
+                    skip_existing=True,
+                    compare=True,
+                )
+                self.connection.call(operation)
+        content = msgspec.to_builtins(loaded)
+        before = self._raw_plans.definitions(f"{loaded.name}/definition/*", {"instrument": loaded.name})
+        if before and load_definition(self.get(before[-1])) == loaded:
+            return False
+        self.register_dataset_type(DEFINITIONS, ["instrument"], "YamlDict")
+        self.put(content, DEFINITIONS, instrument=loaded.name, run=f"{loaded.name}/definition/{_stamp()[0]}")
+        return True
+
+    def file_patterns(self) -> list[str]:
+        """Return shell-style patterns of names that raws have, those of instruments of this repository included."""
+        known = [translator.camera.files for translator in self._raw_plans.translators()]
+        return list(dict.fromkeys([*RAW_PATTERNS, *(pattern for one in known for pattern in one)]))
+
+    def correct_headers(
+        self,
+        instrument: str,
+        corrections: Iterable[Correction | Mapping[str, Any] | Path],
+        *,
+        why: str = "",
+        run: str | None = None,
+    ) -> DatasetRef:
+        """Say what is wrong in the headers of raws (DMS-MWBT-REQ-0050).
+
+        From now on `get` gives them right, and `ingest_raws` records them right. No file is touched, and what was said
+        before stays in the repository: reads can go back to it, by the parameters ``as_of`` and ``corrections``.
+
+        Parameters
+        ----------
+        instrument : str
+            Its name in data ids.
+        corrections : iterable of Correction, Mapping or path
+            Each over those before it: corrections of `pantry.client.instruments`, the same as mappings, or files as of
+            `pantry.client.instruments.read_corrections`, those of astro_metadata_translator too.
+        why : str
+            The reason, of those that have none.
+        run : str, optional
+            RUN collection for them; by default a new one, ``<instrument>/corrections/<time>``, that `get` looks at.
+
+        Returns
+        -------
+        DatasetRef
+            Of the dataset with these corrections.
+
+        Raises
+        ------
+        InvalidRequestError
+            One of them makes no sense.
+
+        Examples
+        --------
+        >>> butler.correct_headers(
+        ...     "LATISS",
+        ...     [{"observation": "AT_O_20240624_000106", "header": {"IMGTYPE": "OBJECT"}}],
+        ...     why="taken as a normal exposure",
+        ... )
+        """
+        self._writing()
+        stamp, now = _stamp()
+        marked = [
+            msgspec.structs.replace(one, who=one.who or _user(), when=now, why=one.why or why)
+            for one in _gathered(corrections, instrument)
+        ]
+        if not marked:
+            raise InvalidRequestError("no corrections were given")
+        self._know_instrument(instrument)
+        self.register_dataset_type(CORRECTIONS, ["instrument"], "StructuredDataDict")
+        content = {"corrections": msgspec.to_builtins(marked)}
+        return self.put(content, CORRECTIONS, instrument=instrument, run=run or f"{instrument}/corrections/{stamp}")
+
+    def header_corrections(self, instrument: str, *, collections: Names = None) -> list[Correction]:
+        """Return what is said of the headers of an instrument's raws; each over those before it.
+
+        Parameters
+        ----------
+        instrument : str
+            Its name in data ids.
+        collections : str or iterable of str, optional
+            Where to look, that with the last word first; by default the runs ``<instrument>/corrections/*``.
+        """
+        plans = self._raw_plans
+        refs = plans.correction_refs(instrument, collections, header_rules("raw", self._formats))
+        return [one for ref in refs for one in plans.correction_list(ref).corrections]
+
+    def _know_instrument(self, name: str) -> None:
+        from pantry.client.instruments.cameras import CAMERAS
+        from pantry.client.instruments.observation import instrument_record
+
+        if name in CAMERAS:
+            self.insert_dimension_records("instrument", instrument_record(CAMERAS[name]), skip_existing=True)
+        elif not self.query_dimension_records("instrument", where="instrument = :name", bind={"name": name}):
+            raise InvalidRequestError(
+                f"no instrument {name!r} in {self.repository!r}",
+                hint="`pantry query-dimension-records` lists them, `pantry register-instrument` adds one",
+            )
+
+
+def _stamp() -> tuple[str, str]:
+    """Return the present as a part of a run's name, and as corrections have it."""
+    now = utc_text(datetime.now(UTC))
+    return now.replace("-", "").replace(":", "").replace(".", ""), now
+
+
+def _gathered(given: Iterable[Correction | Mapping[str, Any] | Path], instrument: str) -> list[Correction]:
+    from pantry.client.instruments.corrections import Correction, decode_corrections, read_corrections
+
+    if isinstance(given, str | os.PathLike | Mapping | Correction):
+        given = [given]
+    found: list[Correction] = []
+    for number, one in enumerate(given, 1):
+        if isinstance(one, str | os.PathLike):
+            found += read_corrections([one], instrument)
+            continue
+        plain = msgspec.to_builtins(one) if isinstance(one, Correction) else dict(one)
+        found += decode_corrections({"corrections": [plain]}, f"number {number}").corrections
+    return found
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _run_of(one: RawObservation, run: str | None) -> str:
+    return run or f"{one.instrument}/raw/all"

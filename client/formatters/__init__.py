@@ -40,6 +40,7 @@ BUILTIN_FORMATTERS: dict[str, str] = {
     "json": "plain:JsonFormatter",
     "parquet": "parquet:ParquetFormatter",
     "skymap": "skymap:SkyMapFormatter",
+    "votable": "votable:VoTableFormatter",
     "yaml": "plain:YamlFormatter",
 }
 """Formatter names as repositories store them, never renamed, and where each is."""

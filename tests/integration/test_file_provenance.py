@@ -42,6 +42,7 @@ OBJECTS: dict[str, tuple[str, Any]] = {
     "fits_hdus": ("FitsHDUList", fits.HDUList([fits.PrimaryHDU(np.arange(5)), fits.ImageHDU(np.arange(6), name="X")])),
     "parquet": ("ArrowAstropy", table()),
     "ecsv": ("AstropyTable", table()),
+    "votable": ("VOTable", table()),
     "hdf5": ("HDF5", {"flux": np.arange(3.0), "flux@unit": "Jy"}),
     "hdf5_array": ("NumpyArray", np.arange(4)),
     "json": ("StructuredDataDict", {"gain": 1.5}),
@@ -168,7 +169,7 @@ def test_thousands_of_parents(butler: Butler) -> None:
         inputs=tuple(Contributor(id=uuid.uuid4(), dataset_type="warp", run=LONG_RUN) for _ in range(5000)),
         quantum=uuid.uuid4(),
     )
-    for name in ("fits_table", "hdf5", "parquet", "ecsv", "json"):
+    for name in ("fits_table", "hdf5", "parquet", "ecsv", "votable", "json"):
         butler.put(OBJECTS[name][1], f"made_{name}", DATA_ID, provenance=many)
         said = butler.get(f"made_{name}.provenance", DATA_ID)
         assert (said.inputs, said.quantum) == (many.inputs, many.quantum)

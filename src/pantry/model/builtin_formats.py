@@ -113,6 +113,18 @@ class EcsvOptions(WriteOptions, frozen=True, kw_only=True):
     delimiter: Literal[" ", ","] = " "
 
 
+class VoTableOptions(WriteOptions, frozen=True, kw_only=True):
+    """Options of `votable`.
+
+    Attributes
+    ----------
+    serialization : str
+        How the rows are written: as elements of XML, or as a binary stream within it.
+    """
+
+    serialization: Literal["tabledata", "binary2"] = "binary2"
+
+
 class BuiltinFormat(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be known of a formatter without loading it.
 
@@ -167,6 +179,12 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             extensions=(".h5", ".hdf5"),
             python_types=("dict", *_TABLES, "pandas.DataFrame", "pyarrow.Table"),
             options=Hdf5Options,
+        ),
+        BuiltinFormat(
+            formatter="votable",
+            extensions=(".vot", ".xml", ".votable"),
+            python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),
+            options=VoTableOptions,
         ),
         BuiltinFormat(formatter="skymap", extensions=(".yaml",), python_types=("pantry.client.skymaps.SkyMap",)),
         BuiltinFormat(

@@ -49,6 +49,7 @@ STORAGE_CLASSES: dict[str, StorageClass] = _table(
     ("ArrowTable", "pyarrow.Table", "parquet", ".parq"),
     ("DataFrame", "pandas.DataFrame", "parquet", ".parq"),
     ("AstropyTable", "astropy.table.Table", "ecsv", ".ecsv"),
+    ("VOTable", "astropy.table.Table", "votable", ".vot"),
     ("HDF5", "dict", "hdf5", ".h5"),
     ("NumpyArray", "numpy.ndarray", "hdf5", ".h5"),
     ("SkyMap", "pantry.client.skymaps.SkyMap", "skymap", ".yaml"),

@@ -108,6 +108,7 @@ class BundleLink(Link):
             ops.RegisterCollection: defining.register_collection,
             ops.RedefineChain: defining.redefine_chain,
             ops.InsertDimensionRecords: defining.insert_records,
+            ops.ExpandDataId: self._puts.expand,
             ops.FindDataset: self._find,
             ops.GetDataset: self._get,
             ops.CountDatasets: self._count,

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import msgspec
 
-from pantry.client.bundles.contents import Contents, encode_key
+from pantry.client.bundles.contents import Contents, KnownType, encode_key
 from pantry.client.bundles.index import DIRECTORY, BundleIndex
 from pantry.client.bundles.lookup import Lookup
 from pantry.client.staging.placing import hash_file, translate_errors
@@ -28,11 +28,12 @@ from pantry.errors import (
     PermissionDeniedError,
 )
 from pantry.model.collections import CollectionType, check_collection_name
+from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef
 from pantry.model.formats import check_extension, stored_form, usual_extension
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import dataset_path
-from pantry.wire.operations import BeginPut, PutTicket
+from pantry.wire.operations import BeginPut, ExpandDataId, ExpandedDataId, PutTicket
 from pantry.wire.operations.data import MAX_GROUP
 
 _INSERT = (
@@ -102,12 +103,7 @@ class Puts:
 
     def _begin(self, asked: BeginPut) -> tuple[_Draft, str]:
         check_collection_name(asked.run)
-        definitions = self._contents.definitions()
-        known = definitions.dataset_type(asked.dataset_type)
-        run = definitions.collections.get(asked.run)
-        if run is not None and run.type is not CollectionType.RUN:
-            raise CollectionTypeError(f"{asked.run!r} is a {run.type} collection; datasets are put into a RUN one")
-        data_id = self._lookup.data_ids.expand(known.group, asked.data_id)
+        known, data_id = self._resolved(asked.dataset_type, asked.data_id, asked.run)
         kind = known.definition
         form = stored_form(kind.name, kind.storage_class, (self._contents.info.formats,))
         formatter, extension = form.formatter, form.extension
@@ -123,6 +119,23 @@ class Puts:
         self._refuse_taken(ref)
         fd, temporary = self._new_file()
         return _Draft(ref, path, formatter, fd, temporary), form.python_type
+
+    def expand(self, asked: ExpandDataId) -> ExpandedDataId:
+        """Complete a data id, and check what a put would if there is a run."""
+        known, data_id = self._resolved(asked.dataset_type, asked.data_id, asked.run)
+        if asked.run:
+            self._refuse_taken(DatasetRef(id=uuid4(), dataset_type=known.definition, data_id=data_id, run=asked.run))
+        return ExpandedDataId(known.definition, data_id)
+
+    def _resolved(
+        self, dataset_type: str, data_id: Mapping[str, object], run_name: str
+    ) -> tuple[KnownType, DataCoordinate]:
+        definitions = self._contents.definitions()
+        known = definitions.dataset_type(dataset_type)
+        run = definitions.collections.get(run_name)
+        if run is not None and run.type is not CollectionType.RUN:
+            raise CollectionTypeError(f"{run_name!r} is a {run.type} collection; datasets are put into a RUN one")
+        return known, self._lookup.data_ids.expand(known.group, data_id)
 
     def commit(self, number: int, metadata: Sequence[Mapping[str, MetadataValue]]) -> tuple[DatasetRef, ...]:
         """Store what was written, all or nothing; when it returns, everybody finds it."""

@@ -102,7 +102,7 @@ class MemoryStore:
 
 
 _LOCK = threading.Lock()
-_STORES: dict[str, MemoryStore] = {}
+_STORES: dict[tuple[str, str], MemoryStore] = {}
 
 
 def _after_fork() -> None:
@@ -143,8 +143,9 @@ class InMemory(RepositoryAccess):
 
     @property
     def _memory(self) -> MemoryStore:
-        found = _STORES.get(self.info.uuid)
-        return _STORES.setdefault(self.info.uuid, MemoryStore()) if found is None else found
+        key = (self.info.uuid, self.info.root)  # a bundle has the id of what it was made from
+        found = _STORES.get(key)
+        return _STORES.setdefault(key, MemoryStore()) if found is None else found
 
     def _stays_in_memory(self, given: DatasetRef | DatasetType | str) -> bool:
         return stays_in_memory(type_name(given), self._formats)

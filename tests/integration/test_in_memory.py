@@ -257,3 +257,27 @@ def test_other_processes_have_them_not(butler: Butler) -> None:
         assert said.read() == b"1 2"
     os.waitpid(child, 0)
     assert butler.datasets_in_memory() == [ref]
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0027")
+def test_in_a_bundle_and_in_several_repositories_read_as_one(
+    butler: Butler, daemon: PantryDaemon, short_dir: Path
+) -> None:
+    stored = Butler("m", run="in", formats={"dataset_types": {"config": {"memory": False}}}, socket=daemon.socket)
+    refs = [stored.put({"n": number}, "config", instrument=INSTRUMENT, exposure=number) for number in (1, 2)]
+    stored.create_bundle(refs, short_dir / "bundle", run="out")
+    with Butler.from_bundle(short_dir / "bundle") as bundle:
+        obj = Anything()
+        ref = bundle.put(obj, "config", DATA_ID, run="out")
+        assert bundle.get(ref) is bundle.get("config", DATA_ID, collections="out") is obj
+        with pytest.raises(DatasetExistsError):
+            bundle.put(obj, "config", DATA_ID, run="in")
+        # The repository has the same id, and is another place.
+        assert butler.datasets_in_memory() == []
+        assert bundle.prune_memory() == 1
+    with Butler.create("other", str(short_dir / "other"), socket=daemon.socket):
+        chain = Butler(["m", "other"], run="both", socket=daemon.socket)
+        obj = Anything()
+        ref = chain.put(obj, "config", DATA_ID)
+        assert chain.get(ref) is obj
+        assert butler.get("config", DATA_ID, collections="both") is obj  # what is written goes to the first

@@ -24,7 +24,7 @@ from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Outputs
 from pantry.client.connection import Connection, connect
-from pantry.errors import PermissionDeniedError
+from pantry.errors import PermissionDeniedError, RepositoryNotFoundError
 from pantry.model.formats import NO_FORMATS, Formats
 from pantry.model.repository import RepositoryInfo
 from pantry.wire.operations import CreateRepository, GetRepository, ListRepositories
@@ -121,12 +121,22 @@ class Butler(
             if collections is None and run is None:
                 searched, run = usual
         super().__init__(connection or connect(socket), repository, searched, run, writeable is not False)
-        self.info: RepositoryInfo = self.connection.call(GetRepository(repository=repository))
+        self.info: RepositoryInfo = self._described(repository)
         self.own_formats = user_formats(formats, self.info.formats)
         if writeable and not self.info.writable:
             raise PermissionDeniedError(
                 f"you may not write to {repository!r}", hint="ask its owner to name you among its writers"
             )
+
+    def _described(self, repository: str) -> RepositoryInfo:
+        try:
+            return self.connection.call(GetRepository(repository=repository))
+        except RepositoryNotFoundError as exc:
+            if not os.path.isdir(os.path.join(repository, ".pantry-bundle")):
+                raise
+            raise RepositoryNotFoundError(
+                exc.message, hint=f"for the bundle of this name write ./{repository}"
+            ) from None
 
     @classmethod
     def create(

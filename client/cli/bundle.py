@@ -13,6 +13,7 @@ from pantry.client.cli.output import json_option, note, print_fields, print_json
 from pantry.client.cli.progress import steps_bar, transfer_bar
 from pantry.client.cli.session import butler
 from pantry.client.cli.stage import how, selected, selection_options, transfer_option
+from pantry.errors import NotFoundError
 
 
 @click.group(cls=CommandGroup)
@@ -65,10 +66,20 @@ def create(
       pantry bundle create demo /scratch/job12 --graph graph.json -c LSSTCam/defaults --run u/you/job12
     """
     source = butler(ctx, repository, collections)
-    refs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
+    refs, outputs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
+    if not refs and graph is None:
+        raise NotFoundError(
+            "no datasets match, and no bundle was made", hint="`pantry query-datasets` shows what there is"
+        )
     with transfer_bar("bundling") as draw:
         done = source.create_bundle(
-            refs, directory, collections=comma_separated(collections), run=run, transfer=transfer, progress=draw
+            refs,
+            directory,
+            collections=comma_separated(collections),
+            run=run,
+            data_ids=outputs,
+            transfer=transfer,
+            progress=draw,
         )
     if as_json:
         print_json(done)

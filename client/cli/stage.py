@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json, size
 from pantry.client.cli.progress import transfer_bar
 from pantry.client.cli.session import butler
+from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def transfer_option(command: F) -> F:
     )(command)
 
 
+class Selected(NamedTuple):
+    """Datasets, and the data ids of the outputs that a graph has besides."""
+
+    refs: list[DatasetRef]
+    data_ids: list[DataCoordinate]
+
+
 def selected(
     source: Butler,
     dataset_types: tuple[str, ...],
@@ -69,12 +77,12 @@ def selected(
     order_by: tuple[str, ...],
     limit: int | None,
     exclude_file: str | None,
-) -> Iterable[DatasetRef]:
+) -> Selected:
     """Find the datasets that the options of `selection_options` say."""
     if graph is None:
         if not dataset_types:
             raise click.UsageError("which datasets? Name dataset types, or give --graph")
-        return source.query_datasets(
+        refs = source.query_datasets(
             dataset_types,
             data_id=parse_data_id(data_id),
             where=where,
@@ -82,6 +90,7 @@ def selected(
             limit=limit,
             exclude=exclude_file,
         )
+        return Selected(refs, [])
     if data_id or where or order_by or limit or exclude_file:
         raise click.UsageError(
             "a graph says itself which datasets it has; conditions were given to the command that made it"
@@ -89,7 +98,8 @@ def selected(
     from pantry.client.butler.graph import DiscoveryGraph
 
     found = DiscoveryGraph.from_json(graph.read())
-    return [ref for name in dataset_types for ref in found.datasets(name)] if dataset_types else found.datasets()
+    chosen = [ref for name in dataset_types for ref in found.datasets(name)] if dataset_types else found.datasets()
+    return Selected(chosen, found.data_ids(found.dimensions))
 
 
 @click.command(cls=Command)
@@ -126,7 +136,7 @@ def stage(
       pantry stage demo /scratch/inputs --graph graph.json
     """
     source = butler(ctx, repository, collections)
-    refs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
+    refs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file).refs
     with transfer_bar("staging") as draw:
         done = source.stage(refs, destination, transfer=transfer, overwrite=overwrite, progress=draw)
     if as_json:

@@ -672,6 +672,13 @@ def test_the_command_line(butler: Butler, refs: list[DatasetRef], short_dir: Pat
     run("stage", where, str(short_dir / "staged"), "config")
     assert [path.name for path in (short_dir / "staged").rglob("*.json")] == ["config_TestCam_3.json"]
     assert "expressions" in run("query-datasets", where, "config", "-w", "exposure > 2", code=1)
+    graph = butler.query_graph("stars", dimensions=["detector"], collections="u/one", where="exposure = 5")
+    (short_dir / "graph.json").write_bytes(graph.to_json())
+    run("bundle", "create", "d", str(short_dir / "g"), "--graph", str(short_dir / "graph.json"), "-c", "u/one")
+    with Butler.from_bundle(short_dir / "g") as opened:
+        assert opened.get("stars", exposure=5)["ra"][0] == 5.0
+        assert len(opened.query_dimension_records("detector")) == 2, "of outputs, that no input is of"
+    assert "no datasets match" in run("bundle", "create", "d", where + "2", "stars", "-c", "u/two", code=1)
     next((short_dir / "b").rglob("u/one/**/*.json")).unlink()
     assert "missing" in run("bundle", "verify", where, code=1)
     assert "is not a bundle" in run("get", f"{where}/x", "config", code=1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.client.butler.access import names
+from pantry.client.butler.associating import Associating
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
@@ -40,6 +41,7 @@ class Butler(
     Prefetching,
     Definitions,
     Lineage,
+    Associating,
 ):
     """Finds, reads and writes the datasets of a repository.
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "get": ("files:get", "Print a dataset, or write its file."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
+    "join-by-time": ("join_by_time:join_by_time", "Join a table with observations by time."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),
     "mount": ("mount:mount", "Show repositories as a directory of files."),
     "object": ("objects:objects", "Read files of a storage by their keys."),

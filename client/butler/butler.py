@@ -18,6 +18,7 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
+from pantry.client.butler.publishing import Publishing
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
 from pantry.client.butler.writing import Outputs
@@ -42,6 +43,7 @@ class Butler(
     Definitions,
     Lineage,
     Associating,
+    Publishing,
 ):
     """Finds, reads and writes the datasets of a repository.
 

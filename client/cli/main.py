@@ -33,6 +33,7 @@ _COMMANDS = {
     "mount": ("mount:mount", "Show repositories as a directory of files."),
     "object": ("objects:objects", "Read files of a storage by their keys."),
     "provenance": ("provenance:provenance", "Show what made a dataset, and what has used it."),
+    "publish": ("publish:publish", "Publish datasets to web services."),
     "put": ("files:put", "Store a file as a new dataset."),
     "query-data-ids": ("queries:query_data_ids", "Find data ids."),
     "query-datasets": ("queries:query_datasets", "Find datasets."),

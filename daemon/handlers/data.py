@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +14,7 @@ from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.node import Node
+from pantry.daemon.publishing.outbox import NewEntry
 from pantry.daemon.repositories.chains import RepositoryChain
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
@@ -153,6 +155,15 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     """Register the handlers."""
     repositories = node.repositories
 
+    def automatic(puts: Sequence[BegunPut], context: RequestContext) -> list[NewEntry]:
+        found: dict[tuple[str, bytes], NewEntry] = {}
+        for put in puts:
+            ref, repository = put.ref, put.repository.name
+            for target in node.publisher.automatic(ref.dataset_type.name, repository):
+                entry = NewEntry(target, ref.id.bytes, repository, ref.dataset_type.name, context.caller.uid)
+                found.setdefault((target, ref.id.bytes), entry)
+        return list(found.values())
+
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         found = await repositories.readable_all(asked.repository, context.caller)
         repository, (ref, file, name) = await resolve_first(node, found, asked)
@@ -210,7 +221,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         put = context.session.held(asked.put, BegunPut)
         context.session.give_back(asked.put)
         try:
-            return await node.puts.commit(put, asked.metadata)
+            async with node.publisher.with_commit(automatic([put], context)):
+                return await node.puts.commit(put, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
                 await put.release()
@@ -242,7 +254,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         group = context.session.held(asked.put, PutGroup)
         context.session.give_back(asked.put)
         try:
-            await node.groups.commit(group, asked.metadata)
+            async with node.publisher.with_commit(automatic(group.puts, context)):
+                await node.groups.commit(group, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
                 await group.release()

@@ -83,6 +83,7 @@ doors = [
     ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
     ops.GetMetadata(repository="shared", id=UUID(dataset)),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
+    ops.PublishDatasets(repository="shared", target="qa", ids=UUID(dataset).bytes),
     ops.AttachRepository(name="mine", configuration="/tmp"),
     ops.ChainRepositories(name="both", members=("mine", "theirs")),
     ops.FindDataset(repository="shared,shared", dataset_type="blob", data_id=data_id, collections=("u/one",)),

@@ -188,7 +188,7 @@ async def _running_parts(
     config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal, outbox: Outbox
 ) -> AsyncIterator[Node]:
     async with trio.open_nursery() as nursery:
-        begun = await outbox.in_state("begun")
+        begun = await outbox.begun()
         node = Node(config, cache, partials, journal, outbox, nursery)
         nursery.start_soon(node.pace.run)
         nursery.start_soon(_write_index, cache)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
-from pantry.client.butler.access import RepositoryAccess
+from pantry.client.butler.access import RepositoryAccess, names
 from pantry.errors import InvalidRequestError, PublishError
 from pantry.model.datasets import DatasetRef
 from pantry.wire.operations import (
@@ -23,6 +24,27 @@ from pantry.wire.operations.publishing import MAX_PUBLISHED
 
 WAIT_S = 300.0
 """How long `Butler.publish` waits unless it is told otherwise, in seconds."""
+
+
+class PublishWish(NamedTuple):
+    """To which services a put goes besides, and how long it waits for them, in seconds."""
+
+    targets: tuple[str, ...] = ()
+    wait_s: float = 0.0
+
+
+NOT_PUBLISHED = PublishWish()
+
+
+def publish_wish(targets: str | Iterable[str], wait: bool | float) -> PublishWish:
+    """Make a wish of the arguments ``publish`` and ``wait`` of `Butler.put`."""
+    return PublishWish(names(targets), _seconds(wait))
+
+
+def _seconds(wait: bool | float) -> float:
+    if isinstance(wait, bool):
+        return WAIT_S if wait else 0.0
+    return float(wait)
 
 
 class Publishing(RepositoryAccess):
@@ -70,7 +92,7 @@ class Publishing(RepositoryAccess):
         for one in given:
             holder = self._holder(one) if isinstance(one, DatasetRef) else self.repository
             by_repository.setdefault(holder, []).append(one.id if isinstance(one, DatasetRef) else one)
-        wait_s = (WAIT_S if wait else 0.0) if isinstance(wait, bool) else float(wait)
+        wait_s = _seconds(wait)
         found: dict[UUID, Publication] = {}
         for repository, ids in by_repository.items():
             for start in range(0, len(ids), MAX_PUBLISHED):

@@ -12,6 +12,7 @@ from uuid import UUID
 from pantry.client.butler.access import DataId, data_id_values, names, type_name
 from pantry.client.butler.group_writing import abort_put, put_group
 from pantry.client.butler.pieces import PieceMaking
+from pantry.client.butler.publishing import NOT_PUBLISHED, PublishWish, publish_wish
 from pantry.client.connection import Link
 from pantry.client.formatters.declared import read_entries
 from pantry.errors import InvalidRequestError, ProtocolError
@@ -54,6 +55,8 @@ class Writing(PieceMaking):
         *,
         run: str | None = None,
         outputs: Outputs | None = None,
+        publish: str | Iterable[str] = (),
+        wait: bool | float = False,
         **kwargs: Any,
     ) -> DatasetRef:
         """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
@@ -73,6 +76,12 @@ class Writing(PieceMaking):
         outputs : str, iterable of str or Mapping of str to str, optional
             The repositories that it goes to, all or none, in the format of each; a mapping also says the run in
             each. It has one id everywhere. By default the Butler's own `outputs`, else its repository.
+        publish : str or iterable of str
+            Web services that it is published to, by the names that `publish_targets` lists: at least once, if it is
+            stored (DMS-MWBT-REQ-0072).
+        wait : bool or float
+            Store it only if the services that it is published to have accepted it: True for at most five minutes, or
+            so many seconds.
         **kwargs : int or str
             More of the data id.
 
@@ -89,7 +98,10 @@ class Writing(PieceMaking):
             The formatter cannot write this object.
         PermissionDeniedError
             The repository's rules do not let this user write.
+        PublishError
+            With ``wait``: a service did not accept it; nothing was stored.
         """
+        wish = publish_wish(publish, wait)
         targets = self._targets(run, outputs, dataset_ref_or_type)
         alone = [repository for repository, _ in targets] == [self.repository]
         if alone and not any(layer.disassembles for layer in self._formats):
@@ -100,12 +112,13 @@ class Writing(PieceMaking):
                 targets[0][1],
                 kwargs,
                 self._own_form(dataset_ref_or_type),
+                wish,
                 # A stream can be read once only, and may be long.
                 at_once=not hasattr(obj, "read") and not (isinstance(obj, bytes) and len(obj) > MAX_CONTENT_BYTES),
             )
         self._writing()
         pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets)
-        return put_group(self.connection.link(), pieces)[0]
+        return put_group(self.connection.link(), pieces, wish)[0]
 
     def _targets(
         self, run: str | None, outputs: Outputs | None, given: DatasetRef | DatasetType | str
@@ -136,6 +149,8 @@ class Writing(PieceMaking):
         data_id: DataId | None = None,
         *,
         run: str | None = None,
+        publish: str | Iterable[str] = (),
+        wait: bool | float = False,
         **kwargs: Any,
     ) -> DatasetRef:
         """Store the content of an open binary file, which is in the dataset type's format already.
@@ -149,7 +164,8 @@ class Writing(PieceMaking):
 
             shutil.copyfileobj(source, file, 1 << 20)
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, at_once=False)
+        wish = publish_wish(publish, wait)
+        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, wish=wish, at_once=False)
 
     def _put(
         self,
@@ -159,6 +175,7 @@ class Writing(PieceMaking):
         run: str | None,
         more: dict[str, Any],
         form: Mapping[str, Any] = {},
+        wish: PublishWish = NOT_PUBLISHED,
         *,
         at_once: bool,
     ) -> DatasetRef:
@@ -178,7 +195,7 @@ class Writing(PieceMaking):
         )
         link = self.connection.link()
         # Where a user's own file says the form, nothing is remembered of it.
-        at_once = at_once and not operation.formatter and operation.extension is None
+        at_once = at_once and not operation.formatter and operation.extension is None and wish == NOT_PUBLISHED
         if at_once and (known := self._small_puts.get(operation.dataset_type)) is not None:
             content = _written(write, known)
             if (ref := self._put_content(link, operation, known, content)) is not None:
@@ -204,7 +221,8 @@ class Writing(PieceMaking):
                     # Not by its path: another user's daemon made it.
                     with open(os.dup(file.fileno()), "rb") as written:
                         metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
-            return link.call(CommitPut(put=ticket.put, metadata=metadata))
+            commit = CommitPut(put=ticket.put, metadata=metadata, publish=wish.targets, publish_wait_s=wish.wait_s)
+            return link.call(commit)
         except BaseException as exc:
             abort_put(link, ticket.put, wait=isinstance(exc, Exception))
             raise

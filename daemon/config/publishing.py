@@ -51,6 +51,8 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True):
         What an answer must say, by path, so that it means success.
     accepted : tuple of int
         Statuses that mean success besides 200 to 299.
+    undo : bool
+        Of what was accepted while a put that waited for it failed: remove it by DELETE of the same URL.
     if_unknown : str
         When it is not known whether a request arrived: ``retry``, or ``ask`` an operator.
     timeout_s : float
@@ -86,6 +88,7 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     answer: dict[str, str | int | float | bool | None] = {}
     accepted: tuple[int, ...] = ()
+    undo: bool = False
     if_unknown: Literal["retry", "ask"] = "retry"
     timeout_s: float = 30.0
     retry_first_s: float = 1.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import partial
+from uuid import uuid4
 
 import msgspec
 import trio
@@ -13,6 +13,7 @@ from pantry.daemon.datasets.grouping import PutGroup
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
+from pantry.daemon.handlers.publishing_puts import published
 from pantry.daemon.node import Node
 from pantry.daemon.publishing.outbox import NewEntry
 from pantry.daemon.repositories.chains import RepositoryChain
@@ -155,15 +156,6 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     """Register the handlers."""
     repositories = node.repositories
 
-    def automatic(puts: Sequence[BegunPut], context: RequestContext) -> list[NewEntry]:
-        found: dict[tuple[str, bytes], NewEntry] = {}
-        for put in puts:
-            ref, repository = put.ref, put.repository.name
-            for target in node.publisher.automatic(ref.dataset_type.name, repository):
-                entry = NewEntry(target, ref.id.bytes, repository, ref.dataset_type.name, context.caller.uid)
-                found.setdefault((target, ref.id.bytes), entry)
-        return list(found.values())
-
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         found = await repositories.readable_all(asked.repository, context.caller)
         repository, (ref, file, name) = await resolve_first(node, found, asked)
@@ -215,13 +207,21 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def put_content(context: RequestContext, asked: PutContent) -> PutDone:
         repository = await repositories.writable(asked.repository, context.caller)
-        return PutDone(await node.puts.put_content(repository, asked))
+        targets = node.publisher.automatic(asked.dataset_type, repository.name)
+        if not targets:
+            return PutDone(await node.puts.put_content(repository, asked))
+        id_ = asked.id or uuid4()
+        entries = [NewEntry(one, id_.bytes, repository.name, asked.dataset_type, context.caller.uid) for one in targets]
+        async with node.publisher.with_commit(entries) as commitment:
+            ref = await node.puts.put_content(repository, msgspec.structs.replace(asked, id=id_))
+            commitment.is_void = ref is None
+        return PutDone(ref)
 
     async def commit_put(context: RequestContext, asked: CommitPut) -> DatasetRef:
         put = context.session.held(asked.put, BegunPut)
         context.session.give_back(asked.put)
         try:
-            async with node.publisher.with_commit(automatic([put], context)):
+            async with published(node, [put], asked, context.caller):
                 return await node.puts.commit(put, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
@@ -254,7 +254,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         group = context.session.held(asked.put, PutGroup)
         context.session.give_back(asked.put)
         try:
-            async with node.publisher.with_commit(automatic(group.puts, context)):
+            async with published(node, group.puts, asked, context.caller):
                 await node.groups.commit(group, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):

@@ -24,9 +24,7 @@ from pantry.wire.operations import (
     PublishTargetList,
     RetryPublications,
 )
-from pantry.wire.operations.publishing import MAX_LISTED, MAX_PUBLISHED
-
-MAX_WAIT_S = 86_400.0
+from pantry.wire.operations.publishing import MAX_LISTED, MAX_PUBLISHED, MAX_WAIT_S
 
 
 def _shown(entry: Entry) -> Publication:

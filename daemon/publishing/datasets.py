@@ -84,9 +84,9 @@ class PublishableDatasets:
             kinds = await self._repositories.queries.call(partial(holder.registry.dataset_types_of, left))
             if not kinds:
                 continue
-            _require_publish(target, holder, who)
+            require_publish(target, holder, who)
             for kind in {one.name for one in kinds.values()}:
-                _require_taken(target, kind, holder.name)
+                require_taken(target, kind, holder.name)
             entries += [NewEntry(target.name, id_, holder.name, kind.name, who.uid) for id_, kind in kinds.items()]
             left = [one for one in left if one not in kinds]
         if left:
@@ -97,7 +97,7 @@ class PublishableDatasets:
         return entries
 
 
-def _require_taken(target: Target, dataset_type: str, repository: str) -> None:
+def require_taken(target: Target, dataset_type: str, repository: str) -> None:
     """Raise unless datasets of this type may go there from this repository."""
     if not target.takes(dataset_type, repository):
         config = target.config
@@ -108,7 +108,7 @@ def _require_taken(target: Target, dataset_type: str, repository: str) -> None:
         )
 
 
-def _require_publish(target: Target, holder: Repository, who: Identity) -> None:
+def require_publish(target: Target, holder: Repository, who: Identity) -> None:
     """Raise unless a user who may read a repository may publish what it has."""
     publishers = target.config.publishers
     if who.uid == 0 or (who.matches(publishers) if publishers else holder.access.may_write(who)):

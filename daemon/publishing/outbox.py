@@ -2,7 +2,8 @@
 
 A publication is *begun* before its dataset is committed, *waiting* from the commit on, and then *accepted*, *refused*,
 or *unknown*: nobody knows whether the service did it, and the target's configuration says that an operator must look.
-An *orphan* was accepted by the service, but the dataset was never committed. What a start finds begun is decided by
+Where the commit waits for the service, it is *sending* before; an *orphan* may have been accepted by the service, but
+the dataset was never committed. What a start finds begun is decided by
 the registry, as the journal's intents are: the dataset is there, or it is not.
 
 All of it is in one SQLite file of the state directory. Changes that wait at the same time share one fsync.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
@@ -42,14 +43,18 @@ CREATE TABLE IF NOT EXISTS publication (
     changed_ns INTEGER NOT NULL,
     status INTEGER NOT NULL DEFAULT 0,
     problem TEXT NOT NULL DEFAULT '',
+    undo_path TEXT NOT NULL DEFAULT '',
     UNIQUE (target, dataset)
 );
 CREATE INDEX IF NOT EXISTS publication_due ON publication (target, state, next_ns);
 """
 _COLUMNS = (
     "id, target, dataset, repository, dataset_type, uid, state, attempts, parts_done, next_ns, created_ns,"
-    " changed_ns, status, problem"
+    " changed_ns, status, problem, undo_path"
 )
+
+
+_TO_DO = "(state = 'waiting' OR (state = 'orphan' AND undo_path != ''))"
 
 
 class Entry(NamedTuple):
@@ -79,6 +84,8 @@ class Entry(NamedTuple):
         Of the last answer; 0 for none.
     problem : str
         What went wrong last.
+    undo_path : str
+        Of an orphan: path and query by which the service can remove it; empty if it is left to people.
     """
 
     id: int
@@ -95,6 +102,7 @@ class Entry(NamedTuple):
     changed_ns: int
     status: int
     problem: str
+    undo_path: str
 
 
 class NewEntry(NamedTuple):
@@ -192,16 +200,26 @@ class Outbox:
         """Give publications another state, and other columns new values; returns how many there were."""
         return await self._ask(partial(_change, tuple(ids), state, columns))
 
-    def committed(self, ids: Iterable[int]) -> None:
+    def committed(self, ids: Iterable[int], accepted: Collection[int] = ()) -> None:
         """Let begun publications be sent, soon: a start that finds them begun asks the registry."""
-        wanted = [(time.time_ns(), one) for one in ids]
-        asked = "UPDATE publication SET state = 'waiting', changed_ns = ? WHERE id = ? AND state = 'begun'"
+        now = time.time_ns()
+        wanted = [("accepted" if one in accepted else "waiting", now, one) for one in ids]
+        asked = "UPDATE publication SET state = ?, changed_ns = ? WHERE id = ? AND state IN ('begun', 'sending')"
         self._wish(lambda db: db.executemany(asked, wanted))
 
-    async def withdraw(self, ids: Iterable[int]) -> None:
-        """Forget those publications that are still only begun."""
+    async def withdraw(self, ids: Iterable[int], orphans: Mapping[int, str] = {}) -> None:
+        """Forget publications that are only begun; those that a service may have become orphans, for a reason."""
+        now = time.time_ns()
+        lost = [(now, now, problem, one) for one, problem in orphans.items()]
         wanted = [(one,) for one in ids]
-        await self._ask(lambda db: db.executemany("DELETE FROM publication WHERE id = ? AND state = 'begun'", wanted))
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "UPDATE publication SET state = 'orphan', changed_ns = ?, next_ns = ?, problem = ? WHERE id = ?", lost
+            )
+            db.executemany("DELETE FROM publication WHERE id = ? AND state IN ('begun', 'sending')", wanted)
+
+        await self._ask(work)
 
     async def remove(self, ids: Iterable[int]) -> None:
         """Forget publications."""
@@ -235,18 +253,18 @@ class Outbox:
 
     async def due(self, target: str, now_ns: int, limit: int) -> list[Entry]:
         """Return waiting publications whose time has come, the one that waits longest first."""
-        where = "target = ? AND state = 'waiting' AND next_ns <= ? ORDER BY next_ns, id LIMIT ?"
+        where = f"target = ? AND {_TO_DO} AND next_ns <= ? ORDER BY next_ns, id LIMIT ?"
         return await self._entries(where, (target, now_ns, limit))
 
     async def next_due_ns(self, target: str, now_ns: int) -> int | None:
         """Return when the next one of a target comes after ``now_ns``, nanoseconds since 1970 UTC; None if none."""
-        asked = "SELECT min(next_ns) FROM publication WHERE target = ? AND state = 'waiting' AND next_ns > ?"
+        asked = f"SELECT min(next_ns) FROM publication WHERE target = ? AND {_TO_DO} AND next_ns > ?"  # noqa: S608
         found: int | None = await self._ask(lambda db: db.execute(asked, (target, now_ns)).fetchone()[0])
         return found
 
-    async def in_state(self, state: PublicationState) -> list[Entry]:
-        """Return all publications of a state, oldest first."""
-        return await self._entries("state = ? ORDER BY id", (state,))
+    async def begun(self) -> list[Entry]:
+        """Return all publications whose dataset was not known as committed, oldest first."""
+        return await self._entries("state IN ('begun', 'sending') ORDER BY id", ())
 
     async def by_id(self, ids: Iterable[int]) -> dict[int, Entry]:
         """Return publications by their numbers."""

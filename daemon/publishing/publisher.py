@@ -14,10 +14,11 @@ from uuid import UUID
 import trio
 
 from pantry.backends.admission import acting_uid
+from pantry.daemon.publishing.commitment import Commitment
 from pantry.daemon.publishing.documents import Opened, requests_of
 from pantry.daemon.publishing.lane import Lane
 from pantry.daemon.publishing.outbox import Entry, NewEntry, Outbox
-from pantry.daemon.publishing.sending import Call, Outcome, Request, Verdict
+from pantry.daemon.publishing.sending import Outcome, Request, send
 from pantry.daemon.publishing.target import Target
 from pantry.errors import DatasetNotFoundError, NotFoundError, PantryError, PublishError, RepositoryNotFoundError
 
@@ -91,23 +92,24 @@ class Publisher:
     # -- with a put --------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def with_commit(self, entries: Sequence[NewEntry]) -> AsyncIterator[None]:
+    async def with_commit(self, entries: Sequence[NewEntry]) -> AsyncIterator[Commitment]:
         """Publish datasets if what is done inside commits them: not if it raises, and after a crash if it did.
 
         The intent is durable before the inside begins. It may raise only if nothing was committed.
         """
-        if not entries:
-            yield
-            return
-        ids = await self.outbox.add(entries, "begun")
+        ids = await self.outbox.add(entries, "begun") if entries else []
+        commitment = Commitment(self.outbox, self.lanes, entries, ids)
         try:
-            yield
+            yield commitment
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await self.outbox.withdraw(ids)
+            commitment.is_void = True
             raise
-        self.outbox.committed(ids)
-        self._poke(one.target for one in entries)
+        finally:
+            if ids and commitment.is_void:
+                with trio.CancelScope(shield=True):
+                    await commitment.take_back()
+            elif ids:
+                commitment.committed()
 
     async def recover(self, begun: Sequence[Entry], *, undecided: Collection[bytes] = ()) -> list[Entry]:
         """Decide what a crash left begun, by the registries; returns what cannot be decided yet.
@@ -135,7 +137,8 @@ class Publisher:
             if is_there:
                 self.outbox.committed([entry.id])
             else:
-                await self.outbox.withdraw([entry.id])
+                problem = "the daemon ended while it was sent, and it was not committed"
+                await self.outbox.withdraw([entry.id], {entry.id: problem} if entry.state == "sending" else {})
         self._poke({one.target for one in begun})
         return left
 
@@ -210,6 +213,8 @@ class Publisher:
             if entry is not None and entry.state == "waiting":
                 acting_uid.set(entry.uid)
                 await self._settle(lane, entry, await self._attempt(lane, entry))
+            elif entry is not None and entry.state == "orphan":
+                await self._undo(lane, entry)
         finally:
             lane.in_hand.discard(taken.id)
             lane.slots.release()
@@ -273,6 +278,27 @@ class Publisher:
                 return
         self._tell(entry.id)
 
+    async def _undo(self, lane: Lane, entry: Entry) -> None:
+        """Ask a service to remove what it accepted of a put that failed."""
+        if self._offline():
+            outcome = Outcome("retry", "this node works offline", concerns_all=True)
+        else:
+            key = f"{UUID(bytes=entry.dataset)}-undo"
+            outcome = await send(lane, Request(entry.undo_path, key, b"", 0, method="DELETE"))
+        with trio.CancelScope(shield=True):
+            if outcome.verdict == "accepted" or outcome.status in (404, 410):
+                lane.succeeded()
+                log.info("%s %s is taken back from %s", *_named(entry), lane.target.name)
+                await self.outbox.remove([entry.id])
+            elif outcome.verdict == "refused":
+                log.warning("%s %s cannot be taken back from %s: %s", *_named(entry), lane.target.name, outcome.problem)
+                await self.outbox.change([entry.id], "orphan", problem=outcome.problem, undo_path="")
+            else:
+                if outcome.concerns_all:
+                    lane.failed(outcome)
+                next_ns = time.time_ns() + int(lane.delay_s(entry.attempts + 1) * 1e9)
+                await self.outbox.change([entry.id], "orphan", attempts=entry.attempts + 1, next_ns=next_ns)
+
     async def _postpone(self, lane: Lane, entry: Entry, outcome: Outcome, told: Callable[..., Awaitable[int]]) -> None:
         now = time.time_ns()
         if outcome.concerns_all:
@@ -291,19 +317,6 @@ class Publisher:
             waiter.left.discard(id_)
             if not waiter.left:
                 waiter.done.set()
-
-
-async def send(lane: Lane, request: Request) -> Outcome:
-    """Send one request; it takes no longer than the target's time-out."""
-    call = Call(lane.target, request)
-    timeout_s = lane.target.config.timeout_s
-    try:
-        with trio.move_on_after(timeout_s):
-            return await trio.to_thread.run_sync(call.send, abandon_on_cancel=True, limiter=lane.threads)
-    finally:
-        call.break_off()  # a thread that was left behind ends; after an answer there is nothing to end
-    verdict: Verdict = "unknown" if call.has_sent else "retry"
-    return Outcome(verdict, f"{lane.target.authority} did not answer within {timeout_s:g} s", concerns_all=True)
 
 
 def _named(entry: Entry) -> tuple[str, str]:

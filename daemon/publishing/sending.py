@@ -1,7 +1,7 @@
 """One request to a web service, and what its answer means.
 
-`send` blocks; it runs in a thread. The standard library's client is enough for it: no redirection is followed, no
-proxy and no `.netrc` is used, and nothing is repeated that we did not decide to repeat.
+`Call.send` blocks; `send` runs it in a thread. The standard library's client is enough for it: no redirection is
+followed, no proxy and no `.netrc` is used, and nothing is repeated that we did not decide to repeat.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import http.client
 import ipaddress
 import json
 import math
+import os
 import socket
 import ssl
 import time
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
+
+import trio
 
 from pantry.daemon.publishing.target import Target
 from pantry.daemon.publishing.templates import look_up
@@ -46,12 +49,15 @@ class Request(NamedTuple):
         The body, or the file that is it, which `Call.send` closes.
     size_bytes : int
         Its length.
+    method : str
+        If not that of the target.
     """
 
     path: str
     key: str
     body: bytes | BinaryIO
     size_bytes: int
+    method: str = ""
 
 
 class Outcome(NamedTuple):
@@ -145,7 +151,9 @@ class Call:
         if self._is_broken_off:
             raise ConnectionAbortedError("given up")
         _check_address(connection.sock, target)
-        connection.putrequest(target.config.method, request.path, skip_host=True, skip_accept_encoding=True)
+        connection.putrequest(
+            request.method or target.config.method, request.path, skip_host=True, skip_accept_encoding=True
+        )
         for name, value in headers.items():
             connection.putheader(name, value)
         try:
@@ -162,6 +170,28 @@ class Call:
             # Some services quote what they do not accept, and what they say is shown.
             said = said.replace(credential.encode(), b"(the credential)")
         return judge(target, answer.status, answer.getheader("Retry-After"), said)
+
+
+class Way(Protocol):
+    """The way to a target: a lane."""
+
+    @property
+    def target(self) -> Target: ...  # noqa: D102
+    @property
+    def threads(self) -> trio.CapacityLimiter: ...  # noqa: D102
+
+
+async def send(lane: Way, request: Request) -> Outcome:
+    """Send one request; it takes no longer than the target's time-out."""
+    call = Call(lane.target, request)
+    timeout_s = lane.target.config.timeout_s
+    try:
+        with trio.move_on_after(timeout_s):
+            return await trio.to_thread.run_sync(call.send, abandon_on_cancel=True, limiter=lane.threads)
+    finally:
+        call.break_off()  # a thread that was left behind ends; after an answer there is nothing to end
+    verdict: Verdict = "unknown" if call.has_sent else "retry"
+    return Outcome(verdict, f"{lane.target.authority} did not answer within {timeout_s:g} s", concerns_all=True)
 
 
 def _connection(target: Target) -> http.client.HTTPConnection:
@@ -190,13 +220,14 @@ def _send_body(connection: http.client.HTTPConnection, request: Request) -> None
     if isinstance(request.body, bytes):
         connection.send(request.body)
         return
-    left = request.size_bytes
-    while left:
-        block = request.body.read(min(left, _BLOCK_BYTES))
+    offset = 0
+    while offset < request.size_bytes:
+        # By its place: the descriptor's own position is shared with whoever reads the file besides.
+        block = os.pread(request.body.fileno(), min(request.size_bytes - offset, _BLOCK_BYTES), offset)
         if not block:
             raise OSError("the dataset's file is shorter than it was")
         connection.send(block)
-        left -= len(block)
+        offset += len(block)
 
 
 def judge(target: Target, status: int, retry_after: str | None, body: bytes) -> Outcome:

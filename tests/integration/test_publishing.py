@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -339,17 +341,113 @@ def test_what_waits_survives_kill_9(make_world: Callable[..., World], service: Q
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0072")
-def test_every_put_is_published_by_itself(make_world: Callable[..., World], service: QaService) -> None:
+def test_every_put_is_published_by_itself(make_world: Callable[..., World], service: QaService, tmp_path: Path) -> None:
     world = make_world(automatic=True, repositories=["d"])
-    ref = world.put(1)
+    # By a ticket, by one request, and as a group into two repositories.
+    refs = [world.put(1), world.put(2), world.put(3)]
     world.butler.put(b"not this", "blob", instrument=INSTRUMENT, exposure=1, detector=0)
-    service.wait(lambda: len(service.done) == 1)
+    with Butler.create("e", str(tmp_path / "other"), socket=world.daemon.socket) as other:
+        furnish(other, 20)
+        other.register_dataset_type("metric_seeing", ["instrument", "exposure"], "StructuredDataDict")
+    refs.append(world.butler.put({"value": 4}, "metric_seeing", instrument=INSTRUMENT, exposure=4, outputs=["d", "e"]))
+    world.wait_for(accepted=4)
+    assert set(service.done) == {str(ref.id) for ref in refs}
+    for exposure in (1, 4):
+        for outputs in (None, ["d"], ["e", "d"]):
+            with pytest.raises(DatasetExistsError):
+                world.butler.put(
+                    {"value": 1}, "metric_seeing", instrument=INSTRUMENT, exposure=exposure, outputs=outputs
+                )
+    world.wait_for(accepted=4)
+    assert len(service.requests) == 4, "a put that failed is not published"
+
+
+# -- a put that waits ------------------------------------------------------------------------------
+
+
+def stored(world: World, root: Path) -> tuple[int, list[Path]]:
+    """What is registered, and the files of the repository."""
+    files = [path for path in root.rglob("*") if path.is_file() and "out" in path.parts]
+    return world.butler.count_datasets("metric_*", "*"), files
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0072")
+@pytest.mark.parametrize("outputs", [None, ["d"], ["d", "e"]], ids=["alone", "group", "two"])
+def test_a_put_waits_until_it_was_accepted_or_leaves_nothing(
+    make_world: Callable[..., World], service: QaService, tmp_path: Path, outputs: Any
+) -> None:
+    world = make_world()
+    with Butler.create("e", str(tmp_path / "other"), socket=world.daemon.socket) as other:
+        furnish(other, 20)
+        other.register_dataset_type("metric_seeing", ["instrument", "exposure"], "StructuredDataDict")
+
+    def put(exposure: int, **more: Any) -> DatasetRef:
+        content = {"value": exposure}
+        more = {"publish": "qa", "wait": True, "outputs": outputs, **more}
+        return world.butler.put(content, "metric_seeing", instrument=INSTRUMENT, exposure=exposure, **more)
+
+    service.then(Answer(503, accepts=False), Answer(reset=True))
+    ref = put(1)
     assert list(service.done) == [str(ref.id)]
+    assert len(service.requests) == 3
+    assert service.requests[0].document["content"] == {"value": 1}
     world.wait_for(accepted=1)
-    with pytest.raises(DatasetExistsError):
-        world.put(1)
-    world.wait_for(accepted=1)
-    assert len(service.requests) == 1, "a put that failed is not published"
+    service.always(Answer(400, b"no such metric", accepts=False))
+    before = [stored(world, tmp_path / name) for name in ("repo", "other")]
+    with pytest.raises(PublishError, match="was refused.*no such metric"):
+        put(2)
+    assert [stored(world, tmp_path / name) for name in ("repo", "other")] == before
+    assert world.states() == {"accepted": 1}
+    service.always(Answer(503, accepts=False))
+    with pytest.raises(PublishError, match=r"was not accepted within 0\.3 s: .*503"):
+        put(2, wait=0.3)
+    assert [stored(world, tmp_path / name) for name in ("repo", "other")] == before
+    assert world.states() == {"accepted": 1}
+    # And then it goes as if nothing had been.
+    service.always(Answer())
+    assert world.butler.get(put(2)) == {"value": 2}
+    with pytest.raises(NotFoundError, match="known: qa"):
+        put(3, publish="qq")
+    with pytest.raises(InvalidRequestError, match="nothing to wait for"):
+        put(3, publish=())
+    with pytest.raises(InvalidRequestError, match="'qa' does not take blob"):
+        world.butler.put(b"x", "blob", instrument=INSTRUMENT, exposure=1, detector=0, publish="qa")
+    assert world.butler.count_datasets("*", "*") == 2
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0072")
+@pytest.mark.parametrize("undo", [True, False])
+@pytest.mark.parametrize("how", ["the user goes", "kill -9"])
+def test_what_was_accepted_of_a_put_that_failed_is_told_and_taken_back(
+    make_world: Callable[..., World], service: QaService, tmp_path: Path, undo: bool, how: str
+) -> None:
+    """The service has taken it, and says so too late: the dataset is not committed."""
+    world = make_world(undo=undo)
+    before = stored(world, tmp_path / "repo")
+    service.then(Answer(hang=True))
+    code = (
+        "import sys; from pantry.client import Butler; b = Butler('d', socket=sys.argv[1]);"
+        "b.put({'value': 1}, 'metric_seeing', instrument='TestCam', exposure=5, run='out', publish='qa', wait=60)"
+    )
+    user = subprocess.Popen([sys.executable, "-c", code, world.daemon.socket], stderr=subprocess.DEVNULL)
+    service.wait(lambda: len(service.requests) == 1)
+    if how == "kill -9":
+        world.daemon.kill()
+        user.wait(30)
+        world.daemon.start()
+    else:
+        user.kill()
+        user.wait(30)
+    if undo:
+        service.wait(lambda: len(service.requests) == 2)
+        assert (service.requests[1].method, service.requests[1].path) == ("DELETE", service.requests[0].path)
+        world.wait_for()
+    else:
+        world.wait_for(orphan=1)
+        (orphan,) = world.butler.publish_status().publications
+        assert "it was not committed" in orphan.problem
+        assert len(service.requests) == 1
+    assert stored(world, tmp_path / "repo") == before
 
 
 def test_a_crash_between_commit_and_delivery(make_world: Callable[..., World], service: QaService) -> None:

@@ -74,7 +74,7 @@ class QaService:
                 got = Received(self.command, self.path, dict(self.headers), body, time.monotonic())
                 service._serve(self, got)
 
-            do_POST = do_PUT = do_GET = do_PATCH = answer  # noqa: N815
+            do_POST = do_PUT = do_GET = do_PATCH = do_DELETE = answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

@@ -10,14 +10,21 @@ import msgspec
 from pantry.wire.operations.base import Operation
 from pantry.wire.operations.registry import CountDone
 
-PublicationState = Literal["begun", "waiting", "accepted", "refused", "unknown", "orphan"]
-"""What became of a publication: ``begun`` until its dataset is committed, ``waiting`` until the service has answered;
-``unknown`` if nobody knows whether the service did it; ``orphan`` if it did and the dataset was never committed."""
+PublicationState = Literal["begun", "sending", "waiting", "accepted", "refused", "unknown", "orphan"]
+"""What became of a publication.
+
+``begun`` until its dataset is committed, or ``sending`` if the commit waits for the service; ``waiting`` until the
+service has answered; ``unknown`` if nobody knows whether the service did it; ``orphan`` if it did, or may have done so,
+and the dataset was never committed.
+"""
 
 MAX_PUBLISHED = 5000
 """Datasets of one request."""
 
 MAX_LISTED = 1000
+
+MAX_WAIT_S = 86_400.0
+"""Longest wait for services, in seconds."""
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +169,7 @@ class GetPublishStatus(Operation[PublishStatus], frozen=True, kw_only=True, omit
 
     result_type = PublishStatus
     target: str = ""
-    states: tuple[PublicationState, ...] = ("begun", "waiting", "refused", "unknown", "orphan")
+    states: tuple[PublicationState, ...] = ("begun", "sending", "waiting", "refused", "unknown", "orphan")
     limit: int = 100
 
 

@@ -6,6 +6,7 @@ read or written.
 
 from __future__ import annotations
 
+from pantry.client.association.request import TimeJoin
 from pantry.client.butler import Butler, ButlerCollections, DeferredDatasetHandle
 from pantry.client.objects import ObjectPrefix
 from pantry.errors import PantryError
@@ -44,5 +45,6 @@ __all__ = [
     "ObjectPrefix",
     "PantryError",
     "RepositoryInfo",
+    "TimeJoin",
     "Timespan",
 ]

@@ -16,6 +16,7 @@ import pantry
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.handlers import make_dispatcher
 from pantry.daemon.node import Node, running_node
+from pantry.daemon.publishing.target import publish_targets
 from pantry.daemon.server.connection import Connection
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.server.listener import Listener
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cache=options.cache,
             on_demand=options.on_demand,
         )
+        publish_targets(config)
         if options.check:
             print(f"{config.source or 'built-in defaults'}: in order")  # noqa: T201 - the command's answer
             return 0
@@ -145,7 +147,7 @@ async def _leave_when_idle(node: Node, scope: trio.CancelScope) -> None:
     idle_since = trio.current_time()
     while trio.current_time() - idle_since < node.config.idle_exit_s:
         await trio.sleep(min(IDLE_CHECK_S, node.config.idle_exit_s / 4))
-        if node.limits.open_connections:
+        if node.limits.open_connections or node.publisher.is_sending:
             idle_since = trio.current_time()
     log.info("nobody was connected for %.0f s", node.config.idle_exit_s)
     scope.cancel()

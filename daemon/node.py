@@ -30,8 +30,12 @@ from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
 from pantry.daemon.datasets.resolved import ResolvedOpens
 from pantry.daemon.datasets.selecting import select
-from pantry.daemon.journal import Journal, opened_journal
+from pantry.daemon.journal import Intent, Journal, opened_journal
 from pantry.daemon.prefixes.service import Prefixes
+from pantry.daemon.publishing.datasets import PublishableDatasets
+from pantry.daemon.publishing.outbox import Entry, Outbox, running_outbox
+from pantry.daemon.publishing.publisher import RECOVER_S, Publisher
+from pantry.daemon.publishing.target import publish_targets
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
 from pantry.daemon.server.limits import UserLimits
@@ -53,6 +57,7 @@ class Node:
         cache: ObjectCache,
         partials: PartialObjects,
         journal: Journal,
+        outbox: Outbox,
         nursery: trio.Nursery,
     ) -> None:
         self.pins: Pins
@@ -89,6 +94,10 @@ class Node:
         self.groups = PutGroups(self.puts, journal, self.repositories, nursery)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
         self.importer = Importer(journal, self.repositories, self.puts, self.transfers)
+        self.publishable = PublishableDatasets(self.repositories, self.opener, self.prefixes)
+        self.publisher = Publisher(
+            publish_targets(config), outbox, self.publishable.open, self.publishable.exists, self.offline
+        )
 
     def offline(self) -> bool:
         """Whether no origin may be asked for anything; asked before each request upstream."""
@@ -163,8 +172,8 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
     cache = ObjectCache(config.cache)
     try:
         with opened_journal(os.path.join(config.state_directory, "journal.sqlite3")) as journal:
-            async with running_partials(cache) as partials:
-                async with _running_parts(config, cache, partials, journal) as node:
+            async with running_outbox(_outbox_path(config)) as outbox, running_partials(cache) as partials:
+                async with _running_parts(config, cache, partials, journal, outbox) as node:
                     yield node
                 # Only now: what was being tidied up needed them.
                 with trio.CancelScope(shield=True):
@@ -176,19 +185,37 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
 
 @asynccontextmanager
 async def _running_parts(
-    config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal
+    config: DaemonConfig, cache: ObjectCache, partials: PartialObjects, journal: Journal, outbox: Outbox
 ) -> AsyncIterator[Node]:
     async with trio.open_nursery() as nursery:
-        node = Node(config, cache, partials, journal, nursery)
+        begun = await outbox.begun()
+        node = Node(config, cache, partials, journal, outbox, nursery)
         nursery.start_soon(node.pace.run)
         nursery.start_soon(_write_index, cache)
         nursery.start_soon(node.scrub.run)
         left = await recover(journal, node.repositories)
-        if left:
-            nursery.start_soon(recover_later, journal, node.repositories, left)
+        nursery.start_soon(_recover_rest, node, journal, left, begun)
+        nursery.start_soon(node.publisher.run)
         async with _running_people(node) as node:
             yield node
         nursery.cancel_scope.cancel()
+
+
+async def _recover_rest(node: Node, journal: Journal, left: list[Intent], begun: list[Entry]) -> None:
+    """Undo what could not be undone at the start, and publish what was committed before it."""
+    undecided = {target.dataset for intent in left for target in intent.targets}
+    begun = await node.publisher.recover(begun, undecided=undecided)
+    await recover_later(journal, node.repositories, left)
+    begun = await node.publisher.recover(begun)
+    while begun:
+        await trio.sleep(RECOVER_S)
+        begun = await node.publisher.recover(begun)
+
+
+def _outbox_path(config: DaemonConfig) -> str:
+    """Where the outbox is: in memory, if nothing is configured that could be published to, nor ever was."""
+    path = os.path.join(config.state_directory, "outbox.sqlite3")
+    return path if config.publish or os.path.exists(path) else ":memory:"
 
 
 async def _write_index(cache: ObjectCache) -> None:

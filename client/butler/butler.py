@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pantry.client.butler.access import missing_or_default, names
+from pantry.client.butler.associating import Associating
 from pantry.client.butler.calibrating import Calibrating
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.definitions import Definitions
@@ -19,6 +20,7 @@ from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.introspecting import Introspecting
 from pantry.client.butler.lineage import Lineage
 from pantry.client.butler.prefetching import Prefetching
+from pantry.client.butler.publishing import Publishing
 from pantry.client.butler.taking_away import TakingAway
 from pantry.client.butler.tilings import Tilings
 from pantry.client.butler.visits import Visits
@@ -45,6 +47,8 @@ class Butler(
     TakingAway,
     Definitions,
     Lineage,
+    Associating,
+    Publishing,
 ):
     """Finds, reads and writes the datasets of a repository.
 

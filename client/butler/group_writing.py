@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from pantry.client.butler.publishing import NOT_PUBLISHED, PublishWish
 from pantry.client.connection import Link
 from pantry.client.formatters.declared import read_entries
 from pantry.errors import PantryError, ProtocolError
@@ -37,7 +38,7 @@ class Piece(msgspec.Struct, frozen=True):
     alike: Callable[[PutTicket], Hashable] | None = None
 
 
-def put_group(link: Link, pieces: Sequence[Piece]) -> tuple[DatasetRef, ...]:
+def put_group(link: Link, pieces: Sequence[Piece], wish: PublishWish = NOT_PUBLISHED) -> tuple[DatasetRef, ...]:
     """Store all pieces or none; return the references in their order."""
     answer, fds = link.call_with_fds(BeginPuts(puts=tuple(piece.operation for piece in pieces)))
     try:
@@ -49,7 +50,10 @@ def put_group(link: Link, pieces: Sequence[Piece]) -> tuple[DatasetRef, ...]:
             _write_all(pieces, answer.tickets, files)
             metadata = tuple(_declared(ticket, file) for ticket, file in zip(answer.tickets, files, strict=True))
         # All closed before the commit: what anybody writes later has no effect.
-        return link.call(CommitPuts(put=answer.tickets[0].put, metadata=metadata)).refs
+        commit = CommitPuts(
+            put=answer.tickets[0].put, metadata=metadata, publish=wish.targets, publish_wait_s=wish.wait_s
+        )
+        return link.call(commit).refs
     except BaseException as exc:
         if answer.tickets:
             abort_put(link, answer.tickets[0].put, wait=isinstance(exc, Exception))

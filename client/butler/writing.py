@@ -14,6 +14,7 @@ from pantry.client.butler.contributors import file_provenance
 from pantry.client.butler.group_writing import abort_put, put_group
 from pantry.client.butler.in_memory import InMemory
 from pantry.client.butler.pieces import PieceMaking
+from pantry.client.butler.publishing import NOT_PUBLISHED, PublishWish, publish_wish
 from pantry.client.connection import Link
 from pantry.client.formatters.declared import read_entries
 from pantry.errors import InvalidRequestError, ProtocolError
@@ -61,6 +62,8 @@ class Writing(PieceMaking, InMemory):
         run: str | None = None,
         outputs: Outputs | None = None,
         provenance: Provenance | None = None,
+        publish: str | Iterable[str] = (),
+        wait: bool | float = False,
         **kwargs: Any,
     ) -> DatasetRef:
         """Store a Python object as a new dataset, all or nothing (DMS-MWBT-REQ-0063, 0073 to 0076).
@@ -85,6 +88,12 @@ class Writing(PieceMaking, InMemory):
             The dataset's immediate parents. They are written into its file, or beside it where the format has no room,
             with the raw data that the registry knows among their ancestors (DMS-MWBT-REQ-0093, 0096);
             ``get("type.provenance")`` reads them. ``obj`` is not changed.
+        publish : str or iterable of str
+            Web services that it is published to, by the names that `publish_targets` lists: at least once, if it is
+            stored (DMS-MWBT-REQ-0072).
+        wait : bool or float
+            Store it only if the services that it is published to have accepted it: True for at most five minutes, or
+            so many seconds.
         **kwargs : int or str
             More of the data id.
 
@@ -101,12 +110,15 @@ class Writing(PieceMaking, InMemory):
             The formatter cannot write this object.
         PermissionDeniedError
             The repository's rules do not let this user write.
+        PublishError
+            With ``wait``: a service did not accept it; nothing was stored.
         """
+        wish = publish_wish(publish, wait)
         if self._stays_in_memory(dataset_ref_or_type):
-            if outputs is not None:
+            if outputs is not None or wish != NOT_PUBLISHED:
                 raise InvalidRequestError(
-                    f"a {type_name(dataset_ref_or_type)} stays in memory, so that it cannot go to other repositories",
-                    hint="give no outputs, or make the Butler with formats that say memory: false of it",
+                    f"a {type_name(dataset_ref_or_type)} stays in memory, so that it goes to no repository or service",
+                    hint="give no outputs and do not publish it, or make the Butler with formats that say memory: false of it",
                 )
             return self._put_in_memory(obj, dataset_ref_or_type, data_id, run, kwargs)
         targets = self._targets(run, outputs, dataset_ref_or_type)
@@ -119,13 +131,14 @@ class Writing(PieceMaking, InMemory):
                 targets[0][1],
                 kwargs,
                 self._own_form(dataset_ref_or_type),
+                wish,
                 # A stream can be read once only, and may be long.
                 at_once=not hasattr(obj, "read") and not (isinstance(obj, bytes) and len(obj) > MAX_CONTENT_BYTES),
             )
         self._writing()
         said = file_provenance(self, provenance) if provenance is not None else None
         pieces = self._pieces(obj, dataset_ref_or_type, data_id, kwargs, targets, said)
-        return put_group(self.connection.link(), pieces)[0]
+        return put_group(self.connection.link(), pieces, wish)[0]
 
     def _targets(
         self, run: str | None, outputs: Outputs | None, given: DatasetRef | DatasetType | str
@@ -156,6 +169,8 @@ class Writing(PieceMaking, InMemory):
         data_id: DataId | None = None,
         *,
         run: str | None = None,
+        publish: str | Iterable[str] = (),
+        wait: bool | float = False,
         **kwargs: Any,
     ) -> DatasetRef:
         """Store the content of an open binary file, which is in the dataset type's format already.
@@ -173,7 +188,8 @@ class Writing(PieceMaking, InMemory):
 
             shutil.copyfileobj(source, file, 1 << 20)
 
-        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, at_once=False)
+        wish = publish_wish(publish, wait)
+        return self._put(write, dataset_ref_or_type, data_id, run, kwargs, wish=wish, at_once=False)
 
     def _put(
         self,
@@ -183,6 +199,7 @@ class Writing(PieceMaking, InMemory):
         run: str | None,
         more: dict[str, Any],
         form: Mapping[str, Any] = {},
+        wish: PublishWish = NOT_PUBLISHED,
         *,
         at_once: bool,
     ) -> DatasetRef:
@@ -202,7 +219,7 @@ class Writing(PieceMaking, InMemory):
         )
         link = self.connection.link()
         # Where a user's own file says the form, nothing is remembered of it.
-        at_once = at_once and not operation.formatter and operation.extension is None
+        at_once = at_once and not operation.formatter and operation.extension is None and wish == NOT_PUBLISHED
         if at_once and (known := self._small_puts.get(operation.dataset_type)) is not None:
             content = _written(write, known)
             if (ref := self._put_content(link, operation, known, content)) is not None:
@@ -228,7 +245,8 @@ class Writing(PieceMaking, InMemory):
                     # Not by its path: another user's daemon made it.
                     with open(os.dup(file.fileno()), "rb") as written:
                         metadata = read_entries(ticket.formatter, written, entries, str(ticket.ref))
-            return link.call(CommitPut(put=ticket.put, metadata=metadata))
+            commit = CommitPut(put=ticket.put, metadata=metadata, publish=wish.targets, publish_wait_s=wish.wait_s)
+            return link.call(commit)
         except BaseException as exc:
             abort_put(link, ticket.put, wait=isinstance(exc, Exception))
             raise

@@ -95,6 +95,8 @@ def write_file(file: BinaryIO, output: str, force: bool) -> None:
 @click.argument("file", type=click.File("rb"))
 @_data_id_argument
 @run_option
+@click.option("--publish", multiple=True, metavar="TARGET", help="Publish it to this web service; may be repeated.")
+@click.option("--wait", is_flag=True, help="Store it only if the services have accepted it, within five minutes.")
 @json_option
 @click.pass_context
 def put(
@@ -104,14 +106,18 @@ def put(
     file: BinaryIO,
     data_id: tuple[str, ...],
     run: str,
+    publish: tuple[str, ...],
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Store FILE, which is in the dataset type's format already, as a new dataset; '-' for standard input.
 
     For example:
       pantry put demo camera_config camera.json instrument=LSSTCam --run u/ann/configs
+      pantry put demo metric_seeing seeing.json visit=903334 --run runs/ci --publish qa --wait
     """
-    ref = butler(ctx, repository, run=run).put_file(file, dataset_type, parse_data_id(data_id))
+    source = butler(ctx, repository, run=run)
+    ref = source.put_file(file, dataset_type, parse_data_id(data_id), publish=publish, wait=wait)
     if as_json:
         print_json(ref)
     else:

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from pantry.daemon.config.publishing import PublishConfig
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
@@ -214,7 +215,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         ``debug``, ``info``, ``warning`` or ``error``.
     metrics_port : int
         TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
-    cache, limits, storage, repositories, overrides, tables, prefixes
+    cache, limits, storage, repositories, overrides, tables, prefixes, publish
         See there.
     source : str
         The file that it was read from; empty for defaults only.
@@ -236,6 +237,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     overrides: tuple[OverrideConfig, ...] = ()
     tables: dict[str, TableConfig] = {}
     prefixes: dict[str, PrefixConfig] = {}
+    publish: dict[str, PublishConfig] = {}
     source: str = ""
 
 

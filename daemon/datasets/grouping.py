@@ -145,6 +145,9 @@ class PutGroups:
         await self._journal.record(intent)
         try:
             await self._upload(ready, token)
+            for one in ready:
+                if one.put.before_commit is not None:
+                    await one.put.before_commit(one.written.file, one.written.fd)
             # A commit itself is not interrupted: afterwards it is either done or not.
             with trio.CancelScope(shield=True):
                 for repository, inserts in _by_repository(ready):

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 Columns = Mapping[str, list[MetadataValue]]
 """Declared metadata: for each entry a value for each dataset."""
 
+BeforeCommit = Callable[[StoredFile, int], Awaitable[None]]
+"""Gets a put's file, and a descriptor of it."""
+
 SMALL_BYTES = 256 * 1024
 """Files up to this size, in bytes, are hashed without a thread, and stored in the lane of their repository."""
 
@@ -59,6 +62,8 @@ class BegunPut:
         What it will be.
     key : str
         Where it will be stored.
+    before_commit : callable, optional
+        What is done when the file is in its storage and before the registry commits; if it raises, all is undone.
     """
 
     def __init__(self, puts: Puts, repository: Repository, ref: DatasetRef, key: str, form: StoredForm) -> None:
@@ -70,6 +75,7 @@ class BegunPut:
         # Not by the dataset's id, which several puts of a group may share.
         self.path = os.path.join(puts.cache.incoming, f"{uuid.uuid4()}.put")
         self.committing = False
+        self.before_commit: BeforeCommit | None = None
         self._is_open = False
         self._puts = puts
 
@@ -232,7 +238,9 @@ class Puts:
     async def _store(self, put: BegunPut, file: StoredFile, fd: int, metadata: Columns) -> None:
         token = uuid.uuid4().hex
         intent = Intent(token, (Target(put.repository.name, put.key, put.ref.id.bytes, file.ingest_ns),))
-        lane = self._lane(put.repository) if file.size_bytes <= SMALL_BYTES else None
+        # Others in the lane would wait for what this one waits for.
+        is_laned = file.size_bytes <= SMALL_BYTES and put.before_commit is None
+        lane = self._lane(put.repository) if is_laned else None
         if lane is None:
             await self._journal.record(intent)
         try:
@@ -322,6 +330,8 @@ class Puts:
     async def _store_alone(self, put: BegunPut, file: StoredFile, fd: int, token: str, metadata: Columns) -> None:
         ref, registry = put.ref, put.repository.registry
         await put.repository.backend.write_from(put.key, fd, file.size_bytes, token=token)
+        if put.before_commit is not None:
+            await put.before_commit(file, fd)
         # The commit itself is not interrupted: afterwards it is either done or not.
         with trio.CancelScope(shield=True):
             new = [(ref.id, ref.data_id, file)]

@@ -12,6 +12,7 @@ from pantry.daemon.handlers import (
     metadata,
     objects,
     provenance,
+    publishing,
     registry,
     repositories,
 )
@@ -22,7 +23,10 @@ from pantry.daemon.server.dispatch import Dispatcher
 def make_dispatcher(node: Node) -> Dispatcher:
     """Register the handlers of all operations."""
     dispatcher = Dispatcher()
-    parts = (repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance)
+    parts = (
+        repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
+        publishing,
+    )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)
     return dispatcher

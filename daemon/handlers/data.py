@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from uuid import uuid4
 
 import msgspec
 import trio
@@ -12,7 +13,9 @@ from pantry.daemon.datasets.grouping import PutGroup
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
+from pantry.daemon.handlers.publishing_puts import published
 from pantry.daemon.node import Node
+from pantry.daemon.publishing.outbox import NewEntry
 from pantry.daemon.repositories.chains import RepositoryChain
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
@@ -201,13 +204,22 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def put_content(context: RequestContext, asked: PutContent) -> PutDone:
         repository = await repositories.writable(asked.repository, context.caller)
-        return PutDone(await node.puts.put_content(repository, asked))
+        targets = node.publisher.automatic(asked.dataset_type, repository.name)
+        if not targets:
+            return PutDone(await node.puts.put_content(repository, asked))
+        id_ = asked.id or uuid4()
+        entries = [NewEntry(one, id_.bytes, repository.name, asked.dataset_type, context.caller.uid) for one in targets]
+        async with node.publisher.with_commit(entries) as commitment:
+            ref = await node.puts.put_content(repository, msgspec.structs.replace(asked, id=id_))
+            commitment.is_void = ref is None
+        return PutDone(ref)
 
     async def commit_put(context: RequestContext, asked: CommitPut) -> DatasetRef:
         put = context.session.held(asked.put, BegunPut)
         context.session.give_back(asked.put)
         try:
-            return await node.puts.commit(put, asked.metadata)
+            async with published(node, [put], asked, context.caller):
+                return await node.puts.commit(put, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
                 await put.release()
@@ -239,7 +251,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         group = context.session.held(asked.put, PutGroup)
         context.session.give_back(asked.put)
         try:
-            await node.groups.commit(group, asked.metadata)
+            async with published(node, group.puts, asked, context.caller):
+                await node.groups.commit(group, asked.metadata)
         finally:
             with trio.CancelScope(shield=True):
                 await group.release()

@@ -542,6 +542,11 @@ class Registry:
             found = self._lookup.get(session, definitions, id)
             return self._with_records(session, definitions, found) if dimension_records else found
 
+    def dataset_types_of(self, ids: Sequence[bytes]) -> dict[bytes, DatasetType]:
+        """Give the type of each dataset that is there, by its id of 16 bytes."""
+        with self._database.reading() as session:
+            return self._lookup.types(session, self._definitions.current(session), ids)
+
     def get_metadata(self, id: UUID) -> dict[str, MetadataValue]:  # noqa: A002 - Gen3's name
         """Read what is recorded of the declared metadata of a dataset."""
         with self._database.reading() as session:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate
-from pantry.model.datasets import DatasetRef
+from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.interpretation import refuse_contradiction
 from pantry.model.timespan import Timespan
 from pantry.wire.operations.registry import FindDataset, FoundDataset
@@ -26,6 +27,8 @@ from pantry.wire.operations.registry import FindDataset, FoundDataset
 NOTHING = FoundDataset(None, None)
 _FILE = 5
 """Number of columns that describe a file."""
+_IDS = 256
+"""Most ids of one statement."""
 
 
 class Lookup:
@@ -187,6 +190,36 @@ class Lookup:
 
         values = session.row(self._database.prepare(("expand", table), build), {"data_id": row[1]}) or ()
         return self.found(definitions, known, row + values[: len(known.group.names)])
+
+    def types(self, session: Session, definitions: Definitions, ids: Sequence[bytes]) -> dict[bytes, DatasetType]:
+        """Give the type of each dataset that is there, by its id."""
+        found: dict[bytes, DatasetType] = {}
+        for start in range(0, len(ids), _IDS):
+            part = ids[start : start + _IDS]
+            width = padded(len(part))
+            statement = self._database.prepare(("types", width), partial(self._types_statement, width))
+            # What is left over repeats the last one.
+            values = {f"i_{number}": self._raw_id(part[min(number, len(part) - 1)]) for number in range(width)}
+            for id_, type_id in session.rows(statement, values):
+                if type_id in definitions.types_by_id:
+                    found[bytes(id_)] = definitions.types_by_id[type_id].definition
+        return found
+
+    def _types_statement(self, width: int) -> sa.Select[Any]:
+        dataset = self._schema.dataset
+        wanted = [self._id_parameter(f"i_{number}") for number in range(width)]
+        return sa.select(dataset.c.uuid, dataset.c.dataset_type_id).where(self._id_column.in_(wanted))
+
+    @property
+    def _id_column(self) -> sa.ColumnElement[Any]:
+        """The column by which datasets are found by id."""
+        return self._schema.dataset.c.uuid
+
+    def _raw_id(self, id_: bytes) -> Any:
+        return id_
+
+    def _id_parameter(self, name: str) -> sa.BindParameter[Any]:
+        return parameter(name, sa.LargeBinary)
 
     @staticmethod
     def found(definitions: Definitions, known: KnownType, row: tuple[Any, ...]) -> FoundDataset:

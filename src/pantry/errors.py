@@ -238,6 +238,12 @@ class BackendAccessError(BackendError):
     code = "backend_access"
 
 
+class PublishError(BackendError):
+    """A web service refused what was to be published there, or the dataset does not fit what it wants."""
+
+    code = "publish"
+
+
 class IntegrityError(PantryError):
     """Bytes are not those that were registered; they are not handed out."""
 

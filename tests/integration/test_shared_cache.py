@@ -86,6 +86,7 @@ doors = [
     ops.DescribeFiles(repository="shared", dataset_type="blob", ids=UUID(dataset).bytes),
     ops.DescribeMembers(repository="shared", dataset_type="blob", ids=UUID(dataset).bytes, collections=()),
     ops.GetProvenance(repository="shared", id=UUID(dataset)),
+    ops.PublishDatasets(repository="shared", target="qa", ids=UUID(dataset).bytes),
     ops.AttachRepository(name="mine", configuration="/tmp"),
     ops.ChainRepositories(name="both", members=("mine", "theirs")),
     ops.FindDataset(repository="shared,shared", dataset_type="blob", data_id=data_id, collections=("u/one",)),

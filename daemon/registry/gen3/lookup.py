@@ -59,6 +59,16 @@ class Gen3Lookup(Lookup):
         row = session.row(self._database.prepare(("get", known.id, known.group), build), {"id": raw, "run": place[1]})
         return NOTHING if row is None else _ours(self.found(definitions, known, row))
 
+    @property
+    def _id_column(self) -> sa.ColumnElement[Any]:
+        return self._schema.dataset.c.id
+
+    def _raw_id(self, id_: bytes) -> Any:
+        return self._gen3_schema.dataset_id(id_)
+
+    def _id_parameter(self, name: str) -> sa.BindParameter[Any]:
+        return sa.bindparam(name, None)
+
     def _select(self, known: KnownType, plain: list[Any], timed: list[Any]) -> tuple[sa.Select[Any], Members]:
         dataset = self._schema.dataset
         members = self._schema.members(known.id, known.group_id, known.group, plain, timed)

@@ -165,11 +165,18 @@ class CommitPut(Operation[DatasetRef], frozen=True, kw_only=True, omit_defaults=
         Of the ticket.
     metadata : dict of str to value
         What the file says of the entries that the dataset type declares.
+    publish : tuple of str
+        Web services that it is published to, besides those that get every dataset of its type.
+    publish_wait_s : float
+        Commit only when all services that get it have accepted it, which may take so long, in seconds; 0: publish it
+        afterwards.
     """
 
     result_type = DatasetRef
     put: int
     metadata: dict[str, MetadataValue] = {}
+    publish: tuple[str, ...] = ()
+    publish_wait_s: float = 0.0
 
 
 MAX_CONTENT_BYTES = 64 * 1024
@@ -244,7 +251,7 @@ class StoredPuts(msgspec.Struct, frozen=True):
     refs: tuple[DatasetRef, ...]
 
 
-class CommitPuts(Operation[StoredPuts], frozen=True, kw_only=True, tag="data.commit_puts"):
+class CommitPuts(Operation[StoredPuts], frozen=True, kw_only=True, omit_defaults=True, tag="data.commit_puts"):
     """Store all that was written for a group, or nothing of it.
 
     Attributes
@@ -253,11 +260,15 @@ class CommitPuts(Operation[StoredPuts], frozen=True, kw_only=True, tag="data.com
         Of the tickets.
     metadata : tuple of dict of str to value
         As in `CommitPut`, for each dataset.
+    publish, publish_wait_s
+        As in `CommitPut`; of those whose type the service takes, each dataset once.
     """
 
     result_type = StoredPuts
     put: int
     metadata: tuple[dict[str, MetadataValue], ...]
+    publish: tuple[str, ...] = ()
+    publish_wait_s: float = 0.0
 
 
 class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put"):

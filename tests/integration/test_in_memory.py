@@ -136,7 +136,7 @@ def test_mistakes(butler: Butler, daemon: PantryDaemon, short_dir: Path) -> None
         butler.put(1, "config", DATA_ID, run="../x")
     with pytest.raises(PermissionDeniedError, match="read-only"):
         Butler("m", run="r", writeable=False, socket=daemon.socket).put(1, "config", DATA_ID)
-    with pytest.raises(InvalidRequestError, match="cannot go to other repositories"):
+    with pytest.raises(InvalidRequestError, match="goes to no repository or service"):
         butler.put(1, "config", DATA_ID, outputs=["m"])
     with (short_dir / "x").open("w+b") as file, pytest.raises(InvalidRequestError, match="put the object"):
         butler.put_file(file, "config", DATA_ID)

@@ -97,29 +97,12 @@ class BundleLink(Link):
         self._puts = Puts(self._index, self._contents, self._lookup)
         self._provenance = BundleProvenance(self._index, self._contents, self._lookup)
         self._verified: set[tuple[int, int, int, int]] = set()
-        defining = Defining(self._index, self._contents)
-        self._answers: dict[type[Any], Callable[[Any], Any]] = {
-            ops.GetRepository: lambda _: self._contents.info,
-            ops.ListRepositories: lambda _: ops.RepositoryList((self._contents.info,)),
-            ops.GetDimensions: lambda _: ops.Dimensions(dict(self._contents.universe.config)),
-            ops.ListDatasetTypes: defining.list_types,
-            ops.RegisterDatasetType: defining.register_type,
-            ops.QueryCollections: defining.query_collections,
-            ops.RegisterCollection: defining.register_collection,
-            ops.RedefineChain: defining.redefine_chain,
-            ops.InsertDimensionRecords: defining.insert_records,
-            ops.ExpandDataId: self._puts.expand,
-            ops.FindDataset: self._find,
-            ops.GetDataset: self._get,
-            ops.CountDatasets: self._count,
-            ops.GetMetadata: lambda asked: ops.DatasetMetadata(self._declared(self._lookup.known_row(asked.id))),
-            ops.DescribeFiles: self._describe,
-            ops.CommitPut: lambda asked: self._puts.commit(asked.put, [asked.metadata])[0],
-            ops.CommitPuts: lambda asked: ops.StoredPuts(self._puts.commit(asked.put, asked.metadata)),
-            ops.AbortPut: self._abort,
-            ops.CloseOpened: lambda _: ops.Done(),
-            ops.RecordQuanta: lambda asked: ops.CountDone(self._provenance.record(asked.quanta)),
-            ops.GetProvenance: lambda asked: self._provenance.of(asked.id),
+        self._defining = Defining(self._index, self._contents)
+        self._answers = self._answering()
+        self._with_files: dict[type[Any], Callable[[Any], tuple[Any, tuple[int, ...]]]] = {
+            ops.OpenDataset: self._open,
+            ops.BeginPut: self._begin,
+            ops.BeginPuts: self._begin_group,
         }
         self._streams: dict[type[Any], Callable[[Any], Iterator[Any]]] = {
             ops.QueryDatasets: self._queries.datasets,
@@ -129,23 +112,45 @@ class BundleLink(Link):
             ops.QueryRelatives: self._provenance.relatives,
         }
 
+    def _answering(self) -> dict[type[Any], Callable[[Any], Any]]:
+        defining = self._defining
+        return {
+            ops.GetRepository: lambda _: self._contents.info,
+            ops.ListRepositories: lambda _: ops.RepositoryList((self._contents.info,)),
+            ops.GetDimensions: lambda _: ops.Dimensions(dict(self._contents.universe.config)),
+            ops.ListDatasetTypes: defining.list_types,
+            ops.RegisterDatasetType: defining.register_type,
+            ops.QueryCollections: defining.query_collections,
+            ops.RegisterCollection: defining.register_collection,
+            ops.RedefineChain: defining.redefine_chain,
+            ops.InsertDimensionRecords: defining.insert_records,
+            ops.FindDataset: self._find,
+            ops.GetDataset: self._get,
+            ops.CountDatasets: self._count,
+            ops.GetMetadata: lambda asked: ops.DatasetMetadata(self._declared(self._lookup.known_row(asked.id))),
+            ops.DescribeFiles: self._describe,
+            ops.ExpandDataId: self._puts.expand,
+            ops.PutContent: self._put_content,
+            ops.CommitPut: lambda asked: self._puts.commit(asked.put, [asked.metadata])[0],
+            ops.CommitPuts: lambda asked: ops.StoredPuts(self._puts.commit(asked.put, asked.metadata)),
+            ops.AbortPut: self._abort,
+            ops.CloseOpened: lambda _: ops.Done(),
+            ops.RecordQuanta: lambda asked: ops.CountDone(self._provenance.record(asked.quanta)),
+            ops.GetProvenance: lambda asked: self._provenance.of(asked.id),
+        }
+
+    @property
+    def answered(self) -> frozenset[type[Any]]:
+        """The operations that it answers."""
+        return frozenset((*self._answers, *self._with_files, *self._streams))
+
     # -- as a link ---------------------------------------------------------------------------------
 
     def call_with_fds(self, operation: ops.Operation[R], fds: Sequence[int] = ()) -> tuple[R, tuple[int, ...]]:
         """Answer one operation."""
         self._check()
-        if isinstance(operation, ops.OpenDataset):
-            opened, fd = self._open(operation)
-            return cast(R, opened), (fd,)
-        if isinstance(operation, ops.BeginPut):
-            self._refuse_other(operation.repository)
-            tickets, made = self._puts.begin([operation])
-            return cast(R, tickets[0]), made
-        if isinstance(operation, ops.BeginPuts):
-            for one in operation.puts:
-                self._refuse_other(one.repository)
-            tickets, made = self._puts.begin(operation.puts)
-            return cast(R, ops.PutTickets(tickets)), made
+        if with_files := self._with_files.get(type(operation)):
+            return cast(tuple[R, tuple[int, ...]], with_files(operation))
         answer = self._answers.get(type(operation))
         if answer is None:
             raise _cannot(operation)
@@ -205,9 +210,26 @@ class BundleLink(Link):
                 hint="`pantry bundle harvest` takes its outputs there",
             )
 
+    # -- writing ------------------------------------------------------------------------------------
+
+    def _begin(self, asked: ops.BeginPut) -> tuple[ops.PutTicket, tuple[int, ...]]:
+        self._refuse_other(asked.repository)
+        (ticket,), fds = self._puts.begin([asked])
+        return ticket, fds
+
+    def _begin_group(self, asked: ops.BeginPuts) -> tuple[ops.PutTickets, tuple[int, ...]]:
+        for one in asked.puts:
+            self._refuse_other(one.repository)
+        tickets, fds = self._puts.begin(asked.puts)
+        return ops.PutTickets(tickets), fds
+
+    def _put_content(self, asked: ops.PutContent) -> ops.PutDone:
+        self._refuse_other(asked.repository)
+        return ops.PutDone(self._puts.put(asked))
+
     # -- reading -----------------------------------------------------------------------------------
 
-    def _open(self, asked: ops.OpenDataset) -> tuple[ops.Opened, int]:
+    def _open(self, asked: ops.OpenDataset) -> tuple[ops.Opened, tuple[int, ...]]:
         if asked.id is not None:
             row = self._lookup.known_row(asked.id)
         else:
@@ -233,7 +255,7 @@ class BundleLink(Link):
         opened = ops.Opened(
             ref=self._lookup.ref(row), file=row.file, name=row.path, complete=True, was_cached=True, origin=origin
         )
-        return opened, fd
+        return opened, (fd,)
 
     def _open_file(self, row: Row) -> int:
         """Open a dataset's file, which is exactly what was registered (DMS-MWBT-REQ-0054)."""

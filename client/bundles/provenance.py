@@ -121,10 +121,9 @@ class BundleProvenance:
     def relatives(self, query: QueryRelatives) -> Iterator[RelativeBatch]:
         """Find ancestors or descendants over the quanta of this bundle."""
         if query.id is not None:
-            self.of(query.id)
+            self.of(query.id)  # raises if it is unknown
         step = self._steps(query)
-        starts = [id_.bytes for id_ in (*([] if query.id is None else [query.id]), *query.others)]
-        distance = dict.fromkeys(starts, 0)
+        distance = {one.bytes: 0 for one in (query.id, *query.others) if one is not None}
         front = list(distance)
         while front and (query.max_depth is None or distance[front[0]] < query.max_depth):
             following = []
@@ -134,11 +133,12 @@ class BundleProvenance:
                         distance[other] = distance[one] + 1
                         following.append(other)
             front = following
-        distance = {id_: steps for id_, steps in distance.items() if steps}
         names = {one.definition.name for one in self._contents.definitions().match_types(query.dataset_types)}
         for id_, steps in distance.items():
+            if not steps:
+                continue
             row = self._lookup.by_id(UUID(bytes=id_))
-            if names and (row is None or row.dataset_type not in names):
+            if query.dataset_types and (row is None or row.dataset_type not in names):
                 continue
             yield RelativeBatch(id_, [steps], self._batch(row))
 

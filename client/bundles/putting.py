@@ -33,7 +33,7 @@ from pantry.model.datasets import DatasetRef
 from pantry.model.formats import check_extension, stored_form, usual_extension
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import dataset_path
-from pantry.wire.operations import BeginPut, ExpandDataId, ExpandedDataId, PutTicket
+from pantry.wire.operations import BeginPut, ExpandDataId, ExpandedDataId, PutContent, PutTicket
 from pantry.wire.operations.data import MAX_GROUP
 
 _INSERT = (
@@ -101,9 +101,49 @@ class Puts:
         self._drafts[number] = drafts
         return tuple(tickets), fds
 
+    def put(self, asked: PutContent) -> DatasetRef | None:
+        """Store a small dataset whose content is there; None if its type is written by another formatter."""
+        begun = BeginPut(
+            repository=asked.repository,
+            dataset_type=asked.dataset_type,
+            data_id=asked.data_id,
+            run=asked.run,
+            id=asked.id,
+        )
+        ((ticket,), (fd,)) = self.begin([begun])
+        try:
+            with open(fd, "wb", buffering=0) as file:
+                file.write(asked.content)
+        except BaseException:
+            self.abort(ticket.put)
+            raise
+        if ticket.formatter != asked.formatter:
+            self.abort(ticket.put)
+            return None
+        return self.commit(ticket.put, [asked.metadata])[0]
+
+    def expand(self, asked: ExpandDataId) -> ExpandedDataId:
+        """Complete a data id, and check as a put would that a run may have such a dataset."""
+        known, data_id = self._expanded(asked.dataset_type, asked.run, asked.data_id)
+        return ExpandedDataId(known.definition, data_id)
+
+    def _expanded(
+        self, dataset_type: str, run_name: str, values: Mapping[str, object]
+    ) -> tuple[KnownType, DataCoordinate]:
+        definitions = self._contents.definitions()
+        known = definitions.dataset_type(dataset_type)
+        data_id = self._lookup.data_ids.expand(known.group, values)
+        if run_name:
+            check_collection_name(run_name)
+            run = definitions.collections.get(run_name)
+            if run is not None and run.type is not CollectionType.RUN:
+                raise CollectionTypeError(f"{run_name!r} is a {run.type} collection; datasets are put into a RUN one")
+            self._refuse_another(dataset_type, run_name, data_id)
+        return known, data_id
+
     def _begin(self, asked: BeginPut) -> tuple[_Draft, str]:
         check_collection_name(asked.run)
-        known, data_id = self._resolved(asked.dataset_type, asked.data_id, asked.run)
+        known, data_id = self._expanded(asked.dataset_type, asked.run, asked.data_id)
         kind = known.definition
         form = stored_form(kind.name, kind.storage_class, (self._contents.info.formats,))
         formatter, extension = form.formatter, form.extension
@@ -119,23 +159,6 @@ class Puts:
         self._refuse_taken(ref)
         fd, temporary = self._new_file()
         return _Draft(ref, path, formatter, fd, temporary), form.python_type
-
-    def expand(self, asked: ExpandDataId) -> ExpandedDataId:
-        """Complete a data id, and check what a put would if there is a run."""
-        known, data_id = self._resolved(asked.dataset_type, asked.data_id, asked.run)
-        if asked.run:
-            self._refuse_taken(DatasetRef(id=uuid4(), dataset_type=known.definition, data_id=data_id, run=asked.run))
-        return ExpandedDataId(known.definition, data_id)
-
-    def _resolved(
-        self, dataset_type: str, data_id: Mapping[str, object], run_name: str
-    ) -> tuple[KnownType, DataCoordinate]:
-        definitions = self._contents.definitions()
-        known = definitions.dataset_type(dataset_type)
-        run = definitions.collections.get(run_name)
-        if run is not None and run.type is not CollectionType.RUN:
-            raise CollectionTypeError(f"{run_name!r} is a {run.type} collection; datasets are put into a RUN one")
-        return known, self._lookup.data_ids.expand(known.group, data_id)
 
     def commit(self, number: int, metadata: Sequence[Mapping[str, MetadataValue]]) -> tuple[DatasetRef, ...]:
         """Store what was written, all or nothing; when it returns, everybody finds it."""
@@ -202,14 +225,17 @@ class Puts:
             return self._drafts.pop(number)
 
     def _refuse_taken(self, ref: DatasetRef) -> None:
-        values = (ref.dataset_type.name, ref.run, encode_key(ref.data_id.required_values))
-        if self._index.row("SELECT 1 FROM dataset WHERE dataset_type = ? AND run = ? AND data_id = ?", values):
-            raise DatasetExistsError(
-                f"the run {ref.run!r} already has a {ref.dataset_type.name} for {ref.data_id.required!r}",
-                hint="datasets are never overwritten: put it into another run",
-            )
+        self._refuse_another(ref.dataset_type.name, ref.run, ref.data_id)
         if self._index.row("SELECT 1 FROM dataset WHERE id = ?", (ref.id.bytes,)):
             raise ConflictError(f"the id {ref.id} is another dataset's", hint="every dataset has an id of its own")
+
+    def _refuse_another(self, dataset_type: str, run: str, data_id: DataCoordinate) -> None:
+        values = (dataset_type, run, encode_key(data_id.required_values))
+        if self._index.row("SELECT 1 FROM dataset WHERE dataset_type = ? AND run = ? AND data_id = ?", values):
+            raise DatasetExistsError(
+                f"the run {run!r} already has a {dataset_type} for {data_id.required!r}",
+                hint="datasets are never overwritten: put it into another run",
+            )
 
     def _register_run(self, run: str) -> None:
         known = self._index.row("SELECT type FROM collection WHERE name = ?", (run,))

@@ -744,3 +744,47 @@ def test_users_of_a_node_that_is_not_theirs(
         done = run_as(4242, OTHER_USER, daemon.socket, str(short_dir / "theirs/job"))
         assert (done.stdout, done.stderr) == ("10 10\n", "")
         assert owner.get("config", instrument=INSTRUMENT, exposure=4, collections="u/theirs") == {"twice": 8}
+
+
+CANNOT = {
+    # Of the node: its cache, its mounts, its storage.
+    "cache.damage", "cache.evict", "cache.list", "cache.offline", "cache.pin", "cache.pins", "cache.prefetch",
+    "cache.status", "cache.unpin", "cache.verify", "metrics", "status", "tree.list", "object.list", "object.open",
+    "object.prefixes", "object.stat", "data.fetch",
+    # Of repositories: what a bundle is made from, and harvested into.
+    "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",
+    "dataset.certify", "dataset.decertify", "dataset.members", "import.datasets", "import.definitions",
+    "import.members", "metadata.record",
+}  # fmt: skip
+"""Operations that a bundle refuses on purpose. A new one that Butler needs to read or write belongs into the bundle."""
+
+
+def test_every_operation_is_answered_or_refused_on_purpose(bundle: Butler) -> None:
+    from pantry.client.bundles.answering import BundleLink
+    from pantry.wire import operations
+    from pantry.wire.operations.base import concrete_operations
+
+    link = bundle.connection.link()
+    assert isinstance(link, BundleLink)
+    known = {
+        str(kind.__struct_config__.tag)
+        for kind in concrete_operations()
+        if hasattr(kind, "result_type") and hasattr(operations, kind.__name__)  # not those of tests
+    }
+    assert known - {str(kind.__struct_config__.tag) for kind in link.answered} == CANNOT
+
+
+def test_where_files_come_from(butler: Butler, refs: list[DatasetRef], short_dir: Path) -> None:
+    """In the file, or beside it where the format has no room."""
+    parent = refs[0]
+    child = butler.put({"made": 1}, "config", instrument=INSTRUMENT, exposure=5, run="u/p", provenance=[parent])
+    butler.create_bundle([child], short_dir / "b", collections="u/p", run="u/out")
+    assert len(butler.stage([child], short_dir / "staged").paths) == 2
+    with Butler.from_bundle(short_dir / "b") as bundle:
+        said = bundle.get("config.provenance", instrument=INSTRUMENT, exposure=5)
+        assert [one.id for one in said.inputs] == [parent.id]
+        made = bundle.put({"made": 2}, "config", child.data_id, provenance=[child])
+    assert butler.harvest(short_dir / "b").datasets == 2
+    back = butler.get("config.provenance", instrument=INSTRUMENT, exposure=5, collections="u/out")
+    assert [one.id for one in back.inputs] == [child.id]
+    assert butler.get(made) == {"made": 2}

@@ -10,6 +10,7 @@ from pantry.client.butler.access import missing_or_default, names
 from pantry.client.butler.associating import Associating
 from pantry.client.butler.calibrating import Calibrating
 from pantry.client.butler.composing import Composing
+from pantry.client.butler.correcting import Correcting
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
@@ -40,6 +41,7 @@ class Butler(
     Tilings,
     Visits,
     Calibrating,
+    Correcting,
     Composing,
     Ingesting,
     Importing,

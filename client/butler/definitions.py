@@ -104,7 +104,11 @@ class Definitions(RepositoryAccess):
         return Results(self.connection.call(operation).dataset_types)
 
     def insert_dimension_records(
-        self, element: str, *records: Mapping[str, Any] | DimensionRecord, skip_existing: bool = False
+        self,
+        element: str,
+        *records: Mapping[str, Any] | DimensionRecord,
+        skip_existing: bool = False,
+        replace: bool = False,
     ) -> int:
         """Say what there is: instruments, detectors, exposures, tracts.
 
@@ -118,11 +122,13 @@ class Definitions(RepositoryAccess):
             ``lsst.sphgeom.Region`` or its encoding.
         skip_existing : bool
             Leave records with equal keys alone, in place of `ConflictError`.
+        replace : bool
+            Put these in the place of records with equal keys.
 
         Returns
         -------
         int
-            How many were inserted. Each 10,000 records are inserted together or not at all.
+            How many were inserted or replaced. Each 10,000 records are inserted together or not at all.
         """
         self._writing()
         if not isinstance(element, str):
@@ -130,10 +136,14 @@ class Definitions(RepositoryAccess):
                 f"the first argument is the name of an element, not {type(element).__name__}",
                 hint="write insert_dimension_records('exposure', {...}, {...})",
             )
+        if skip_existing and replace:
+            raise InvalidRequestError("skip_existing and replace exclude one another")
         made = (dimension_record(element, record) for record in records)
         count = 0
         while batch := tuple(islice(made, MAX_RECORDS)):
-            operation = InsertDimensionRecords(repository=self.repository, records=batch, skip_existing=skip_existing)
+            operation = InsertDimensionRecords(
+                repository=self.repository, records=batch, skip_existing=skip_existing, replace=replace
+            )
             count += self.connection.call(operation).count
         return count
 

@@ -16,11 +16,10 @@ from pantry.client.butler.definitions import MAX_RECORDS, Definitions, dimension
 from pantry.client.butler.forms import form_of
 from pantry.client.butler.ingesting import Ingesting
 from pantry.client.butler.queries import Queries
-from pantry.client.butler.raw_plans import CORRECTIONS, DEFINITIONS, RAW_FORMATTER, Names, RawPlans, utc_text
+from pantry.client.butler.raw_plans import DEFINITIONS, RAW_FORMATTER, RawPlans, utc_text
 from pantry.client.butler.reading import Reading
 from pantry.client.butler.writing import Writing
 from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError
-from pantry.model.datasets import DatasetRef
 from pantry.model.formats import header_rules
 from pantry.model.raw_headers import HeaderRules
 from pantry.wire.operations import InsertDimensionRecords
@@ -28,7 +27,7 @@ from pantry.wire.operations.data import Transfer
 
 if TYPE_CHECKING:
     from pantry.client.butler.opened import OpenedFile
-    from pantry.client.instruments import Correction, RawObservation
+    from pantry.client.instruments import RawObservation
 
 Path = str | os.PathLike[str]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -226,83 +225,13 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         if before and load_definition(self.get(before[-1])) == loaded:
             return False
         self.register_dataset_type(DEFINITIONS, ["instrument"], "YamlDict")
-        self.put(content, DEFINITIONS, instrument=loaded.name, run=f"{loaded.name}/definition/{_stamp()[0]}")
+        self.put(content, DEFINITIONS, instrument=loaded.name, run=f"{loaded.name}/definition/{stamp()[0]}")
         return True
 
     def file_patterns(self) -> list[str]:
         """Return shell-style patterns of names that raws have, those of instruments of this repository included."""
         known = [translator.camera.files for translator in self._raw_plans.translators()]
         return list(dict.fromkeys([*RAW_PATTERNS, *(pattern for one in known for pattern in one)]))
-
-    def correct_headers(
-        self,
-        instrument: str,
-        corrections: Iterable[Correction | Mapping[str, Any] | Path],
-        *,
-        why: str = "",
-        run: str | None = None,
-    ) -> DatasetRef:
-        """Say what is wrong in the headers of raws (DMS-MWBT-REQ-0050).
-
-        From now on `get` gives them right, and `ingest_raws` records them right. No file is touched, and what was said
-        before stays in the repository: reads can go back to it, by the parameters ``as_of`` and ``corrections``.
-
-        Parameters
-        ----------
-        instrument : str
-            Its name in data ids.
-        corrections : iterable of Correction, Mapping or path
-            Each over those before it: corrections of `pantry.client.instruments`, the same as mappings, or files as of
-            `pantry.client.instruments.read_corrections`, those of astro_metadata_translator too.
-        why : str
-            The reason, of those that have none.
-        run : str, optional
-            RUN collection for them; by default a new one, ``<instrument>/corrections/<time>``, that `get` looks at.
-
-        Returns
-        -------
-        DatasetRef
-            Of the dataset with these corrections.
-
-        Raises
-        ------
-        InvalidRequestError
-            One of them makes no sense.
-
-        Examples
-        --------
-        >>> butler.correct_headers(
-        ...     "LATISS",
-        ...     [{"observation": "AT_O_20240624_000106", "header": {"IMGTYPE": "OBJECT"}}],
-        ...     why="taken as a normal exposure",
-        ... )
-        """
-        self._writing()
-        stamp, now = _stamp()
-        marked = [
-            msgspec.structs.replace(one, who=one.who or _user(), when=now, why=one.why or why)
-            for one in _gathered(corrections, instrument)
-        ]
-        if not marked:
-            raise InvalidRequestError("no corrections were given")
-        self._know_instrument(instrument)
-        self.register_dataset_type(CORRECTIONS, ["instrument"], "StructuredDataDict")
-        content = {"corrections": msgspec.to_builtins(marked)}
-        return self.put(content, CORRECTIONS, instrument=instrument, run=run or f"{instrument}/corrections/{stamp}")
-
-    def header_corrections(self, instrument: str, *, collections: Names = None) -> list[Correction]:
-        """Return what is said of the headers of an instrument's raws; each over those before it.
-
-        Parameters
-        ----------
-        instrument : str
-            Its name in data ids.
-        collections : str or iterable of str, optional
-            Where to look, that with the last word first; by default the runs ``<instrument>/corrections/*``.
-        """
-        plans = self._raw_plans
-        refs = plans.correction_refs(instrument, collections, header_rules("raw", self._formats))
-        return [one for ref in refs for one in plans.correction_list(ref).corrections]
 
     def _know_instrument(self, name: str) -> None:
         from pantry.client.instruments.cameras import CAMERAS
@@ -317,34 +246,10 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
             )
 
 
-def _stamp() -> tuple[str, str]:
+def stamp() -> tuple[str, str]:
     """Return the present as a part of a run's name, and as corrections have it."""
     now = utc_text(datetime.now(UTC))
     return now.replace("-", "").replace(":", "").replace(".", ""), now
-
-
-def _gathered(given: Iterable[Correction | Mapping[str, Any] | Path], instrument: str) -> list[Correction]:
-    from pantry.client.instruments.corrections import Correction, decode_corrections, read_corrections
-
-    if isinstance(given, str | os.PathLike | Mapping | Correction):
-        given = [given]
-    found: list[Correction] = []
-    for number, one in enumerate(given, 1):
-        if isinstance(one, str | os.PathLike):
-            found += read_corrections([one], instrument)
-            continue
-        plain = msgspec.to_builtins(one) if isinstance(one, Correction) else dict(one)
-        found += decode_corrections({"corrections": [plain]}, f"number {number}").corrections
-    return found
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _run_of(one: RawObservation, run: str | None) -> str:

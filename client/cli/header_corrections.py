@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from pantry.client.cli.arguments import repository_argument
+from pantry.client.cli.arguments import collections_option, repository_argument
 from pantry.client.cli.completion import collection_names
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json, print_table
+from pantry.client.cli.progress import progress_bar
 from pantry.client.cli.session import butler
 
 
@@ -70,6 +71,26 @@ def correct_headers(
         print_json({"id": ref.id, "run": ref.run})
     else:
         note(f"corrections of {instrument} stored in {ref.run}")
+
+
+@click.command("update-exposures", cls=Command)
+@repository_argument
+@click.option("--dataset-type", default="raw", show_default=True, metavar="NAME", help="Of the raws.")
+@collections_option
+@click.option("--where", "-w", default="", metavar="EXPRESSION", help="Only those for which this expression holds.")
+@click.pass_context
+def update_exposures(
+    ctx: click.Context, repository: str, dataset_type: str, collections: tuple[str, ...], where: str
+) -> None:
+    """Bring records of exposures up to date with what the headers of their raws say today.
+
+    After `pantry correct-headers` queries know it too. Of each exposure the header of one raw is read.
+
+    For example:
+      pantry update-exposures demo -c LATISS/raw/all -w "day_obs = 20240624 AND instrument = 'LATISS'"
+    """
+    count = butler(ctx, repository, collections).update_exposures(dataset_type, where=where, progress=progress_bar)
+    note(f"{count} records of exposures changed in {repository}")
 
 
 @click.command("header-corrections", cls=Command)

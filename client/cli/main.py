@@ -53,6 +53,10 @@ _COMMANDS = {
     "stage": ("stage:stage", "Put datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),
+    "update-exposures": (
+        "header_corrections:update_exposures",
+        "Bring records of exposures up to date with corrected headers.",
+    ),
     "write-curated-calibrations": (
         "calibrations:write_curated_calibrations",
         "Take calibrations in that people keep as text.",

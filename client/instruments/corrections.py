@@ -18,8 +18,6 @@ import msgspec
 from pantry.errors import ConfigError, InvalidRequestError
 from pantry.model.raw_headers import check_keyword
 
-DATASET_TYPE = "header_corrections"
-STORAGE_CLASS = "StructuredDataDict"
 CardValue = str | int | float | bool | None
 MAX_CORRECTIONS = 100_000
 """Most corrections of one list."""

@@ -15,7 +15,6 @@ from pantry.client.instruments.cameras import Detector
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml, load_yaml_file
 
-DATASET_TYPE = "instrument_definition"
 MAX_DETECTORS = 100_000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,63}")
 _PLACE = re.compile(r"\{([A-Za-z][A-Za-z0-9_-]*)(?::0?(\d{1,2})d)?\}")

@@ -83,12 +83,36 @@ def translate(
         keywords, name = read_raw_header(header), name or file_name(header)
     translator = find_translator(keywords, name, translators)
     plan = AS_IN_THE_FILE if plans is None else plans(translator.camera.name)
+    return observe(keywords, name, translator=translator, plan=plan)
+
+
+def observe(
+    keywords: Mapping[str, Any],
+    name: str,
+    *,
+    translator: type[RawTranslator] | None = None,
+    plan: Plan = AS_IN_THE_FILE,
+) -> RawObservation:
+    """Translate keywords and values of a header; see `translate`.
+
+    Parameters
+    ----------
+    keywords : Mapping
+        As in the file.
+    name : str
+        What messages call the file.
+    translator : type, optional
+        By default that of Pantry's own which knows the header.
+    plan : Plan
+        How the header is amended.
+    """
+    translator = translator or find_translator(keywords, name)
     amended = amend(keywords, translator, plan)
     info = observation_info(translator, amended.keywords, name, subset=_PROPERTIES)
-    return _raw_observation(translator, info, name)
+    return _raw_observation(translator, info)
 
 
-def _raw_observation(translator: type[RawTranslator], info: Any, name: str) -> RawObservation:
+def _raw_observation(translator: type[RawTranslator], info: Any) -> RawObservation:
     camera: Instrument = translator.camera
     instrument = camera.name
     detector = camera.detector_numbered(info.detector_num)

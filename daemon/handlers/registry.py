@@ -60,6 +60,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             asked.records,
             skip_existing=asked.skip_existing,
             compare=asked.compare,
+            replace=asked.replace,
         )
         return CountDone(await call(insert))
 

@@ -296,7 +296,12 @@ class Registry:
         return query_collections(definitions, query)
 
     def insert_dimension_records(
-        self, records: Iterable[DimensionRecord], *, skip_existing: bool = False, compare: bool = False
+        self,
+        records: Iterable[DimensionRecord],
+        *,
+        skip_existing: bool = False,
+        compare: bool = False,
+        replace: bool = False,
     ) -> int:
         """Insert dimension records of any elements, all or none.
 
@@ -308,11 +313,13 @@ class Registry:
             Leave records with equal keys as they are.
         compare : bool
             With ``skip_existing``: those must say the same, as far as these say anything.
+        replace : bool
+            Put the given ones in the place of those with equal keys.
 
         Returns
         -------
         int
-            How many are new.
+            How many are new or were replaced.
 
         Raises
         ------
@@ -322,7 +329,7 @@ class Registry:
             If a record exists or is different, or another one has the same alternate key.
         """
         rows = self._records.check(records)
-        return self._write(self._records.insert, rows, skip_existing=skip_existing, compare=compare)
+        return self._write(self._records.insert, rows, skip_existing=skip_existing, compare=compare, replace=replace)
 
     # -- writing datasets --------------------------------------------------------------------------
 

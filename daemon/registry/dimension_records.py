@@ -116,9 +116,15 @@ class DimensionRecords:
     # -- inserting ---------------------------------------------------------------------------------
 
     def insert(
-        self, session: Session, rows: Mapping[str, Sequence[Row]], *, skip_existing: bool, compare: bool = False
+        self,
+        session: Session,
+        rows: Mapping[str, Sequence[Row]],
+        *,
+        skip_existing: bool,
+        compare: bool = False,
+        replace: bool = False,
     ) -> int:
-        """Insert checked rows, all or none; give the number of new records."""
+        """Insert checked rows, all or none; give the number of records that were written."""
         count = 0
         for name, members in rows.items():
             self._stage(session, name, members)
@@ -127,10 +133,17 @@ class DimensionRecords:
                     self._insert_union(session, other, name)
             self._refuse_dangling(session, name)
             # A band record says nothing but its name, and may be there through a filter already.
-            if not skip_existing and not any(self._is_union(name, other) for other in self._universe.elements):
+            if replace:
+                self._refuse_twice(name, members)
+            elif not skip_existing and not any(self._is_union(name, other) for other in self._universe.elements):
                 self._refuse_existing(session, name, members)
-            pixels = self._pixel_rows(session, name, members) if self._universe[name].spatial else []
-            statement = self._database.prepare(("insert records", name), functools.partial(self._copy, name))
+            if self._universe[name].spatial and replace:
+                statement = self._database.prepare(("forget pixels", name), functools.partial(self._forget, name))
+                session.run(statement)
+            pixels = self._pixel_rows(session, name, members, replace) if self._universe[name].spatial else []
+            statement = self._database.prepare(
+                ("replace records" if replace else "insert records", name), functools.partial(self._copy, name, replace)
+            )
             try:
                 count += session.run(statement)
             except ConstraintError as exc:
@@ -186,11 +199,19 @@ class DimensionRecords:
             .limit(1)
         )
 
-    def _pixel_rows(self, session: Session, name: str, members: Sequence[Row]) -> list[Row]:
-        """Give the rows of the sky index for staged records that are new."""
-        statement = self._database.prepare(("new", name), lambda: self._build_new(name))
+    def _forget(self, name: str) -> Any:
+        """Build the statement that takes staged records out of the sky index."""
+        staged, overlaps = self._staging(name), self._schema.sky_overlaps[name]
+        key = self._schema.element_key(name)
+        return overlaps.delete().where(sa.exists().where(*[staged.c[part] == overlaps.c[part] for part in key]))
+
+    def _pixel_rows(self, session: Session, name: str, members: Sequence[Row], replace: bool) -> list[Row]:
+        """Give the rows of the sky index for staged records that are new, or for all if they are replaced."""
         length = len(self._schema.element_key(name))
-        new = [members[position] for (position,) in session.rows(statement)]
+        new: Sequence[Row] = members
+        if not replace:
+            statement = self._database.prepare(("new", name), lambda: self._build_new(name))
+            new = [members[position] for (position,) in session.rows(statement)]
         found = []
         for key, encoded in {row[:length]: row[-1] for row in reversed(new) if row[-1] is not None}.items():
             region = decode_region(encoded)
@@ -218,7 +239,7 @@ class DimensionRecords:
         session.create_temporary(staged)
         session.run_many(self._database.prepare_insert(staged), [(position, *row) for position, row in enumerate(rows)])
 
-    def _copy(self, name: str) -> Any:
+    def _copy(self, name: str, replace: bool) -> Any:
         staged, table = self._staging(name), self._schema.elements[name]
         # Without WHERE, SQLite reads the ON of ON CONFLICT as a join's.
         source = (
@@ -226,7 +247,11 @@ class DimensionRecords:
             .where(staged.c.position >= 0)
             .order_by(staged.c.position)
         )
-        return self._database.insert_ignoring(table, self._schema.element_key(name), source)
+        key = self._schema.element_key(name)
+        changed = [column.name for column in table.c if column.name not in key]
+        if replace and changed:
+            return self._database.insert_replacing(table, key, changed, source)
+        return self._database.insert_ignoring(table, key, source)
 
     def _is_union(self, name: str, target: str) -> bool:
         """Whether a dimension's values are those that another one's records name: bands, by filters."""
@@ -266,6 +291,17 @@ class DimensionRecords:
             .order_by(staged.c.position)
             .limit(1)
         )
+
+    def _refuse_twice(self, name: str, rows: Sequence[Row]) -> None:
+        """Raise if one request says two things of one record."""
+        key = self._schema.element_key(name)
+        seen: set[Row] = set()
+        for row in rows:
+            if row[: len(key)] in seen:
+                raise ConflictError(
+                    f"two {name} records for {_show(dict(zip(key, row, strict=False)))} were given", element=name
+                )
+            seen.add(row[: len(key)])
 
     def _refuse_existing(self, session: Session, name: str, rows: Sequence[Row]) -> None:
         key = self._schema.element_key(name)

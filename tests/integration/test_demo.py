@@ -136,7 +136,7 @@ def test_two_at_once_do_not_collide_and_kept_ones_are_stopped(scratch: Path, tmp
             text=True,
             check=True,
         )
-        assert found.stdout.count("7026031500") >= 41
+        assert found.stdout.count("2026031500") >= 41
     finally:
         stopped, _ = ended(demo("--stop", str(directory), scratch=scratch))
     assert "pantryd, SeaweedFS" in stopped

@@ -184,6 +184,28 @@ def test_corrections_are_applied_on_ingest(butler: Butler, short_dir: Path) -> N
     assert sha(path) == before
 
 
+@pytest.mark.req("DMS-MWBT-REQ-0050")
+def test_queries_know_it_after_an_update(butler: Butler, raw: Path, short_dir: Path) -> None:
+    write_raw(short_dir / "next.fits", {**HEADER, "SEQNUM": 107, "OBSID": "AT_O_20240624_000107"})
+    butler.ingest_raws([short_dir / "next.fits"])
+    butler.correct_headers(
+        "LATISS", [{"observation": HEADER["OBSID"], "header": {"IMGTYPE": "OBJECT", "GROUPID": "g", "FILTER": "SDSSi"}}]
+    )
+    science = "exposure.observation_type = 'science'"
+    assert butler.query_datasets("raw", where=science) == []
+    done = pantry(butler, "update-exposures", "r", "-c", "LATISS/raw/all")
+    assert done.returncode == 0, done.stderr
+    assert "1 records of exposures changed" in done.stderr
+    (ref,) = butler.query_datasets("raw", where=science, with_dimension_records=True)
+    assert ref.data_id["exposure"] == DATA_ID["exposure"]
+    assert ref.data_id.records["exposure"].values["group"] == "g"
+    assert ref.data_id["band"] == "i"
+    assert butler.update_exposures() == 0
+    butler.correct_headers("LATISS", [{"observation": HEADER["OBSID"], "header": {"SEQNUM": 108}}])
+    with pytest.raises(FormatterError, match="by its header today it is exposure 2024062400108"):
+        butler.update_exposures()
+
+
 def test_one_detector_and_withdrawal(butler: Butler, raw: Path) -> None:
     which = {"observation": HEADER["OBSID"]}
     butler.correct_headers("LATISS", [{**which, "detector": 3, "header": {"REASON": "other"}}])

@@ -140,3 +140,19 @@ def test_headers_of_packed_raws_are_read_from_partly_cached_files(
             assert metadata["OBSID"] == fits.getheader(raw)["OBSID"]
             with butler.get("raw", translate(raw).data_id) as hdus:
                 assert len(hdus) >= 17
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0050")
+def test_raws_of_attached_gen3_repositories_have_visit_metadata(
+    rubin_data: Path, make_daemon: Callable[..., PantryDaemon]
+) -> None:
+    daemon = make_daemon()
+    for name, exposure in (("latiss", 3018092000065), ("comCam", 3019053000001), ("imsim", 204595)):
+        pantry(daemon.socket, "repo", "attach", name, str(rubin_data / name))
+        with Butler(name, socket=daemon.socket) as butler:
+            (ref,) = butler.query_datasets("raw", "*/raw/all")
+            assert ref.data_id["exposure"] == exposure
+            info = butler.get_deferred(ref).get(component="visitInfo")
+            assert (info.exposure_id, info.instrument) == (exposure, ref.data_id["instrument"])
+            with butler.get(ref) as hdus:
+                assert len(hdus) >= 17

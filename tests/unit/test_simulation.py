@@ -28,7 +28,7 @@ def exposure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_a_raw_exposure(exposure: Path) -> None:
     found = translate(exposure)
-    assert found.data_id == {"instrument": "LSSTCam", "exposure": 7026031500003, "detector": 94}
+    assert found.data_id == {"instrument": "LSSTCam", "exposure": 2026031500003, "detector": 94}
     assert found.records["exposure"]["has_simulated"] is True
     assert found.records["exposure"]["sky_angle"] == 30.0
     with fits.open(exposure, checksum=True) as hdus:

@@ -87,6 +87,8 @@ def formatter_of(gen3: str | None, path: str | None) -> str:
     name = (gen3 or "").rpartition(".")[2]
     if name == "PickleFormatter":
         return gen3 or ""
+    if name.endswith("RawFormatter"):  # LatissRawFormatter, LsstCamRawFormatter
+        return "fits_raw"
     return _BY_SUFFIX.get(posixpath.splitext(path or "")[1].lower(), gen3 or "")
 
 

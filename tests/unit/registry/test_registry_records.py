@@ -49,6 +49,25 @@ def test_existing_records_conflict_or_are_left(registry: Registry) -> None:
     assert query(registry, "exposure", data_id={"exposure": EXPOSURES[0]})[0].exposure_time == 15.0
 
 
+def test_records_are_replaced_whole(registry: Registry) -> None:
+    first, second = EXPOSURES[:2]
+    changed = exposure_record(first, exposure_time=1.0, target_name="M 1", physical_filter="g.2")
+    new = exposure_record(EXPOSURES[0] + 77)
+    assert registry.insert_dimension_records([changed, new], replace=True) == 2
+    (found,) = query(registry, "exposure", data_id={"exposure": first})
+    assert (found.exposure_time, found.target_name, found.values["physical_filter"]) == (1.0, "M 1", "g.2")
+    assert query(registry, "exposure", data_id={"exposure": second})[0].exposure_time == 30.0
+    # What is not said any more is not there any more.
+    registry.insert_dimension_records([exposure_record(first)], replace=True)
+    (found,) = query(registry, "exposure", data_id={"exposure": first})
+    assert (found.exposure_time, found.target_name) == (15.0, None)
+    with pytest.raises(ConflictError, match="two exposure records"):
+        registry.insert_dimension_records([changed, exposure_record(first)], replace=True)
+    with pytest.raises(DataIdValueError, match="physical_filter: 'z'"):
+        registry.insert_dimension_records([exposure_record(first, physical_filter="z")], replace=True)
+    assert registry.insert_dimension_records([record("band", name="r")], replace=True) == 0
+
+
 def test_all_or_none(registry: Registry) -> None:
     with pytest.raises(ConflictError):
         registry.insert_dimension_records([record("tract", skymap="map", id=99), record("tract", skymap="map", id=7)])

@@ -263,6 +263,18 @@ def test_records_that_are_there_already_keep_their_region(sky: Sky) -> None:
     assert sky.data_ids("visit", where="visit.region OVERLAPS POINT(180, 60)") == set()
 
 
+def test_a_replaced_record_is_found_by_its_new_region(sky: Sky) -> None:
+    values = {"instrument": "Cam", "physical_filter": "r_1", "day_obs": 20250101, "name": "v1"}
+    near = "visit.region OVERLAPS CIRCLE(180, 60, 0.5)"
+    before = sky.data_ids("visit", where="NOT (visit.region OVERLAPS CIRCLE(180, 60, 5))")
+    moved = Circle(direction(180, 60), Angle.fromDegrees(1)).encode()
+    assert sky.registry.insert_dimension_records([record("visit", id=1, region=moved, **values)], replace=True) == 1
+    assert (sky.data_ids("visit", where=near), (1,) in before) == ({(1,)}, True)
+    assert (1,) not in sky.data_ids("visit", where="NOT (visit.region OVERLAPS CIRCLE(180, 60, 5))")
+    sky.registry.insert_dimension_records([record("visit", id=1, **values)], replace=True)
+    assert sky.data_ids("visit", where=near) == set()
+
+
 @pytest.mark.parametrize("region", [b"", b"somewhere", b"c" + b"\0" * 40, b"p" + b"\x7f" * 72, b"u" * 70_000])
 def test_what_is_no_region_is_refused(sky: Sky, region: bytes) -> None:
     with pytest.raises(DataIdValueError, match="region of a record of tract"):

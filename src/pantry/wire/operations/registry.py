@@ -113,6 +113,8 @@ class InsertDimensionRecords(
     compare : bool
         With ``skip_existing``: a record that is there must say the same, as far as the given one says anything;
         otherwise `ConflictError`.
+    replace : bool
+        Put the given records in the place of those with equal keys; not with ``skip_existing``.
     """
 
     result_type = CountDone
@@ -120,6 +122,7 @@ class InsertDimensionRecords(
     records: tuple[DimensionRecord, ...]
     skip_existing: bool = False
     compare: bool = False
+    replace: bool = False
 
 
 class Associate(Operation[CountDone], frozen=True, kw_only=True, tag="dataset.associate"):

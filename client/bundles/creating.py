@@ -69,6 +69,8 @@ def create_bundle(
 ) -> Bundled:
     """Make a bundle; see `Butler.create_bundle`."""
     refs = list(datasets)
+    asked = len(refs)
+    refs += butler._companions(refs)
     work = _Work(butler, os.path.abspath(os.path.expanduser(os.fspath(directory))), transfer, progress)
     try:
         rows = work.rows(refs)
@@ -85,7 +87,7 @@ def create_bundle(
     finally:
         work.close()
     return Bundled(
-        datasets=len(refs),
+        datasets=asked,
         size_bytes=size_bytes,
         dimension_records=records,
         hardlinks=counts["hardlink"],

@@ -127,6 +127,10 @@ class RepositoryAccess:
             info = self._infos[repository] = self.connection.call(GetRepository(repository=repository))
         return info
 
+    def _companions(self, refs: Iterable[DatasetRef]) -> list[DatasetRef]:
+        """Return datasets that others need to be read as they are read here; `Raws` knows of some."""
+        return []
+
     def _holder(self, ref: DatasetRef) -> str:
         """Name of the repository to read a dataset from."""
         return ref.repository if ref.repository in self.info.chain else self.repository

@@ -20,6 +20,7 @@ from pantry.client.butler.raw_plans import DEFINITIONS, RAW_FORMATTER, RawPlans,
 from pantry.client.butler.reading import Reading
 from pantry.client.butler.writing import Writing
 from pantry.errors import InvalidRequestError, MissingDatasetTypeError, PantryError
+from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import header_rules
 from pantry.model.raw_headers import HeaderRules
 from pantry.wire.operations import InsertDimensionRecords
@@ -70,6 +71,18 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
         if source.file.formatter != RAW_FORMATTER:
             return parameters
         return self._raw_plans.parameters(source.ref, parameters)
+
+    def _companions(self, refs: Iterable[DatasetRef]) -> list[DatasetRef]:
+        refs = list(refs)
+        types = {(str(ref.data_id["instrument"]), ref.dataset_type) for ref in refs if _are_raws(ref.dataset_type)}
+        found: dict[UUID, DatasetRef] = {}
+        for instrument, kind in sorted(types, key=lambda one: (one[0], one[1].name)):
+            rules = header_rules(kind.name, self._formats)
+            definitions = self._raw_plans.definitions(f"{instrument}/definition/*", {"instrument": instrument})
+            for ref in [*self._raw_plans.correction_refs(instrument, None, rules), *definitions[-1:]]:
+                found[ref.id] = ref
+        there = {ref.id for ref in refs}
+        return [ref for ref in found.values() if ref.id not in there]
 
     def ingest_raws(
         self,
@@ -244,6 +257,10 @@ class Raws(Queries, Reading, Writing, Ingesting, Definitions):
                 f"no instrument {name!r} in {self.repository!r}",
                 hint="`pantry query-dimension-records` lists them, `pantry register-instrument` adds one",
             )
+
+
+def _are_raws(kind: DatasetType) -> bool:
+    return kind.storage_class == "RawExposure" and "instrument" in kind.dimensions
 
 
 def stamp() -> tuple[str, str]:

@@ -206,6 +206,16 @@ def test_queries_know_it_after_an_update(butler: Butler, raw: Path, short_dir: P
         butler.update_exposures()
 
 
+def test_a_bundle_takes_corrections_along(butler: Butler, raw: Path, short_dir: Path) -> None:
+    butler.correct_headers("LATISS", [{"observation": HEADER["OBSID"], "header": {"IMGTYPE": "OBJECT"}}])
+    refs = butler.query_datasets("raw")
+    assert butler.create_bundle(refs, short_dir / "bundle").datasets == 1
+    with Butler.from_bundle(short_dir / "bundle") as bundle:
+        assert bundle.get("raw.visitInfo", DATA_ID).observation_type == "science"
+        assert bundle.get("raw.visitInfo", DATA_ID, parameters={"amend": False}).observation_type == "cwfs"
+        assert len(bundle.header_corrections("LATISS")) == 1
+
+
 def test_one_detector_and_withdrawal(butler: Butler, raw: Path) -> None:
     which = {"observation": HEADER["OBSID"]}
     butler.correct_headers("LATISS", [{**which, "detector": 3, "header": {"REASON": "other"}}])

@@ -73,6 +73,8 @@ def get(
 def _as_json(obj: object, dataset_type: str) -> object:
     if isinstance(obj, msgspec.Struct | dict | list | tuple | str | int | float | None):
         return plain(obj)
+    if hasattr(obj, "to_simple"):  # ObservationInfo, the visit metadata of raws
+        return {name: value for name, value in plain(obj.to_simple()).items() if not name.startswith("_")}
     raise FormatterError(
         f"{dataset_type} is a {type(obj).__name__}, which cannot be printed as JSON",
         hint="give -o FILE to write its file, or ask for a component, such as raw.metadata",

@@ -233,6 +233,9 @@ def test_one_detector_and_withdrawal(butler: Butler, raw: Path) -> None:
     assert done.returncode == 0, done.stderr
     info = butler.get("raw.visitInfo", DATA_ID)
     assert (info.has_simulated_content, info.object) == (True, "12:30")
+    words = [f"{name}={value}" for name, value in DATA_ID.items()]
+    printed = json.loads(pantry(butler, "get", "r", "raw.visitInfo", *words, "-c", "LATISS/raw/all").stdout)
+    assert (printed["object"], printed["exposure_id"]) == ("12:30", DATA_ID["exposure"])
     table = pantry(butler, "header-corrections", "r", "LATISS")
     assert "withdrawn" in table.stdout
     assert "AT_O_20240624_000106, detector 3" in table.stdout

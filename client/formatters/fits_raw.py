@@ -54,7 +54,9 @@ class FitsRawFormatter:
             exposure = _open_lazily(source)
             try:
                 plan = parameters.get("plan", AS_IN_THE_FILE if parameters.get("amend", True) else None)
-                exposure.amend(plan, source.name, parameters.get("translator"))
+                # The WCS is made of cards too.
+                with_cards = component is None or is_hdu or component in ("header", "wcs")
+                exposure.amend(plan, source.name, parameters.get("translator"), write=with_cards)
                 if component is None:
                     return exposure
                 if is_hdu:

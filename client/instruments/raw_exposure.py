@@ -50,10 +50,13 @@ class RawExposure(fits.HDUList):  # type: ignore[misc] # astropy has no types
     _translator: type[RawTranslator] | None = None
     _unknown: FormatterError | None = None
 
-    def amend(self, plan: Plan | None, name: str, translator: type[RawTranslator] | None = None) -> None:
+    def amend(
+        self, plan: Plan | None, name: str, translator: type[RawTranslator] | None = None, *, write: bool = True
+    ) -> None:
         """Bring the headers up to date, in memory; without a plan they stay as in the file.
 
-        If no translator is given, or knows the instrument, they stay too, and the visit metadata cannot be had.
+        If no translator is given, or knows the instrument, they stay too, and the visit metadata cannot be had. Without
+        ``write`` the cards stay as they are, and only metadata and visit metadata are amended: no second HDU is read.
         """
         keywords = header_of(self)
         self._name, self._unknown = name, None
@@ -65,7 +68,8 @@ class RawExposure(fits.HDUList):  # type: ignore[misc] # astropy has no types
             return
         if plan is not None:
             self.amended = amend(keywords, self._translator, plan)
-            write_amendments(self, self.amended.amendments)
+            if write:
+                write_amendments(self, self.amended.amendments)
 
     @property
     def header(self) -> fits.Header:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,8 @@ from pantry.model.records import DimensionRecord, RecordValue
 from pantry.model.repository import RepositoryInfo
 
 Key = tuple[Any, ...]
+_SOME = 500
+"""Records of an element that are read one by one, before all are."""
 
 
 class KnownType(msgspec.Struct, frozen=True):
@@ -83,6 +85,15 @@ class Definitions(msgspec.Struct, frozen=True):
         return self.flatten(self.match_collections(patterns))
 
 
+class _Plan(NamedTuple):
+    """How data ids of a group are completed: which elements imply what, whose records they have."""
+
+    implying: tuple[tuple[str, tuple[str, ...]], ...]
+    elements: tuple[str, ...]
+    spatial: tuple[str, ...]
+    temporal: tuple[str, ...]
+
+
 class Contents:
     """Definitions and records of a bundle, read when they are needed and again when they have changed.
 
@@ -104,6 +115,8 @@ class Contents:
         self._lock = threading.RLock()
         self._definitions: Definitions | None = None
         self._records: dict[str, dict[Key, DimensionRecord]] = {}
+        self._plans: dict[DimensionGroup, _Plan] = {}
+        self._some_records: dict[str, dict[Key, DimensionRecord | None]] = {}
         self.universe = DimensionUniverse(json.loads(index.about("universe")))
         self.info = msgspec.structs.replace(
             msgspec.json.decode(index.about("repository"), type=RepositoryInfo),
@@ -117,7 +130,7 @@ class Contents:
         with self._lock:
             revision = self._index.revision
             if self._definitions is None or self._definitions.revision != revision:
-                self._records = {}
+                self._records, self._some_records = {}, {}
                 self._definitions = self._load(revision)
             return self._definitions
 
@@ -138,8 +151,10 @@ class Contents:
     # -- records -----------------------------------------------------------------------------------
 
     def records(self, element: str) -> dict[Key, DimensionRecord]:
-        """Return all records of an element that the bundle has, by key."""
-        self.definitions()
+        """Return all records of an element that the bundle has, by key.
+
+        As of the last call of `definitions`, which every operation begins with.
+        """
         with self._lock:
             found = self._records.get(element)
             if found is None:
@@ -155,7 +170,21 @@ class Contents:
             value = values.get(element)
             own = self.universe[element].keys[0].name
             return None if value is None else DimensionRecord(element=element, values={own: value})
-        return self.records(element).get(tuple(values.get(name) for name in self.universe.required(element)))
+        key = tuple([values.get(name) for name in self.universe.required(element)])
+        with self._lock:
+            known = self._records.get(element)
+            if known is not None:
+                return known.get(key)
+            # One of fifty thousand is not worth reading all of them; thousands are.
+            some = self._some_records.setdefault(element, {})
+            if key not in some:
+                if len(some) >= _SOME:
+                    return self.records(element).get(key)
+                row = self._index.row(
+                    "SELECT body FROM record WHERE element = ? AND key = ?", (element, encode_key(key))
+                )
+                some[key] = None if row is None else msgspec.msgpack.decode(row[0], type=DimensionRecord)
+            return some[key]
 
     def has_records(self, element: str) -> bool:
         """Whether values of a dimension must have records: not pixels of the sky, nor bands, which filters give."""
@@ -164,28 +193,42 @@ class Contents:
     def implied(self, group: DimensionGroup, required: Sequence[DataIdValue]) -> DataCoordinate:
         """Complete a data id by what its records imply; absent where there is no record."""
         values: dict[str, Any] = dict(zip(group.required, required, strict=True))
-        if group.implied:
-            for name in [name for name in reversed(self.universe.dimensions) if name in group.names]:
-                if self.universe[name].implies and (record := self.record(name, values)) is not None:
-                    for other in self.universe[name].implies:
-                        values.setdefault(other, record.values.get(other))
+        for name, implied in self._plan(group).implying:
+            if (record := self.record(name, values)) is not None:
+                for other in implied:
+                    values.setdefault(other, record.values.get(other))
         return DataCoordinate(group.required, tuple(required), group.implied, tuple(map(values.get, group.implied)))
 
     def expanded(self, group: DimensionGroup, data_id: DataCoordinate) -> DataCoordinate:
         """Give a data id with its implied values the records of all elements."""
-        names, values = set(group.names), data_id.mapping
-        elements = [
-            name
-            for name in self.universe.elements
-            if set(self.universe.required(name)) <= names and name not in self.universe.skypix
-        ]
-        spatial = {members[0] for members in self.universe.families(group.required, "spatial").values()}
-        temporal = {members[0] for members in self.universe.families(group.required, "temporal").values()}
+        plan, values = self._plan(group), data_id.mapping
         return data_id.expanded(
-            {name: self.record(name, values) for name in elements},
-            spatial=tuple(name for name in elements if name in spatial),
-            temporal=tuple(name for name in elements if name in temporal),
+            {name: self.record(name, values) for name in plan.elements}, spatial=plan.spatial, temporal=plan.temporal
         )
+
+    def _plan(self, group: DimensionGroup) -> _Plan:
+        plan = self._plans.get(group)
+        if plan is None:
+            universe, names = self.universe, set(group.names)
+            elements = [
+                name
+                for name in universe.elements
+                if name not in universe.skypix and set(universe.required(name)) <= names
+            ]
+            spatial = {members[0] for members in universe.families(group.required, "spatial").values()}
+            temporal = {members[0] for members in universe.families(group.required, "temporal").values()}
+            plan = self._plans[group] = _Plan(
+                # What implies comes behind what it implies.
+                tuple(
+                    (name, universe[name].implies)
+                    for name in reversed(universe.dimensions)
+                    if name in names and universe[name].implies
+                ),
+                tuple(elements),
+                tuple(name for name in elements if name in spatial),
+                tuple(name for name in elements if name in temporal),
+            )
+        return plan
 
 
 def record_key(universe: DimensionUniverse, record: DimensionRecord) -> Key:

@@ -326,6 +326,7 @@ class Queries:
         _refuse_expression(query.where, query.bind)
         if query.order_by:
             raise InvalidQueryError("a bundle does not sort dimension records", hint="sort them in Python")
+        self._contents.definitions()
         universe = self._contents.universe
         names = universe.required(query.element)
         group = universe.element_group(query.element)

@@ -184,7 +184,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 40
+    assert len(lines) == 41
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

@@ -118,7 +118,7 @@ class Writing(PieceMaking, InMemory):
             if outputs is not None or wish != NOT_PUBLISHED:
                 raise InvalidRequestError(
                     f"a {type_name(dataset_ref_or_type)} stays in memory, so that it goes to no repository or service",
-                    hint="give no outputs and do not publish it, or make the Butler with formats that say memory: false of it",
+                    hint="give no outputs and do not publish it, or make the Butler with formats that say memory: false",
                 )
             return self._put_in_memory(obj, dataset_ref_or_type, data_id, run, kwargs)
         targets = self._targets(run, outputs, dataset_ref_or_type)

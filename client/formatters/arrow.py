@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pantry.client.formatters.contract import refuse_type
+from pantry.client.formatters.table_checks import Limits, check_columns, has_inner_nul
 from pantry.errors import FormatterError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 YAML_KEY = b"table_meta_yaml"
+_LIMITS = Limits("Parquet", "biufUSMm", without=frozenset({"float128", "longdouble"}))
 
 
 def to_arrow(obj: object) -> pa.Table | None:
@@ -43,7 +44,7 @@ def to_astropy(table: pa.Table) -> Table:
 
     plain = Table()
     for name, field in zip(table.column_names, table.schema, strict=True):
-        plain[name] = _to_column(name, table.column(name))
+        plain[name] = to_column(name, table.column(name))
         for key, attribute in ((b"unit", "unit"), (b"description", "description")):
             value = (field.metadata or {}).get(key)
             if value:
@@ -62,7 +63,7 @@ def to_numpy(table: pa.Table) -> Any:
             f"columns {', '.join(nulls)} have missing values, which a numpy array cannot hold",
             hint="read it as an astropy Table, a DataFrame or a pyarrow Table",
         )
-    columns = {name: _to_column(name, table.column(name)) for name in table.column_names}
+    columns = {name: to_column(name, table.column(name)) for name in table.column_names}
     rows = np.empty(table.num_rows, dtype=[(name, c.dtype, c.shape[1:]) for name, c in columns.items()])
     for name, column in columns.items():
         rows[name] = column
@@ -73,6 +74,7 @@ def _from_astropy(table: Table) -> pa.Table:
     from pantry.client.formatters.serialized_tables import describe
 
     plain, yaml = describe(table)
+    check_columns(plain.itercols(), _LIMITS)
     fields: list[pa.Field] = []
     arrays: list[pa.Array] = []
     for column in plain.itercols():
@@ -89,20 +91,30 @@ def _from_column(column: Any) -> pa.Array:
 
     values = np.ma.getdata(np.ma.asarray(column)) if hasattr(column, "mask") else np.asarray(column)
     mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else None
-    if values.dtype.kind not in "biufUSMm":
-        raise refuse_type(
-            column, "Parquet", f"columns of numbers, strings and times; {column.name!r} is {values.dtype}"
+    if values.dtype.kind in "Mm" and mask is not None and mask.any():
+        raise FormatterError(
+            f"the column {column.name!r} has masked elements, which columns of {values.dtype} have not in Parquet",
+            hint="use NaT for what is missing",
         )
     values = values.astype(values.dtype.newbyteorder("="), copy=False)  # FITS columns are big-endian
-    if values.ndim == 1:
-        return pa.array(values, mask=mask)
-    inner = pa.array(values.reshape(-1), mask=None if mask is None else mask.reshape(-1))
+    if values.dtype.kind in "Mm":
+        mask = np.isnat(values)  # of days, Arrow would take NaT for 1970
+        if values.dtype == "M8[D]" and (abs(values[~mask].astype(np.int64)) >= 1 << 31).any():
+            raise FormatterError(
+                f"Parquet cannot hold the column {column.name!r}: its days need 32 bits", hint="use datetime64[s]"
+            )
+    flat, flat_mask = values.reshape(-1), None if mask is None else mask.reshape(-1)
+    if flat.dtype.kind in "US" and has_inner_nul(flat):  # Arrow would end the text there
+        inner = pa.array(flat.tolist(), mask=flat_mask)
+    else:
+        inner = pa.array(flat, mask=flat_mask)
     for size in reversed(values.shape[1:]):
         inner = pa.FixedSizeListArray.from_arrays(inner, size)
     return inner
 
 
-def _to_column(name: str, chunked: pa.ChunkedArray) -> Any:
+def to_column(name: str, chunked: pa.ChunkedArray) -> Any:
+    """Return a column as a numpy array, masked where values are missing."""
     import numpy as np
 
     array = chunked.combine_chunks()
@@ -127,8 +139,10 @@ def _to_column(name: str, chunked: pa.ChunkedArray) -> Any:
         values = np.asarray(array.fill_null(False) if missing else array, dtype=bool)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         values = np.asarray(array.fill_null(0) if missing else array, dtype=kind.to_pandas_dtype())
-    elif pa.types.is_temporal(kind) and not missing:
+    elif pa.types.is_temporal(kind) and not pa.types.is_time(kind):
         values = array.to_numpy(zero_copy_only=False)
+        if mask is not None:
+            values[mask], mask = np.array("NaT", values.dtype), None
     else:
         values = np.array(array.to_pylist(), dtype=object)
     if shape:

@@ -10,6 +10,7 @@ _ALIASES = {
     "astropy.table.table.Table": "astropy.table.Table",
     "astropy.table.table.QTable": "astropy.table.QTable",
     "astropy.nddata.ccddata.CCDData": "astropy.nddata.CCDData",
+    "astropy.nddata.nddata.NDData": "astropy.nddata.NDData",
     "astropy.io.fits.hdu.hdulist.HDUList": "astropy.io.fits.HDUList",
     "pantry.client.instruments.raw_exposure.RawExposure": "pantry.client.instruments.RawExposure",
     "pandas.core.frame.DataFrame": "pandas.DataFrame",
@@ -58,6 +59,10 @@ def convert(obj: object, python_type: str) -> Any:
         from astropy.nddata import CCDData
 
         return CCDData(obj, unit="")
+    if python_type == "astropy.io.fits.HDUList" and "astropy.nddata.NDData" in names:
+        from pantry.client.formatters.fits_image import image_hdus
+
+        return image_hdus(obj)
     if python_type == "dict" and "astropy.io.fits.header.Header" in names:
         from pantry.client.formatters.fits_hdus import header_dict
 

@@ -9,8 +9,6 @@ from typing import Any, BinaryIO
 from pantry.errors import FormatterError
 from pantry.model.metadata import MetadataEntry
 
-_MAX_ECSV_HEADER_BYTES = 16 * 1024 * 1024
-
 
 def read_entries(formatter: str, file: BinaryIO, entries: Sequence[MetadataEntry], name: str) -> dict[str, Any]:
     """Read what a file says of declared entries.
@@ -96,17 +94,9 @@ def _table_meta(header: Mapping[str, Any], keys: Sequence[str]) -> Mapping[str, 
 
 
 def _ecsv(file: BinaryIO, keys: Sequence[str]) -> Mapping[str, Any]:
-    from astropy.table.meta import get_header_from_yaml
+    from pantry.client.formatters.ecsv import read_header
 
-    lines: list[str] = []
-    size = 0
-    for line in file:
-        size += len(line)
-        if not line.startswith(b"#") or size > _MAX_ECSV_HEADER_BYTES:
-            break
-        lines.append(line[1:].removeprefix(b" ").decode())
-    # The first line is the format's version.
-    return _table_meta(get_header_from_yaml(lines[1:]), keys)
+    return _table_meta(read_header(file), keys)
 
 
 def _parquet(file: BinaryIO, keys: Sequence[str]) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 from pantry.model.file_provenance import FileProvenance
 
+LONG_STRINGS = "LONGSTRN"
 HDU_PREFIX = "hdu."
 """Of the component that is one HDU."""
 
@@ -102,6 +103,12 @@ def header_dict(header: fits.Header) -> dict[str, object]:
             value = header[keyword]
             found[keyword] = None if isinstance(value, fits.card.Undefined) else value
     return found
+
+
+def announce_long_strings(header: fits.Header) -> None:
+    """Say that there are strings over several cards, as readers of before version 4 of the standard expect."""
+    if any(len(card.image) > 80 for card in header.cards):
+        header[LONG_STRINGS] = "OGIP 1.0"
 
 
 def write_hdus(hdus: fits.HDUList, file: BinaryIO, provenance: FileProvenance | None = None) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+import numpy as np
 from astropy.io import fits
 
 from pantry.client.formatters.contract import (
@@ -18,8 +19,9 @@ from pantry.client.formatters.contract import (
     refuse_type,
     writing,
 )
-from pantry.client.formatters.fits_hdus import check_complete, opened, select_hdu, write_hdus
+from pantry.client.formatters.fits_hdus import announce_long_strings, check_complete, opened, select_hdu, write_hdus
 from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
+from pantry.client.formatters.table_checks import PLAIN_ARRAYS
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import FitsImageOptions
 
@@ -32,6 +34,10 @@ _COMPONENTS = ("wcs", "header", "mask", "uncertainty", "psf", "provenance")
 _STALE_IN_CUTOUT = re.compile(r"(DATA|DET|BIAS|TRIM|CCD|AMP)SEC|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM")
 _IMAGE_ORIGIN = re.compile(r"(CRPIX[12][A-Z]?|LTV[12])")
 _WCS_MATRIX = re.compile(r"(PC|CD)[0-9]_[0-9]|CROTA[0-9]")
+_PIXELS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+_BITS_KEYWORD = "MASKBITS"
+"""Of the HDU of a mask: its pixels are integers, of whose bits each says something; otherwise they say yes or no."""
+
 _UNCERTAINTIES = {"std": "StdDevUncertainty", "var": "VarianceUncertainty", "ivar": "InverseVariance"}
 
 
@@ -69,35 +75,94 @@ class FitsImageFormatter:
             return _ccd_data(source, hdus, hdu, header, box)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
-        """Write a CCDData or an array of numbers."""
+        """Write a CCDData or NDData, or an array of numbers."""
         options = request.options(FitsImageOptions)
-        import numpy as np
-        from astropy.nddata import CCDData
-
-        accepted = "astropy.nddata.CCDData, numpy arrays of numbers"
         with writing(obj, "FITS image"):
-            if isinstance(obj, CCDData):
-                if obj.uncertainty is not None and obj.uncertainty.uncertainty_type not in _UNCERTAINTIES:
-                    raise FormatterError(
-                        f"a {type(obj.uncertainty).__name__} cannot be stored as FITS",
-                        hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
-                    )
-                write_hdus(_packed(_to_hdus(obj), options), file, request.provenance)
-            elif isinstance(obj, np.ndarray) and obj.dtype.kind in "iuf" and obj.ndim > 0:
-                hdus = fits.HDUList([fits.PrimaryHDU(np.asarray(obj))])
-                write_hdus(_packed(hdus, options), file, request.provenance)
-            else:
-                raise refuse_type(obj, "a FITS image", accepted)
+            write_hdus(_packed(image_hdus(obj), options), file, request.provenance)
+
+
+def image_hdus(obj: object) -> fits.HDUList:
+    """Return an image as the HDUs that it is stored in; refuse what they would change."""
+    from astropy.nddata import CCDData, NDData
+
+    if isinstance(obj, NDData):
+        ccd = obj if isinstance(obj, CCDData) and isinstance(obj.meta, fits.Header) else _as_ccd(obj)
+        if ccd.uncertainty is not None and ccd.uncertainty.uncertainty_type not in _UNCERTAINTIES:
+            raise FormatterError(
+                f"a {type(ccd.uncertainty).__name__} cannot be stored as FITS",
+                hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
+            )
+        _check_pixels(ccd.data)
+        return _to_hdus(ccd)
+    if isinstance(obj, np.ndarray) and type(obj) not in PLAIN_ARRAYS:
+        raise FormatterError(
+            f"FITS images of arrays cannot hold what a {type(obj).__name__} has besides its pixels",
+            hint="make it a CCDData with its unit and mask, and use a storage class of that",
+        )
+    if not isinstance(obj, np.ndarray) or obj.dtype.names or obj.ndim == 0:
+        raise refuse_type(obj, "a FITS image", "astropy.nddata.CCDData and NDData, numpy arrays of numbers")
+    _check_pixels(obj)
+    return fits.HDUList([fits.PrimaryHDU(np.asarray(obj))])
+
+
+def _check_pixels(pixels: Any) -> None:
+    if pixels.dtype.name not in _PIXELS:
+        raise FormatterError(
+            f"FITS has no pixels of {pixels.dtype}", hint=f"convert them to one of {', '.join(_PIXELS)}"
+        )
+
+
+def _as_ccd(image: Any) -> Any:
+    from astropy.nddata import CCDData
+
+    return CCDData(
+        image.data,
+        unit="" if image.unit is None else image.unit,
+        wcs=image.wcs,
+        meta=_as_header(image.meta),
+        mask=image.mask,
+        uncertainty=image.uncertainty,
+        psf=getattr(image, "psf", None),
+    )
+
+
+def _as_header(meta: Mapping[str, object]) -> fits.Header:
+    if isinstance(meta, fits.Header):
+        return meta
+    header = fits.Header()
+    for key, value in meta.items():
+        header[key if len(key) <= 8 else f"HIERARCH {key}"] = value
+    return header
 
 
 def _to_hdus(image: Any) -> fits.HDUList:
+    mask = None if image.mask is None else np.broadcast_to(np.asarray(image.mask), image.data.shape)
     hdus = image.to_hdu()
+    if mask is not None and mask.dtype.kind != "b":
+        _check_pixels(mask)
+        hdus["MASK"].data = np.array(mask)
+        hdus["MASK"].header[_BITS_KEYWORD] = True
+    elif mask is not None:
+        hdus["MASK"].data = mask.astype(np.uint8)
     if image.wcs is not None:
         # astropy adds the WCS as PCi_j to metadata that may have CDi_j, which the standard forbids side by side.
         for keyword in [key for key in hdus[0].header if _WCS_MATRIX.fullmatch(key)]:
             del hdus[0].header[keyword]
         hdus[0].header.update(image.wcs.to_header(relax=True))
+    for hdu in hdus:
+        _check_quotes(hdu.header)
+        announce_long_strings(hdu.header)
     return hdus
+
+
+def _check_quotes(header: fits.Header) -> None:
+    """Refuse strings that astropy would not read as it wrote them."""
+    for card in header.cards:
+        if isinstance(card.value, str) and "'" in card.value and fits.Card.fromstring(card.image).value != card.value:
+            raise FormatterError(
+                f"the header cannot hold {card.keyword} = {card.value[:80]!r}",
+                hint="a quote and a slash in a string end it: change the text",
+            )
 
 
 _ALGORITHMS = {
@@ -151,10 +216,11 @@ def _image_hdu(source: ReadSource, hdus: fits.HDUList, which: object) -> Any:
         if not getattr(hdu, "is_image", False) or len(hdu.shape) < 2:
             raise FormatterError(f"{source.name}: HDU {which!r} is not an image of two dimensions")
         return hdu
-    for hdu in hdus:
-        if hdu.is_image and len(hdu.shape) >= 2:
-            check_complete(source, hdu)
-            return hdu
+    for least in (2, 1):
+        for hdu in hdus:
+            if hdu.is_image and len(hdu.shape) >= least:
+                check_complete(source, hdu)
+                return hdu
     raise FormatterError(f"{source.name} has no image", hint="read it with a table or HDU list storage class")
 
 
@@ -202,7 +268,9 @@ def _mask(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
     if not _has(hdus, "MASK"):
         return None
     hdu = select_hdu(source, hdus, "MASK")
-    return _pixels(hdu, box).astype(bool)
+    pixels = _pixels(hdu, box)
+    is_yes_or_no = pixels.dtype == np.uint8 and not hdu.header.get(_BITS_KEYWORD)
+    return pixels.astype(bool) if is_yes_or_no else pixels
 
 
 def _psf(source: ReadSource, hdus: fits.HDUList) -> Any:

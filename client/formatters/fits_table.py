@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
 from astropy.io import fits
 from astropy.io.fits.connect import _encode_mixins
-from astropy.table import Table
+from astropy.table import Column, MaskedColumn, Table
+from astropy.units import Unit
 
 from pantry.client.formatters.contract import (
     AS_USUAL,
@@ -21,14 +26,42 @@ from pantry.client.formatters.contract import (
     row_range,
     writing,
 )
-from pantry.client.formatters.fits_hdus import check_complete, is_compressed, opened, select_hdu, write_hdus
+from pantry.client.formatters.fits_hdus import (
+    LONG_STRINGS,
+    announce_long_strings,
+    check_complete,
+    is_compressed,
+    opened,
+    select_hdu,
+    write_hdus,
+)
 from pantry.client.formatters.fits_provenance import read_provenance
 from pantry.client.formatters.serialized_tables import as_table
+from pantry.client.formatters.table_checks import (
+    ACCEPTED_TABLES,
+    Limits,
+    check_columns,
+    check_names,
+    check_printable,
+)
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
 _META_KEYWORD = "PTRYMETA"
 """Long-string keyword with a JSON object: the table metadata that FITS keywords would change or lose."""
+
+_BYTES_KEYWORD = "PTRYBYTE"
+"""Long-string keyword with a JSON list: the columns of characters that are bytes in Python."""
+
+_MASKS_KEYWORD = "PTRYMASK"
+"""Long-string keyword with a JSON object: for columns with missing elements, the column that is true for those."""
+
+_UNITS_KEYWORD = "PTRYUNIT"
+"""Long-string keyword with a JSON object: for columns whose unit is none of the standard's, that unit."""
+
+_LIMITS = Limits(
+    "FITS", "biufcUS", without=frozenset({"int8", "float16", "float128", "longdouble", "clongdouble"}), text="printable"
+)
 
 
 class FitsTableFormatter:
@@ -63,21 +96,89 @@ class FitsTableFormatter:
             return _read_table(source, hdu, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
-        """Write an astropy Table or QTable, or a structured numpy array."""
+        """Write any kind of table."""
         request.options(WriteOptions)
-        table = as_table(obj)
-        if table is None:
-            raise refuse_type(obj, "a FITS table", "astropy Table and QTable, structured numpy arrays")
         with writing(obj, "FITS table"):
+            table = as_table(obj)
+            if table is None:
+                raise refuse_type(obj, "a FITS table", ACCEPTED_TABLES)
             native, other = _split_meta(table.meta)
-            bare = table.copy(copy_data=False)
+            bare, masks = _with_masks(table)
             bare.meta.clear()
             bare.meta.update(native)
             # The encoding that astropy's own writer starts with; private, but its writer offers no checksums.
-            hdu = fits.table_to_hdu(_encode_mixins(bare), character_as_bytes=True)
+            encoded = _encode_mixins(bare)
+            plain = [column for column in encoded.itercols() if isinstance(column, Column)]  # times are FITS's own
+            check_columns(plain, _LIMITS)
+            check_printable(encoded.colnames, "FITS")
+            check_names(encoded.colnames, "FITS")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The unit ")
+                hdu = fits.table_to_hdu(encoded, character_as_bytes=True)
+            units = _add_units(hdu, encoded)
+            if units:
+                hdu.header[_UNITS_KEYWORD] = json.dumps(units)
+            if masks:
+                hdu.header[_MASKS_KEYWORD] = json.dumps(masks)
             if other:
                 hdu.header[_META_KEYWORD] = json.dumps(other, allow_nan=False)
+            raw = [column.name for column in plain if column.dtype.kind == "S"]
+            if raw:
+                hdu.header[_BYTES_KEYWORD] = json.dumps(raw)
+            announce_long_strings(hdu.header)
             write_hdus(fits.HDUList([fits.PrimaryHDU(), hdu]), file, request.provenance)
+
+
+def _add_units(hdu: fits.BinTableHDU, table: Table) -> dict[str, str]:
+    """Write the units that the standard does not know as they are; return them."""
+    found: dict[str, str] = {}
+    for described, column in zip(hdu.columns, table.itercols(), strict=True):
+        if not isinstance(column, Column) or column.unit is None or described.unit:
+            continue
+        text = column.unit.to_string()
+        if Unit(text, parse_strict="silent") != column.unit:
+            raise FormatterError(
+                f"FITS cannot hold the unit {text!r} of the column {column.name!r}",
+                hint="use a unit of astropy.units, or none",
+            )
+        if text:
+            described.unit = text
+        found[column.name] = text
+    return found
+
+
+def _with_masks(table: Table) -> tuple[Table, dict[str, str]]:
+    """Return a view in which what is missing has a null, or a column of masks, whose name the dict has.
+
+    Astropy calls such columns ``x.mask``, against the standard's advice on names.
+    """
+    view = table.copy(copy_data=False)
+    masks: dict[str, str] = {}
+    for column in list(view.itercols()):
+        if not isinstance(column, MaskedColumn) or not np.any(column.mask) or _has_null(column):
+            continue
+        name = masks[column.name] = _free_name(f"{column.name}_mask", view.colnames)
+        missing = np.nan if column.dtype.kind in "fc" else np.zeros((), column.dtype)[()]
+        view.replace_column(column.name, Column(column.data.filled(missing), **_about(column)))
+        view[name] = np.array(column.mask)
+    return view, masks
+
+
+def _free_name(wanted: str, taken: Iterable[str]) -> str:
+    lower = {name.lower() for name in taken}
+    numbered = (f"{wanted}{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], numbered) if name.lower() not in lower)
+
+
+def _has_null(column: Any) -> bool:
+    """Choose TNULL, which FITS has for integers: the smallest value, unless another element has it."""
+    if column.dtype.name not in ("uint8", "int16", "int32", "int64"):
+        return False
+    null = np.iinfo(column.dtype).min if column.dtype.kind == "i" else np.iinfo(column.dtype).max
+    if np.any((column.data.data == null) & ~column.mask):
+        return False
+    column.fill_value = null
+    return True
 
 
 def _split_meta(meta: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
@@ -90,7 +191,8 @@ def _split_meta(meta: Mapping[str, object]) -> tuple[dict[str, object], dict[str
             native[key] = value
             continue
         try:
-            json.dumps({key: value}, allow_nan=False)
+            if json.loads(json.dumps({key: value}, allow_nan=False)) != {key: value}:
+                raise ValueError("tuples and keys that are no text would come back as something else")
         except (TypeError, ValueError) as exc:
             raise FormatterError(
                 f"table metadata {key!r} cannot be kept in FITS: {exc}",
@@ -103,14 +205,17 @@ def _split_meta(meta: Mapping[str, object]) -> tuple[dict[str, object], dict[str
 def _is_simple(value: object) -> bool:
     if type(value) is str:
         return len(value) < 60 and value.isascii() and value.isprintable() and value == value.strip()
-    return type(value) in (bool, int, float)
+    if type(value) is float:  # a card has 16 digits
+        return math.isfinite(value) and fits.Card.fromstring(fits.Card("X", value).image).value == value
+    return type(value) in (bool, int)
 
 
 def _is_structural(key: str) -> bool:
     return key.rstrip("0123456789") in {
         "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "TFIELDS", "TTYPE", "TFORM", "TUNIT", "TNULL",
         "TSCAL", "TZERO", "TDISP", "TDIM", "THEAP", "TBCOL", "EXTEND", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM",
-        "END", "COMMENT", "HISTORY", "HIERARCH", "CONTINUE", _META_KEYWORD, "TCOMM", "TCTYP", "TCUNI", "TCRPX", "TCRVL",
+        "END", "COMMENT", "HISTORY", "HIERARCH", "CONTINUE", _META_KEYWORD, _BYTES_KEYWORD,
+        _UNITS_KEYWORD, _MASKS_KEYWORD, LONG_STRINGS, "TCOMM", "TCTYP", "TCUNI", "TCRPX", "TCRVL",
         "TCDLT", "TRPOS", "MJDREF", "TIMESYS", "TREFPOS", "TREFDIR",
     }  # fmt: skip
 
@@ -137,12 +242,23 @@ def _read_table(source: ReadSource, hdu: Any, parameters: Mapping[str, object]) 
     whole = stop - start == hdu.header["NAXIS2"]
     if not whole and isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu):
         hdu, whole = _rows_of(source, hdu, start, stop), True
-    table = Table.read(hdu, format="fits", astropy_native=True)
+    raw = json.loads(hdu.header.get(_BYTES_KEYWORD, "[]"))
+    # NaN is no missing value: those have a column of masks beside theirs.
+    table = Table.read(hdu, format="fits", astropy_native=True, mask_invalid=False)
     if not whole:  # columns of variable length have a heap: rows alone are not enough
         table = table[start:stop]
-    for keyword in ("EXTNAME", "CHECKSUM", "DATASUM"):
+    for keyword in ("EXTNAME", "CHECKSUM", "DATASUM", LONG_STRINGS):
         table.meta.pop(keyword, None)
+    table.meta.pop(_BYTES_KEYWORD, None)
+    for name, unit in json.loads(table.meta.pop(_UNITS_KEYWORD, "{}")).items():
+        if name in table.colnames and not hasattr(table[name], "to_value"):
+            table[name].unit = Unit(unit, parse_strict="silent")
     table.meta.update(json.loads(table.meta.pop(_META_KEYWORD, "{}")))
+    _as_bytes(table, raw)
+    masks = json.loads(table.meta.pop(_MASKS_KEYWORD, "{}"))
+    for name, mask in masks.items():
+        if name in table.colnames and mask in table.colnames:
+            _set_mask(table, name, mask)
     names = column_names(source, parameters.get("columns"), table.colnames)
     return table if names is None else table[names]
 
@@ -157,3 +273,23 @@ def _rows_of(source: ReadSource, hdu: Any, start: int, stop: int) -> fits.BinTab
         rows = file.read((stop - start) * width)
     padding = b"\0" * (-len(rows) % 2880)
     return fits.BinTableHDU.fromstring(header.tostring().encode("ascii") + rows + padding)
+
+
+def _set_mask(table: Table, name: str, mask: str) -> None:
+    plain = table[name]
+    table.replace_column(name, MaskedColumn(np.asarray(plain), mask=np.asarray(table[mask]), **_about(plain)))
+    table.remove_column(mask)
+
+
+def _as_bytes(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        text = table[name] if name in table.colnames else None
+        if text is None or text.dtype.kind != "U":
+            continue
+        table.replace_column(name, Column(np.char.encode(np.asarray(text), "ascii"), **_about(text)))
+
+
+def _about(column: Column) -> dict[str, Any]:
+    """Return what a column is besides its elements, for another one in its place."""
+    said = {name: getattr(column, name) for name in ("name", "unit", "description", "format", "meta")}
+    return {**said, "copy": False}

@@ -22,13 +22,20 @@ from pantry.client.formatters.contract import (
     row_range,
     writing,
 )
+from pantry.client.formatters.table_checks import ACCEPTED_TABLES, PLAIN_ARRAYS, Limits, check_columns, masked_exactly
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import Hdf5Options
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
-_ACCEPTED = "dict (nested), numpy arrays, astropy Table and QTable, str, bytes, int, float, bool"
+_ACCEPTED = f"dict (nested), plain numpy arrays, {ACCEPTED_TABLES}, str, bytes, int, float, bool"
 _WHOLE = "pantry_object"
 _TABLE_SUFFIX = ".__table_column_meta__"
+_BYTES_COLUMNS = "pantry_bytes_columns"
+"""Attribute with the names of a table's columns of bytes; others of this kind are text."""
+
+_NAMES = "names are text without '/' and NUL; 'x@unit' is the attribute 'unit' of 'x', '@unit' of the group itself"
+_OWN = (_WHOLE, _BYTES_COLUMNS, KEY)
+_LIMITS = Limits("HDF5", "biufcUS", without=frozenset({"longdouble", "clongdouble", "complex256"}))
 
 
 class Hdf5Formatter:
@@ -97,7 +104,7 @@ def _paths(root: h5py.File) -> list[str]:
 
 
 def _read_group(group: h5py.Group) -> dict[str, object]:
-    found: dict[str, object] = {f"@{key}": _plain(value) for key, value in group.attrs.items() if key != KEY}
+    found: dict[str, object] = {f"@{key}": _plain(value) for key, value in group.attrs.items() if key not in _OWN}
     for name, node in group.items():
         if name.endswith(_TABLE_SUFFIX):
             continue
@@ -105,7 +112,7 @@ def _read_group(group: h5py.Group) -> dict[str, object]:
             found[name] = _read_group(node)
         else:
             found[name] = _read_dataset(node, ())
-            found.update({f"{name}@{key}": _plain(value) for key, value in node.attrs.items()})
+            found.update({f"{name}@{key}": _plain(value) for key, value in node.attrs.items() if key not in _OWN})
     return found
 
 
@@ -116,25 +123,37 @@ def _read_dataset(dataset: Any, selection: Any) -> object:
 
         from pantry.client.formatters.serialized_tables import restore
 
+        raw = set(dataset.attrs.get(_BYTES_COLUMNS, ()))
         table = Table(dataset[selection])
-        table.convert_bytestring_to_unicode()
+        for column in list(table.itercols()):
+            if column.dtype.kind == "S" and column.name not in raw:
+                table[column.name] = np.char.decode(column, "utf-8")
         return restore(table, [line.decode("utf-8") for line in described[()]])
-    if h5py.check_string_dtype(dataset.dtype) is None:
-        return _plain(dataset[selection])
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is None or (text.length is not None and text.encoding == "ascii" and dataset.shape):
+        return _plain(dataset[selection])  # numpy's bytes are text of a fixed length
     values = dataset.asstr()[selection]
     return values.astype(str) if isinstance(values, np.ndarray) else values
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, np.void) and not value.dtype.names:
+        return value.tobytes()
     return value.item() if isinstance(value, np.generic) and not isinstance(value, np.void) else value
 
 
 def _write_group(group: h5py.Group, content: Mapping[object, object], options: Hdf5Options) -> None:
     attributes: list[tuple[str, str, object]] = []
     for key, value in content.items():
-        if not isinstance(key, str) or not key or "/" in key or key.endswith(_TABLE_SUFFIX):
-            raise FormatterError(f"{group.name}: {key!r} cannot be a name in HDF5", hint="use strings without '/'")
-        name, is_attribute, attribute = key.partition("@")
+        unfit = not isinstance(key, str) or not key or "/" in key or "\0" in key or key == "."
+        if unfit or key.endswith(_TABLE_SUFFIX) or key.rpartition("@")[2] in _OWN:  # type: ignore[attr-defined]
+            raise FormatterError(f"{group.name}: {key!r} cannot be a name in HDF5", hint=_NAMES)
+        name, is_attribute, attribute = key.partition("@")  # type: ignore[attr-defined]
+        if is_attribute and not _is_attribute(value):
+            raise FormatterError(
+                f"{group.name}: the attribute {key!r} is a {type(value).__name__}",
+                hint="attributes are text, numbers and plain arrays of numbers; make others a dataset",
+            )
         if is_attribute:
             attributes.append((name, attribute, value))
         elif isinstance(value, Mapping):
@@ -142,24 +161,37 @@ def _write_group(group: h5py.Group, content: Mapping[object, object], options: H
         else:
             _write_item(group, name, value, options)
     for name, attribute, value in attributes:
-        if name and name not in group:
-            raise FormatterError(f"{group.name}: attribute {attribute!r} is of {name!r}, which is not there")
+        if not attribute or (name and name not in group):
+            raise FormatterError(
+                f"{group.name}: attribute {attribute!r} is of {name!r}, which is not there", hint=_NAMES
+            )
         (group[name] if name else group).attrs[attribute] = value
 
 
-def _write_item(group: h5py.Group, name: str, value: object, options: Hdf5Options) -> None:
-    if type(value).__module__.startswith("astropy.table"):
-        _write_table(group, name, value, options)
-    elif isinstance(value, bytes):
+def _is_attribute(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return type(value) in PLAIN_ARRAYS and value.dtype.kind in "biufc"
+    return isinstance(value, str | bytes | int | float | complex | np.number | np.bool_)
+
+
+def _write_item(group: h5py.Group, name: str, value: Any, options: Hdf5Options) -> None:
+    if type(value) is np.ndarray and not value.ndim:
+        value = value[()]
+    if isinstance(value, bytes):
         group.create_dataset(name, data=np.void(value))
     elif isinstance(value, str | int | float | np.generic):
         group.create_dataset(name, data=value)
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "biufcSV":
+    elif type(value) in PLAIN_ARRAYS and value.dtype.kind in "biufcSV":
         group.create_dataset(name, data=value, **_chunks(value.shape, options))
-    elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+    elif type(value) in PLAIN_ARRAYS and value.dtype.kind == "U":
         group.create_dataset(name, data=value.astype(object), dtype=h5py.string_dtype())
     else:
-        raise refuse_type(value, "HDF5", _ACCEPTED)
+        from pantry.client.formatters.serialized_tables import as_table
+
+        table = None if isinstance(value, np.ndarray) else as_table(value)
+        if table is None:
+            raise refuse_type(value, "HDF5", _ACCEPTED)
+        _write_table(group, name, table, options)
 
 
 def _chunks(shape: tuple[int, ...], options: Hdf5Options) -> dict[str, Any]:
@@ -177,14 +209,18 @@ def _chunks(shape: tuple[int, ...], options: Hdf5Options) -> dict[str, Any]:
 def _write_table(group: h5py.Group, name: str, value: Any, options: Hdf5Options) -> None:
     from pantry.client.formatters.serialized_tables import describe
 
-    plain, yaml = describe(value, context="hdf5")
-    for column in plain.columns.values():
-        if column.dtype.kind not in "biufUS":
-            raise refuse_type(column, "HDF5", f"columns of numbers and strings; {column.name!r} is {column.dtype}")
-    for column in list(plain.columns.values()):
+    plain, yaml = describe(masked_exactly(value, "hdf5", lambda _: False), context="hdf5")
+    plain = plain.copy(copy_data=False)  # it may be the caller's own
+    check_columns(plain.itercols(), _LIMITS)
+    if any("\0" in column for column in plain.colnames):
+        raise FormatterError("HDF5 cannot have columns with a NUL in their name", hint="rename them")
+    raw = [column.name for column in plain.itercols() if column.dtype.kind == "S"]
+    for column in list(plain.itercols()):
         if column.dtype.kind == "U":
             plain[column.name] = np.char.encode(np.asarray(column), "utf-8")
-    rows = plain.as_array()
-    group.create_dataset(name, data=rows, **_chunks(rows.shape, options))
+    rows = np.asarray(plain.as_array())
+    dataset = group.create_dataset(name, data=rows, **_chunks(rows.shape, options))
+    if raw:
+        dataset.attrs[_BYTES_COLUMNS] = np.array(raw, dtype=h5py.string_dtype())
     lines = [line.encode("utf-8") for line in yaml]
     group.create_dataset(name + _TABLE_SUFFIX, data=np.array(lines))

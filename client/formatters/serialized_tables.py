@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from astropy.table import QTable, Table, meta, serialize
 from astropy.utils.data_info import serialize_context_as
+
+from pantry.errors import FormatterError
 
 
 def describe(table: Table, *, context: str | None = None) -> tuple[Table, list[str]]:
@@ -64,22 +66,53 @@ def plain_columns(columns: Iterable[str], yaml_lines: Iterable[str]) -> list[str
 
 
 def described_columns(stored: Iterable[str], yaml_lines: Iterable[str]) -> list[str]:
-    """Return the names of the columns of the described table."""
+    """Return the names of the columns of the described table, those that are stored as several in their place."""
     header = meta.get_header_from_yaml(list(yaml_lines))
-    mixins = header.get("meta", {}).get("__serialized_columns__", {})
-    hidden = set().union(*(parts(value, name) for name, value in mixins.items()))
-    return [name for name in stored if name not in hidden] + list(mixins)
+    return visible_columns(stored, header.get("meta", {}).get("__serialized_columns__", {}))
+
+
+def visible_columns(stored: Iterable[str], mixins: Mapping[str, Any]) -> list[str]:
+    """Return the names of columns as users know them, from those that are stored and how some belong together."""
+    owner = {part: name for name, value in mixins.items() for part in parts(value, name)}
+    return list(dict.fromkeys(owner.get(name, name) for name in stored))
 
 
 def as_table(obj: object) -> Table | None:
-    """Return astropy tables and structured arrays as a Table without copying columns; None for anything else."""
+    """Return any kind of table as one of astropy, without copying columns if it can be; None for anything else."""
     import numpy as np
 
     if isinstance(obj, Table):
         return obj
     if isinstance(obj, np.ndarray) and obj.dtype.names:
         return Table(obj, copy=False)
+    package = type(obj).__module__.partition(".")[0]
+    if package == "pandas" and type(obj).__name__ == "DataFrame":
+        return _of_frame(obj)
+    if package == "pyarrow" and type(obj).__name__ == "Table":
+        from pantry.client.formatters.arrow import to_astropy
+
+        return to_astropy(obj)
     return None
+
+
+def _of_frame(frame: Any) -> Table:
+    import pyarrow as pa
+
+    from pantry.client.formatters.arrow import to_column
+    from pantry.client.formatters.table_checks import frame_index_matters
+
+    if frame_index_matters(frame):
+        raise FormatterError(
+            "the index of this DataFrame would be lost", hint="reset_index() makes it a column; Parquet keeps it"
+        )
+    table = Table()
+    for name, series in frame.items():
+        if not isinstance(name, str):
+            raise FormatterError(f"the column {name!r} of this DataFrame has no text as its name", hint="rename it")
+        # Not by way of Arrow, for which NaN is a missing value.
+        plain = getattr(series.dtype, "kind", "O") in "biufcMm" and hasattr(series.dtype, "newbyteorder")
+        table[name] = series.to_numpy() if plain else to_column(name, pa.chunked_array([pa.array(series)]))
+    return table
 
 
 def as_qtable(table: Table) -> QTable:

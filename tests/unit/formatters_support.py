@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pantry.client.formatters import ReadSource, formatter_by_name
+from pantry.errors import FormatterError
 
 
 class CountingFile(io.RawIOBase):
@@ -40,6 +41,17 @@ def write(name: str, obj: object, path: Path) -> None:
     with path.open("r+b") as file:
         formatter_by_name(name).write(obj, file)
         assert not file.closed
+
+
+def is_stored(name: str, obj: object, path: Path) -> bool:
+    """Write an object, or be told what to do in place of that."""
+    try:
+        write(name, obj, path)
+    except FormatterError as error:
+        if not error.hint:
+            raise
+        return False
+    return True
 
 
 def source_of(path: Path) -> ReadSource:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +10,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from pantry.client.formatters import convert
 from pantry.errors import FormatterError
@@ -80,37 +75,6 @@ def test_columns_and_rows(name: str, table: QTable, tmp_path: Path) -> None:
         read(name, path, columns=["id", "nope"])
     with pytest.raises(FormatterError, match="rows="):
         read(name, path, rows=slice(0, 4, 2))
-
-
-@pytest.mark.parametrize("name", TABLE_FORMATS)
-@settings(max_examples=25, deadline=None)
-@given(
-    rows=hnp.arrays(
-        dtype=np.dtype([("i", "i8"), ("b", "?"), ("f", "f4"), ("d", "f8"), ("u", "u2")]),
-        shape=st.integers(0, 20),
-        elements=None,
-    )
-)
-def test_structured_arrays_round_trip(name: str, rows: Any) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        found = as_table(round_trip(name, Table(rows), Path(directory, "x")))
-    assert len(found) == len(rows)
-    for column in rows.dtype.names:
-        np.testing.assert_array_equal(np.asarray(found[column]), rows[column])
-        assert np.asarray(found[column]).dtype.newbyteorder("=") == rows[column].dtype
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    words=st.lists(
-        st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=8).filter(lambda w: "\0" not in w), min_size=1
-    )
-)
-def test_unicode_in_parquet_and_hdf5(words: list[str]) -> None:
-    for name in ("parquet", "hdf5"):
-        with tempfile.TemporaryDirectory() as directory:
-            found = as_table(round_trip(name, Table({"w": words}), Path(directory, "x")))
-        assert found["w"].tolist() == words
 
 
 def test_parquet_reads_few_bytes(tmp_path: Path) -> None:

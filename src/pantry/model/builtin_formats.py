@@ -195,7 +195,12 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
         BuiltinFormat(
             formatter="fits_image",
             extensions=_FITS_SUFFIXES,
-            python_types=("astropy.nddata.CCDData", "astropy.nddata.NDData", "numpy.ndarray"),
+            python_types=(
+                "astropy.nddata.CCDData",
+                "astropy.nddata.NDData",
+                "astropy.io.fits.HDUList",
+                "numpy.ndarray",
+            ),
             options=FitsImageOptions,
         ),
         BuiltinFormat(formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList",)),

@@ -1,0 +1,270 @@
+"""Every kind of table through every format: back as it was, or refused when it is written, and never changed."""
+
+from __future__ import annotations
+
+import string
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy import units as u
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.time import Time
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tests.unit.formatters_support import is_stored, read, write
+
+from pantry.client.formatters import convert
+from pantry.errors import FormatterError
+
+FORMATS = ["ecsv", "fits_table", "hdf5", "parquet"]
+# What all of the formats hold.
+COMMON = ["?", "u1", "i2", ">i2", "u2", "i4", "u4", ">u4", "i8", ">i8", "u8", ">u8", "f4", ">f4", "f8", ">f8"]
+ODD = [*COMMON, "i1", "f2", "c8", "c16", "S1", "S5", "U1", "U5", ">U3", "M8[ns]", "M8[D]", "m8[us]", "O"]
+WORDS = st.text(string.ascii_letters + string.digits + "-+:,;'\"#&|", min_size=0, max_size=6)
+NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=8)
+ODD_NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6) | st.sampled_from(
+    ["A", "a", "x.mask", "a b", "é", "TTYPE1", "__serialized_columns__", "null", "1", "#", ",", "a@b", "."]
+)
+UNITS = st.sampled_from([None, u.m, u.nJy, u.Unit("erg / (s cm2)"), u.deg, u.adu, u.electron / u.s, u.mag, u.percent])
+META_TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=90)
+META = st.dictionaries(
+    META_TEXT.filter(lambda key: not key.startswith("__"))
+    | st.sampled_from(["OBJECT", "EXPTIME", "NAXIS", "comments"]),
+    st.integers(-(1 << 40), 1 << 40)
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | META_TEXT
+    | st.lists(st.integers(0, 9), max_size=3),
+    max_size=3,
+)
+
+
+def elements(dtype: np.dtype[Any]) -> st.SearchStrategy[Any] | None:
+    if dtype.kind == "U":
+        return WORDS.map(lambda word: word[: dtype.itemsize // 4])
+    if dtype.kind in "Mm":
+        return hnp.from_dtype(dtype)
+    return None
+
+
+@st.composite
+def columns(draw: st.DrawFn, n_rows: int, dtypes: list[str], *, odd: bool) -> Column:
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    inner = draw(st.sampled_from([(), (), (2,), (1,), (2, 2)]))
+    if inner and not n_rows:
+        inner = ()  # not in ECSV, see below
+    kind = None if odd and dtype.kind != "O" else elements(dtype)
+    if dtype.kind == "O":
+        kind = st.none() | st.integers() | st.text(max_size=2)
+    values = draw(hnp.arrays(dtype, (n_rows, *inner), elements=kind))
+    made: Column = Column(values)
+    if draw(st.booleans()):
+        made = MaskedColumn(values, mask=draw(hnp.arrays(bool, values.shape)))
+    if dtype.kind in "iuf":
+        made.unit = draw(UNITS)
+    made.description = draw(st.none() | WORDS.filter(bool))
+    return made
+
+
+@st.composite
+def tables(draw: st.DrawFn, dtypes: list[str], *, odd: bool = False) -> Table:
+    n_rows = draw(st.integers(0, 4))
+    names = draw(st.lists(ODD_NAMES if odd else NAMES, min_size=1, max_size=4, unique_by=str.lower))
+    table = Table()
+    for name in names:
+        table[name] = draw(columns(n_rows, dtypes, odd=odd))
+    table.meta = draw(META)
+    return table
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+def same(found: Any, expected: Any) -> None:
+    """Compare what is missing, and the elements that are there, of two columns to the last bit."""
+    mask, wanted_mask = np.ma.getmaskarray(np.ma.asarray(found)), np.ma.getmaskarray(np.ma.asarray(expected))
+    assert mask.shape == wanted_mask.shape
+    np.testing.assert_array_equal(mask, wanted_mask)
+    values = np.ma.getdata(np.ma.asarray(found))[~mask]
+    wanted = np.ma.getdata(np.ma.asarray(expected))[~mask]
+    if wanted.dtype.kind not in "US":
+        assert values.dtype.newbyteorder("=") == wanted.dtype.newbyteorder("=")
+    assert values.dtype.kind == wanted.dtype.kind
+    np.testing.assert_array_equal(values, wanted)
+
+
+def same_table(found: Table, expected: Table) -> None:
+    assert found.colnames == expected.colnames
+    assert len(found) == len(expected)
+    for name in expected.colnames:
+        same(found[name], expected[name])
+        assert found[name].unit == expected[name].unit
+        assert (found[name].description or None) == (expected[name].description or None)
+    assert dict(found.meta) == dict(expected.meta)
+
+
+def judged_by_others(name: str, path: Path, expected: Table) -> None:
+    """Read the elements with a program that knows nothing of Pantry."""
+    plain = [one for one in expected.colnames if not np.ma.getmaskarray(np.ma.asarray(expected[one])).any()]
+    if name == "parquet":
+        other: Any = pq.read_table(path)
+        rows = {one: np.array(other.column(one).to_pylist()) for one in plain}
+    elif name == "hdf5":
+        with h5py.File(path) as file:
+            data = file["data"][()]
+        rows = {one: data[one] for one in plain}
+    elif name == "fits_table":
+        data = fitsio.read(str(path), ext=1)
+        rows = {one: data[one] for one in plain} if len(expected) else {}
+    else:
+        other = Table.read(path, format="ascii.ecsv")
+        rows = {one: np.ma.filled(other[one], "") for one in plain if expected[one].dtype.kind == "U"}
+    for one, values in rows.items():
+        wanted = np.asarray(expected[one])
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8")
+        if wanted.dtype.kind == "U":
+            values = values.astype(str)
+        np.testing.assert_array_equal(values.reshape(wanted.shape), wanted)
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0032")
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=60)
+@given(table=tables([*COMMON, "U1", "U5", ">U3"]))
+def test_what_every_format_holds_comes_back(name: str, directory: Path, table: Table) -> None:
+    before = table.copy()
+    write(name, table, directory / "x")
+    same_table(table, before)  # the caller's is as it was
+    same_table(convert(read(name, directory / "x"), "astropy.table.Table"), before)
+    judged_by_others(name, directory / "x", before)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=120)
+@given(table=tables(ODD, odd=True))
+def test_what_a_format_cannot_hold_is_refused_and_never_changed(name: str, directory: Path, table: Table) -> None:
+    before = table.copy()
+    if is_stored(name, table, directory / "x"):
+        same_table(convert(read(name, directory / "x"), "astropy.table.Table"), before)
+    same_table(table, before)
+
+
+def complaints(*files: str) -> list[str]:
+    """Return what fitsverify has against files."""
+    done = subprocess.run(["fitsverify", *files], capture_output=True, text=True, check=False)
+    assert done.stdout.count("Verification found") == len(files)
+    return [line for line in done.stdout.splitlines() if line.startswith(("*** Error", "*** Warning"))]
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0062")
+def test_fitsverify_finds_nothing(directory: Path) -> None:
+    files: list[str] = []
+
+    @settings(max_examples=60)
+    @given(table=tables([*COMMON, "c8", "c16", "U1", "U5", "S5"]))
+    def write_one(table: Table) -> None:
+        path = directory / f"{len(files)}.fits"
+        if is_stored("fits_table", table, path):
+            files.append(str(path))
+
+    write_one()
+    assert len(files) > 20
+    assert complaints(*files) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=25)
+@given(table=tables(COMMON).filter(len), data=st.data())
+def test_every_python_type_of_a_table(name: str, directory: Path, table: Table, data: st.DataObject) -> None:
+    flat = Table({one: np.asarray(c.filled(0) if hasattr(c, "filled") else c) for one, c in table.columns.items()})
+    cells = [one for one in flat.colnames if flat[one].ndim == 1]
+    quantities = QTable({one: flat[one] * u.Jy for one in cells if flat[one].dtype.kind == "f"})
+    if quantities.colnames:
+        write(name, quantities, directory / "x")
+        found = convert(read(name, directory / "x"), "astropy.table.QTable")
+        assert type(found) is QTable
+        for one in quantities.colnames:
+            assert found[one].unit == u.Jy
+            same(found[one].value, quantities[one].value)
+    write(name, flat.as_array(), directory / "x")
+    rows = convert(read(name, directory / "x"), "numpy.ndarray")
+    for one in flat.colnames:
+        same(rows[one], flat[one])
+    if not cells:
+        return
+    frame = pd.DataFrame({one: np.asarray(flat[one]).astype(flat[one].dtype.newbyteorder("=")) for one in cells})
+    write(name, frame, directory / "x")
+    pd.testing.assert_frame_equal(convert(read(name, directory / "x"), "pandas.DataFrame"), frame)
+    arrow = pa.table({one: pa.array(frame[one].to_numpy()) for one in cells})
+    write(name, arrow, directory / "x")
+    found = convert(read(name, directory / "x"), "pyarrow.Table")
+    for one in cells:
+        same(found[one].to_numpy(), arrow[one].to_numpy())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=20)
+@given(
+    days=hnp.arrays("f8", st.integers(1, 4), elements=st.floats(-1e5, 1e5)),
+    scale=st.sampled_from(["tai", "utc", "tdb"]),
+)
+def test_times_keep_their_scale_and_precision(name: str, directory: Path, days: Any, scale: str) -> None:
+    # Two floats: nanoseconds over centuries.
+    times = Time(51_544.0 + np.round(days), days * 1e-9, format="mjd", scale=scale)
+    write(name, Table({"when": times}), directory / "x")
+    found = convert(read(name, directory / "x"), "astropy.table.Table")["when"]
+    assert found.scale == scale
+    assert (abs((found - times).sec) < 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("fits_table", Column(["a ", "b"]), "blanks at the end"),
+        ("fits_table", Column(["é"]), "other than printable ASCII"),
+        ("fits_table", Column(np.array([1], "i1")), "of int8"),
+        ("fits_table", Column(np.array([1], "f2")), "of float16"),
+        ("fits_table", Column(np.zeros((1, 0))), "arrays without elements"),
+        ("ecsv", Column([" a"]), "white space at an end"),
+        ("ecsv", Column(["a\rb"]), "carriage return"),
+        ("ecsv", Column([b"a"]), "of .S1"),
+        ("ecsv", Column(np.zeros((0, 2))), "of arrays of times, or without rows"),
+        ("parquet", Column(np.array([1j])), "of complex128"),
+        ("hdf5", Column(np.array(["2020-01-01"], "M8[s]")), "of datetime64"),
+    ],
+)
+def test_refusals_name_the_column_and_what_to_do(name: str, column: Column, message: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatterError, match=f"'flux'.* {message}") as caught:
+        write(name, Table({"flux": column}), tmp_path / "x")
+    assert caught.value.hint
+
+
+def test_columns_that_fits_cannot_tell_apart(tmp_path: Path) -> None:
+    with pytest.raises(FormatterError, match="'a' and 'A' apart"):
+        write("fits_table", Table({"a": [1], "A": [2]}), tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["ecsv", "fits_table", "hdf5"])
+def test_an_index_that_says_something_is_not_lost(name: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2]}, index=[5, 6])
+    with pytest.raises(FormatterError, match="index of this DataFrame") as caught:
+        write(name, frame, tmp_path / "x")
+    assert "reset_index" in caught.value.hint
+    write(name, frame.reset_index(), tmp_path / "x")
+    write("parquet", frame, tmp_path / "x")
+    pd.testing.assert_frame_equal(convert(read("parquet", tmp_path / "x"), "pandas.DataFrame"), frame)

@@ -30,6 +30,7 @@ from pantry.errors import (
     NotFoundError,
     PantryError,
 )
+from pantry.model.datasets import DatasetRef
 from pantry.wire import operations as ops
 from pantry.wire.envelope import Welcome
 
@@ -131,8 +132,8 @@ class BundleLink(Link):
             ops.DescribeFiles: self._describe,
             ops.ExpandDataId: self._puts.expand,
             ops.PutContent: self._put_content,
-            ops.CommitPut: lambda asked: self._puts.commit(asked.put, [asked.metadata])[0],
-            ops.CommitPuts: lambda asked: ops.StoredPuts(self._puts.commit(asked.put, asked.metadata)),
+            ops.CommitPut: self._commit,
+            ops.CommitPuts: self._commit_group,
             ops.AbortPut: self._abort,
             ops.CloseOpened: lambda _: ops.Done(),
             ops.RecordQuanta: lambda asked: ops.CountDone(self._provenance.record(asked.quanta)),
@@ -222,6 +223,21 @@ class BundleLink(Link):
             self._refuse_other(one.repository)
         tickets, fds = self._puts.begin(asked.puts)
         return ops.PutTickets(tickets), fds
+
+    def _commit(self, asked: ops.CommitPut) -> DatasetRef:
+        self._refuse_publishing(asked.publish)
+        return self._puts.commit(asked.put, [asked.metadata])[0]
+
+    def _commit_group(self, asked: ops.CommitPuts) -> ops.StoredPuts:
+        self._refuse_publishing(asked.publish)
+        return ops.StoredPuts(self._puts.commit(asked.put, asked.metadata))
+
+    def _refuse_publishing(self, services: Sequence[str]) -> None:
+        if services:
+            raise InvalidRequestError(
+                f"a bundle publishes nothing, not to {', '.join(services)} either; nothing was stored",
+                hint="put it without publish, harvest the bundle, and `Butler.publish` it from the repository",
+            )
 
     def _put_content(self, asked: ops.PutContent) -> ops.PutDone:
         self._refuse_other(asked.repository)

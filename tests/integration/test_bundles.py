@@ -330,6 +330,9 @@ def test_what_a_bundle_cannot_do(bundle: Butler) -> None:
         bundle.query_data_ids(["exposure"])
     with pytest.raises(InvalidRequestError, match="not to 'd'"):
         bundle.put({}, "config", instrument=INSTRUMENT, exposure=2, outputs="d")
+    with pytest.raises(InvalidRequestError, match="publishes nothing"):
+        bundle.put({}, "config", instrument=INSTRUMENT, exposure=2, publish="qa")
+    assert "u/out" not in bundle.collections
 
 
 def _listing() -> Any:
@@ -751,6 +754,8 @@ CANNOT = {
     "cache.damage", "cache.evict", "cache.list", "cache.offline", "cache.pin", "cache.pins", "cache.prefetch",
     "cache.status", "cache.unpin", "cache.verify", "metrics", "status", "tree.list", "object.list", "object.open",
     "object.prefixes", "object.stat", "data.fetch",
+    # Of the network.
+    "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
     # Of repositories: what a bundle is made from, and harvested into.
     "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",
     "dataset.certify", "dataset.decertify", "dataset.members", "import.datasets", "import.definitions",

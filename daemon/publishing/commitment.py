@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -96,13 +96,15 @@ class Commitment:
     def committed(self) -> None:
         """Tell that the datasets are in their registries: what was not sent yet is sent now."""
         self._outbox.committed(self._entries, self._accepted)
-        for name in {one.target for one in self._entries.values()}:
-            self._lanes[name].poke()
+        self._poke(self._entries)
 
     async def take_back(self) -> None:
         """Tell that nothing was committed: forget what was not sent; what may have been accepted is an orphan."""
         for id_, problem in self._in_doubt.items():
             log.warning("%s of a put that failed: %s", self._entries[id_].dataset_type, problem)
         await self._outbox.withdraw(self._entries, self._in_doubt)
-        for name in {self._entries[id_].target for id_ in self._in_doubt}:
+        self._poke(self._in_doubt)
+
+    def _poke(self, ids: Iterable[int]) -> None:
+        for name in {self._entries[id_].target for id_ in ids} & self._lanes.keys():
             self._lanes[name].poke()

@@ -194,7 +194,7 @@ def test_the_outbox_keeps_each_dataset_once(tmp_path: Path) -> None:
 
 
 def test_a_start_asks_the_registry_what_became_of_puts(tmp_path: Path) -> None:
-    there, gone, unknown, later = (uuid4() for _ in range(4))
+    there, gone, unknown, later, sent = (uuid4() for _ in range(5))
 
     async def exists(repository: str, id_: UUID) -> bool:
         if id_ == unknown:
@@ -205,17 +205,19 @@ def test_a_start_asks_the_registry_what_became_of_puts(tmp_path: Path) -> None:
         raise DatasetNotFoundError("not asked for")
 
     async def states(outbox: Outbox) -> dict[UUID, str]:
-        rows = [one for state in ("begun", "waiting") for one in await outbox.in_state(state)]  # type: ignore[arg-type]
+        rows = await outbox.listed(None, "", (), 10)
         return {UUID(bytes=one.dataset): one.state for one in rows}
 
     async def main() -> None:
         async with running_outbox(str(tmp_path / "o.sqlite3")) as outbox:
             await outbox.add([new(one) for one in (there, gone, unknown, later)], "begun")
+            await outbox.add([new(sent)], "sending")
             publisher = Publisher({}, outbox, never, exists)
-            begun = await outbox.in_state("begun")
+            begun = await outbox.begun()
             left: list[Entry] = await publisher.recover(begun, undecided={later.bytes})
             assert {UUID(bytes=one.dataset) for one in left} == {unknown, later}
-            assert await states(outbox) == {there: "waiting", unknown: "begun", later: "begun"}
+            expected = {there: "waiting", unknown: "begun", later: "begun", sent: "orphan"}
+            assert await states(outbox) == expected
 
     trio.run(main)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 
@@ -49,6 +51,11 @@ class Answer(NamedTuple):
 class QaService:
     """An HTTP server on loopback; a context manager.
 
+    Parameters
+    ----------
+    certificate : Path, optional
+        With its key: speak HTTPS.
+
     Attributes
     ----------
     requests : list of Received
@@ -57,7 +64,7 @@ class QaService:
         What it took, by idempotency key: a second request with one changes nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.requests: list[Received] = []
         self.done: dict[str, Received] = {}
         self._answers: list[Answer] = []
@@ -81,6 +88,12 @@ class QaService:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,13 +17,14 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.docs.tables import ROOT
+from tests.servers.qa_service import QaService
 
 from pantry.daemon.config import load_config
 from pantry.daemon.config.publishing import PublishConfig
 from pantry.daemon.publishing.documents import Opened
 from pantry.daemon.publishing.outbox import Entry, NewEntry, Outbox, running_outbox
 from pantry.daemon.publishing.publisher import Publisher
-from pantry.daemon.publishing.sending import judge
+from pantry.daemon.publishing.sending import Call, Request, _check_address, judge
 from pantry.daemon.publishing.target import Target, publish_targets
 from pantry.daemon.publishing.templates import UnfitError, fill, fill_text, places
 from pantry.errors import ConfigError, DatasetNotFoundError, TransientBackendError
@@ -158,6 +162,58 @@ def test_no_answer_does_harm(body: bytes, status: int, retry_after: str | None) 
     outcome = judge(target(answer={"a.*.0.b": None}), status, retry_after, body)
     assert outcome.problem.isprintable()
     assert 0 <= outcome.retry_after_s <= 86_400
+
+
+class _Connected:
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def getpeername(self) -> tuple[str, int]:
+        return self.address, 80
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [
+        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.0.1", True), ("::1", True), ("fd00::1", True),
+        ("2001:db8::1", True), ("93.184.215.14", True), ("169.254.169.254", False), ("fe80::1%eth0", False),
+        ("::ffff:169.254.169.254", False), ("224.0.0.1", False), ("255.255.255.255", False),
+        ("0.0.0.0", False),  # noqa: S104 - nothing is bound
+    ],
+)  # fmt: skip
+def test_where_no_service_can_be(address: str, may: bool) -> None:
+    if may:
+        _check_address(_Connected(address), target())
+        return
+    with pytest.raises(OSError, match="where no service can be"):
+        _check_address(_Connected(address), target())
+
+
+def test_encrypted_services_are_known_by_their_certificate(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    with QaService(certificate) as service:
+        for ca_file, verdict, text in ((str(certificate), "accepted", ""), ("", "retry", "is not trusted")):
+            config = {"url": f"https://localhost:{service.port}/x", "ca_file": ca_file, "credential_variable": "PATH"}
+            outcome = Call(target(**config), Request("/x", "k", b"{}", 2)).send()
+            assert outcome.verdict == verdict, outcome
+            assert text in outcome.problem
+        (got,) = service.requests
+        assert got.headers["Authorization"] == f"Bearer {os.environ['PATH']}"
+
+
+def self_signed(directory: Path) -> Path:
+    """A certificate and its key for localhost."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl, to make a certificate")
+    made = directory / "localhost.pem"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", str(made), "-out", str(directory / "crt.pem")],
+        check=True,
+        capture_output=True,
+    )
+    made.write_bytes(made.read_bytes() + (directory / "crt.pem").read_bytes())
+    return made
 
 
 # -- the outbox ------------------------------------------------------------------------------------

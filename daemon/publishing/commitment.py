@@ -64,28 +64,30 @@ class Commitment:
 
     async def _insist(self, lane: Lane, id_: int, dataset: Opened, requests: Sequence[Request], wait_s: float) -> None:
         name, last, done, attempts = lane.target.name, Outcome("retry", "nothing was sent"), 0, 0
-        with trio.move_on_after(wait_s):
-            while True:
-                attempts += 1
-                while done < len(requests):
-                    doubtful = id_ not in self._in_doubt
-                    # Also if this is cut off in the middle.
-                    self._in_doubt.setdefault(id_, f"{name} may have accepted it, and it was not committed")
-                    last = await send(lane, requests[done])
-                    if last.verdict != "accepted":
-                        if doubtful and last.verdict != "unknown":
-                            del self._in_doubt[id_]
-                        break
-                    done += 1
-                    self._in_doubt[id_] = f"{name} accepted it, and it was not committed"
-                if done == len(requests):
-                    self._accepted.add(id_)
-                    await self._outbox.change([id_], "sending", attempts=attempts, status=last.status, parts_done=done)
-                    return
-                if last.verdict == "refused":
+        until = trio.current_time() + wait_s
+        while True:
+            attempts += 1
+            while done < len(requests):
+                is_first_doubt = id_ not in self._in_doubt
+                # Also if this is cut off in the middle.
+                self._in_doubt.setdefault(id_, f"{name} may have accepted it, and it was not committed")
+                last = await send(lane, requests[done])
+                if last.verdict != "accepted":
+                    if is_first_doubt and last.verdict != "unknown":
+                        del self._in_doubt[id_]
                     break
-                await trio.sleep(max(lane.delay_s(attempts), last.retry_after_s))
-                requests = await requests_of(lane.target, dataset)
+                done += 1
+                self._in_doubt[id_] = f"{name} accepted it, and it was not committed"
+            if done == len(requests):
+                self._accepted.add(id_)
+                await self._outbox.change([id_], "sending", attempts=attempts, status=last.status, parts_done=done)
+                return
+            pause_s = max(lane.delay_s(attempts), last.retry_after_s)
+            # A request under way is never cut off by the end of the wait: nobody would know what became of it.
+            if last.verdict == "refused" or trio.current_time() + pause_s > until:
+                break
+            await trio.sleep(pause_s)
+            requests = await requests_of(lane.target, dataset)
         how = "was refused" if last.verdict == "refused" else f"was not accepted within {wait_s:g} s"
         raise PublishError(
             f"{dataset.ref.dataset_type.name} {dataset.ref.id} {how}: {last.problem}",

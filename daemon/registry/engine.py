@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from pantry.daemon.registry.traced import Traced
 from pantry.errors import BackendError, ConfigError, InvalidRequestError, PantryError, TransientBackendError
 
 # Measured on a laptop: beyond these, find and query do not get faster.
@@ -53,15 +54,25 @@ class Prepared:
         Built with SQLAlchemy; `parameter` makes the values that are given at execution.
     dialect : Dialect
         Of the database.
+
+    Attributes
+    ----------
+    sql : str
+        The text.
+    names : tuple of str
+        Of its parameters, in their order.
+    traced : dict of str to Traced
+        Those of its own constants that say where they come from.
     """
 
-    __slots__ = ("_fixed", "names", "sql")
+    __slots__ = ("_fixed", "names", "sql", "traced")
 
     def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
-        self._fixed: dict[str, Any] = dict(compiled.params)
+        self.traced = {name: value for name, value in compiled.params.items() if isinstance(value, Traced)}
+        self._fixed: dict[str, Any] = {**compiled.params, **{name: int(value) for name, value in self.traced.items()}}
 
     def bind(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Put ``values`` and the statement's own constants in the order of its placeholders."""
@@ -91,19 +102,26 @@ class Session:
         Which it belongs to.
     connection : DBAPI connection
         With a transaction begun.
+
+    Attributes
+    ----------
+    statements : int
+        How many have run.
     """
 
-    __slots__ = ("_cursor", "connection", "database", "new_statistics")
+    __slots__ = ("_cursor", "connection", "database", "new_statistics", "statements")
 
     def __init__(self, database: Database, connection: Any) -> None:
         self.database = database
         self.connection = connection
         self._cursor = connection.cursor()
         self.new_statistics = False
+        self.statements = 0
 
     def rows(self, statement: Prepared, values: Mapping[str, Any] = {}) -> Rows:
         """Run a query and return all of its rows."""
         cursor = self._cursor
+        self.statements += 1
         try:
             cursor.execute(statement.sql, statement.bind(values))
             return cursor.fetchall()  # type: ignore[no-any-return]
@@ -121,6 +139,7 @@ class Session:
 
     def run_sql(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Run SQL text that returns no rows."""
+        self.statements += 1
         try:
             self._cursor.execute(sql, values)
             return int(self._cursor.rowcount)
@@ -129,6 +148,7 @@ class Session:
 
     def run_many(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row; values stand in the order of `Prepared.names`."""
+        self.statements += 1
         try:
             self._cursor.executemany(statement.sql, rows)
         except Exception as exc:
@@ -137,6 +157,7 @@ class Session:
     def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
         """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
         cursor = self.database.streaming_cursor(self.connection)
+        self.statements += 1
         try:
             cursor.execute(statement.sql, statement.bind(values))
             while rows := cursor.fetchmany(size):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pantry.daemon.registry.definitions import Definitions, KnownType
+from pantry.daemon.registry.definitions import Definitions, KnownType, is_glob
 from pantry.daemon.registry.engine import Prepared
 from pantry.daemon.registry.traced import Traced
 from pantry.model.dimensions import DimensionUniverse
@@ -156,7 +156,9 @@ class Remembered:
         more : Hashable
             What else is asked of the datasets.
         """
-        if len(query.dataset_types) != 1 or query.exclude is not None or len(query.where) > MOST_CHARACTERS:
+        if len(query.dataset_types) != 1 or is_glob(query.dataset_types[0]):
+            return None
+        if query.exclude is not None or len(query.where) > MOST_CHARACTERS:
             return None
         values: dict[Hashable, int] = {}
         places: dict[int, Hashable] = {}

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, put_all_raws, put_raw, rows_of
+from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, put, put_all_raws, put_raw, rows_of
 
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.overrides import Override
 from pantry.errors import DataIdValueError, InvalidQueryError
 from pantry.model.collections import CollectionType
+from pantry.model.datasets import DatasetType
 
 FIRST = EXPOSURES[0]
 BIG = 2**63
@@ -87,7 +88,7 @@ SOMETIMES: dict[str, Make] = {
     "quotes": lambda e, d: {"where": f"exposure.group != 'it''s {e} ''' AND detector = {d}"},
     "numbers by text": lambda e, d: {"data_id": {"exposure": str(FIRST + e), "detector": d}},
     "alternate keys": lambda e, d: {"data_id": {"detector": f"R{d:02}_S00", "exposure.seq_num": e}},
-    "kinds of values": lambda e, d: {"where": "can_see_sky = :v", "bind": {"v": [True, False][e % 2]}},
+    "kinds of values": lambda e, d: {"where": "can_see_sky = :v", "bind": {"v": [True, 1.0][e % 2]}},
     "equal values": lambda e, d: {"where": "seq_num = :v", "bind": {"v": [e, float(e)][d % 2]}},
     "lists": lambda e, d: {"where": "detector IN :v AND seq_num = e", "bind": {"v": [d, 0], "e": e}},
     "sky": lambda e, d: {"where": f"visit.region OVERLAPS CIRCLE(62, {d - 37}, 1) AND seq_num = {e}"},
@@ -109,6 +110,27 @@ def test_answers_are_those_of_a_new_plan(planning: Planning, kind: dict[str, Mak
             assert [answer(planning.registry, make(*pair)) for pair in PAIRS] == expected, name
         assert any(expected), f"{name}: nothing is found"
         assert kind is SOMETIMES or planning.count == 1, name
+
+
+def test_numbers_that_become_something_else_are_told_apart(planning: Planning) -> None:
+    registry = planning.registry
+    registry.register_dataset_type(DatasetType(name="map", dimensions=("htm1",), storage_class="FitsArray"))
+    pixels = range(32, 64)
+    for pixel in pixels:
+        put(registry, "map", "maps", htm1=pixel)
+
+    def found(**query: object) -> set[object]:
+        return {row["htm1"] for row in rows_of(registry, dataset_types=("map",), collections=("maps",), **query)}
+
+    # The numbers decide which pixels are asked for.
+    north, south = (found(where=f"htm1.region OVERLAPS CIRCLE(10, {sign} 80, 5)") for sign in ("+", "-"))
+    assert min(len(north), len(south)) > 0
+    assert north.isdisjoint(south)
+    wide, narrow = (found(where=f"htm1.region OVERLAPS CIRCLE(45, 0, {radius})") for radius in (60, 1))
+    assert narrow < wide
+    assert found(data_id={"htm1": 40}) == {40}
+    with pytest.raises(DataIdValueError, match="no pixel 64"):
+        found(data_id={"htm1": 64})
 
 
 def test_what_is_defined_meanwhile_counts(planning: Planning) -> None:

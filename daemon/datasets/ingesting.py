@@ -7,6 +7,7 @@ import stat
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -82,6 +83,29 @@ class _SourceFile:
         """Raise unless the file is still the one that was hashed."""
         if _fingerprint(os.fstat(fd)) != self._status:
             raise BackendError(f"{self.path} was changed while it was ingested", hint="ingest it when it is complete")
+
+
+def _measure_stored(backend: LocalPlacement, keys: Sequence[str]) -> list[_SourceFile]:
+    """Measure files that lie in a storage already; for a worker thread."""
+    sources = []
+    for key, (fd, found) in zip(keys, backend.open_each(keys), strict=True):
+        source = _SourceFile(key, None)
+        try:
+            with _reading(key):
+                source.size_bytes = found.st_size
+                source.hash = hash_file(fd, found.st_size)
+        finally:
+            os.close(fd)
+        sources.append(source)
+    return sources
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BackendError(f"{path} cannot be read: {exc.strerror}") from None
 
 
 def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
@@ -201,27 +225,15 @@ class Ingester:
         self, repository: Repository, paths: list[str], fds: Sequence[int], wanted: list[int], *, in_place: bool
     ) -> list[_SourceFile]:
         backend = repository.backend
-        open_stored = backend.open_local if in_place and isinstance(backend, LocalPlacement) else None
         made: list[_SourceFile] = []
 
         def measure(numbers: list[int]) -> list[_SourceFile]:
-            sources = []
-            for number in numbers:
-                fd = None
-                if open_stored is not None:
-                    fd = open_stored(paths[number])
-                elif fds:
-                    fd = fds[number]
-                source = _SourceFile(paths[number], fd)
-                try:
+            if in_place and isinstance(backend, LocalPlacement):
+                return _measure_stored(backend, [paths[number] for number in numbers])
+            sources = [_SourceFile(paths[number], fds[number] if fds else None) for number in numbers]
+            for source in sources:
+                with _reading(source.path):
                     source.measure()
-                except OSError as exc:
-                    raise BackendError(f"{source.path} cannot be read: {exc.strerror}") from None
-                finally:
-                    if in_place and fd is not None:
-                        os.close(fd)
-                        source.fd = None
-                sources.append(source)
             return sources
 
         for begin in range(0, len(wanted), _HASHED_AT_ONCE):

@@ -20,8 +20,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from pantry.daemon.registry.traced import Traced
+from pantry.daemon.registry.prepared import ROWS_AT_ONCE, Prepared, parameter
 from pantry.errors import BackendError, ConfigError, InvalidRequestError, PantryError, TransientBackendError
+
+__all__ = ["ConstraintError", "Database", "Prepared", "Rows", "Session", "TransactionLostError", "parameter"]
 
 # Measured on a laptop: beyond these, find and query do not get faster.
 _SQLITE_PRAGMAS = (
@@ -43,46 +45,6 @@ _ADVISORY_LOCK = 0x70616E747279  # "pantry"
 
 Rows = list[tuple[Any, ...]]
 _cursor_numbers = itertools.count()
-
-
-class Prepared:
-    """A statement compiled once, with positional parameters.
-
-    Parameters
-    ----------
-    statement : ClauseElement
-        Built with SQLAlchemy; `parameter` makes the values that are given at execution.
-    dialect : Dialect
-        Of the database.
-
-    Attributes
-    ----------
-    sql : str
-        The text.
-    names : tuple of str
-        Of its parameters, in their order.
-    traced : dict of str to Traced
-        Those of its own constants that say where they come from.
-    """
-
-    __slots__ = ("_fixed", "names", "sql", "traced")
-
-    def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        self.sql = str(compiled)
-        self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
-        self.traced = {name: value for name, value in compiled.params.items() if isinstance(value, Traced)}
-        self._fixed: dict[str, Any] = {**compiled.params, **{name: int(value) for name, value in self.traced.items()}}
-
-    def bind(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Put ``values`` and the statement's own constants in the order of its placeholders."""
-        fixed = self._fixed
-        return tuple([values[name] if name in values else fixed[name] for name in self.names])
-
-
-def parameter(name: str, kind: Any) -> sa.BindParameter[Any]:
-    """Make a named value that is given at execution."""
-    return sa.bindparam(name, None, type_=kind)
 
 
 _GLOB, _LIKE = re.compile(r"[*?\[]"), re.compile(r"[\\%_]")
@@ -149,7 +111,14 @@ class Session:
     def run_many(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row; values stand in the order of `Prepared.names`."""
         self.statements += 1
+        several = statement.for_many_rows() if self.database.is_sqlite and len(rows) >= ROWS_AT_ONCE else ""
         try:
+            if several:
+                whole = len(rows) - len(rows) % ROWS_AT_ONCE
+                for begin in range(0, whole, ROWS_AT_ONCE):
+                    values = list(itertools.chain.from_iterable(rows[begin : begin + ROWS_AT_ONCE]))
+                    self._cursor.execute(several, values)
+                rows = rows[whole:]
             self._cursor.executemany(statement.sql, rows)
         except Exception as exc:
             self.database.raise_translated(exc)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from pantry.daemon.registry.definitions import Definitions, KnownType, is_glob
-from pantry.daemon.registry.engine import Prepared
+from pantry.daemon.registry.prepared import Prepared
 from pantry.daemon.registry.traced import Traced
 from pantry.model.dimensions import DimensionUniverse
 from pantry.wire.operations.registry import QueryDatasets

@@ -57,7 +57,7 @@ class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
     values : list of tuple
         For each row, the values of the required dimensions.
     paths : list of str
-        Where a file goes that is copied in, relative to the repository's root.
+        Where a file goes that is copied in, relative to the repository's root; empty if that was not asked.
     form : StoredForm
         How datasets of this type are stored, if nothing else is said.
     exists : list of bool
@@ -180,6 +180,8 @@ class Preparation:
         dimensions: Sequence[str],
         rows: Sequence[Sequence[DataIdValue]],
         extensions: Sequence[str | None] | None,
+        *,
+        named: bool,
     ) -> PreparedIngest:
         """Resolve and check many data ids; see `Registry.prepare_ingest`."""
         known = definitions.dataset_type(dataset_type)
@@ -213,7 +215,7 @@ class Preparation:
             dataset_type=known.definition,
             required=known.group.required,
             values=values,
-            paths=self.placing.paths(known, run, values, found, suffixes),
+            paths=self.placing.paths(known, run, values, found, suffixes) if named or templated else [],
             form=form,
             exists=exists,
             run_exists=collection is not None,

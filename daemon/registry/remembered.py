@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from pantry.daemon.registry.definitions import Definitions, KnownType, is_glob
+from pantry.daemon.registry.definitions import Definitions, KnownType
 from pantry.daemon.registry.prepared import Prepared
 from pantry.daemon.registry.traced import Traced
 from pantry.model.dimensions import DimensionUniverse
+from pantry.model.patterns import is_glob
 from pantry.wire.operations.registry import QueryDatasets
 
 MOST_SHAPES = 512

@@ -7,8 +7,9 @@ never absolute, no empty, ``.`` or ``..`` component, and none that begins with `
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -163,8 +164,11 @@ class LocalPlacement(Protocol):
         """
         ...
 
-    def open_local(self, key: str) -> int:
-        """Open the object read-only and return its descriptor, below the root only."""
+    def open_each(self, keys: Iterable[str]) -> Iterator[tuple[int, os.stat_result]]:
+        """Open one object after the other read-only, below the root only; the caller closes each.
+
+        Blocks, for a worker thread.
+        """
         ...
 
 

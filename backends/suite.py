@@ -425,16 +425,24 @@ class ObjectBackendContract:
     def test_local_files_are_offered_as_declared(self, backend: ObjectBackend, outside: Outside) -> None:
         assert isinstance(backend, LocalPlacement) == backend.capabilities.local_files
         if isinstance(backend, LocalPlacement):
-            outside.put("a/b", b"content")
-            fd = backend.open_local("a/b")
-            try:
-                assert os.read(fd, 100) == b"content"
-                with pytest.raises(OSError, match="Bad file descriptor"):
-                    os.write(fd, b"x")
-            finally:
-                os.close(fd)
-            with pytest.raises(ObjectNotFoundError):
-                backend.open_local("a")
+            wanted = {"a/b": b"content", "a/c": b"", "d": b"other", "a/d": b"last"}
+            for key, content in wanted.items():
+                outside.put(key, content)
+            for content, (fd, status) in zip(wanted.values(), backend.open_each(wanted), strict=True):
+                try:
+                    assert (os.read(fd, 100), status.st_size) == (content, len(content))
+                    with pytest.raises(OSError, match="Bad file descriptor"):
+                        os.write(fd, b"x")
+                finally:
+                    os.close(fd)
+            for bad in ("a", "a/x", "x/y"):
+                with pytest.raises(ObjectNotFoundError):
+                    next(backend.open_each([bad]))
+            for bad in ("a/../d", "a/..", "", "/a/b", "a//b", "a/" + "x" * 1030):
+                opened = backend.open_each(["a/b", bad])
+                os.close(next(opened)[0])
+                with pytest.raises(InvalidRequestError):
+                    next(opened)
 
     def test_location_is_a_uri(self, backend: ObjectBackend) -> None:
         assert ":" in backend.location

@@ -6,10 +6,10 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
-from pantry.backends.contract import RESERVED_PREFIX, ByteRange, ObjectStat
+from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key
 from pantry.backends.posix._beneath import DIRECTORY, open_beneath
 from pantry.backends.posix._copying import copy_range
 from pantry.backends.posix._errors import STALE, translate_os_errors
@@ -23,6 +23,8 @@ from pantry.errors import (
     TransientBackendError,
 )
 
+_SURE_CHARACTERS = MAX_KEY_BYTES // 4
+"""A key of no more characters has no more than `MAX_KEY_BYTES` bytes."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: opening a FIFO by mistake must not hang
 
 
@@ -160,17 +162,44 @@ def stat_object(root: Root, key: str) -> ObjectStat:
             os.close(fd)
 
 
-def open_local(root: Root, key: str) -> int:
-    """Open the file of ``key`` read-only and return the descriptor."""
-    with root.translating(key):
-        fd = open_object(root, key)
-        try:
-            _regular(key, fd)
-            os.set_blocking(fd, True)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+def open_each(root: Root, keys: Iterable[str]) -> Iterator[tuple[int, os.stat_result]]:
+    """Open one file after the other read-only; give descriptor and status of each.
+
+    A directory is opened once for all files of it that follow one another.
+    """
+    directory, opened = "", -1
+    try:
+        for key in keys:
+            parent, _, name = key.rpartition("/")
+            if opened < 0 or parent != directory:
+                check_key(key)
+                if opened >= 0:
+                    os.close(opened)
+                    opened = -1
+                with root.translating(key):
+                    opened = open_beneath(root.fd, parent or ".", DIRECTORY)
+                directory = parent
+            elif len(key) > _SURE_CHARACTERS:
+                check_key(key)
+            else:
+                check_key(name)  # what stands before it has been
+            yield _open_in(root, key, opened, name)
+    finally:
+        if opened >= 0:
+            os.close(opened)
+
+
+def _open_in(root: Root, key: str, directory: int, name: str) -> tuple[int, os.stat_result]:
+    try:
+        fd = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:  # mostly a link
+        with root.translating(key):
+            fd = open_object(root, key)
+    try:
+        return fd, _regular(key, fd)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def read_object(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
@@ -156,9 +157,9 @@ class PosixBackend:
         """Unlink one file and the directories that this leaves empty."""
         await self._admission.call(partial(_blocking.delete_object, self._root, _checked(key)))
 
-    def open_local(self, key: str) -> int:
-        """Open the file read-only and return its descriptor."""
-        return _blocking.open_local(self._root, _checked(key))
+    def open_each(self, keys: Iterable[str]) -> Iterator[tuple[int, os.stat_result]]:
+        """Open one file after the other; see `pantry.backends.contract.LocalPlacement`."""
+        return _blocking.open_each(self._root, keys)
 
     async def aclose(self) -> None:
         """Close the root."""

@@ -11,7 +11,15 @@ from typing import NamedTuple
 import trio
 
 from pantry.backends.contract import LocalPlacement
-from pantry.daemon.datasets.ingesting import MAX_ITEMS, Ingester, _each, _New, _remove_source, _SourceFile
+from pantry.daemon.datasets.ingesting import (
+    MAX_ITEMS,
+    Ingester,
+    _each,
+    _New,
+    _remove_source,
+    _SourceFile,
+    keys_in_place,
+)
 from pantry.daemon.journal import Intent, Target
 from pantry.daemon.registry import NewDataset, PreparedIngest
 from pantry.daemon.registry.importing import Lacking
@@ -109,11 +117,9 @@ class Importer(Ingester):
         in_place = request.transfer == "in_place"
         if not in_place and not same_user and len(fds) != len(places):
             raise InvalidRequestError("an import needs a readable descriptor for each file")
+        paths = keys_in_place(repository, places) if in_place else places
         if in_place and not isinstance(repository.backend, LocalPlacement):
-            return await self._measure_remote(
-                repository, [self._key_in_place(repository, places[number]) for number in numbers]
-            )
-        paths = [self._key_in_place(repository, path) for path in places] if in_place else places
+            return await self._measure_remote(repository, [paths[number] for number in numbers])
         return await self._measure_local(repository, paths, fds, numbers, in_place=in_place)
 
     def _files(
@@ -130,12 +136,13 @@ class Importer(Ingester):
         now = time.time_ns()
         nothing = StoredFile(path="", size_bytes=0, hash="", formatter="", ingest_ns=now)
         made: dict[str, StoredFile] = {"": nothing}
+        keys = dict(zip(sources, keys_in_place(repository, list(sources)), strict=True)) if in_place else {}
         for number, key in zip(wanted, prepared.paths, strict=True):
             path = request.items[number].path
             if path not in made:
                 source = sources[path]
                 made[path] = StoredFile(
-                    path=self._key_in_place(repository, path) if in_place else key,
+                    path=keys[path] if in_place else key,
                     size_bytes=source.size_bytes,
                     hash=source.hash,
                     formatter=formatter,

@@ -84,18 +84,48 @@ class _SourceFile:
             raise BackendError(f"{self.path} was changed while it was ingested", hint="ingest it when it is complete")
 
 
+def keys_in_place(repository: Repository, paths: Sequence[str]) -> list[str]:
+    """Give the keys of files in a storage that are named by these or by absolute paths."""
+    root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
+    return [path.removeprefix(root) for path in paths]
+
+
+def _measure_stored(backend: LocalPlacement, keys: Sequence[str]) -> list[_SourceFile]:
+    """Measure files that lie in a storage already; for a worker thread."""
+    sources = []
+    for key, (fd, found) in zip(keys, backend.open_each(keys), strict=True):
+        source = _SourceFile(key, None)
+        try:
+            source.size_bytes = found.st_size
+            source.hash = hash_file(fd, found.st_size)
+        except OSError as exc:
+            raise _unreadable(key, exc) from None
+        finally:
+            os.close(fd)
+        sources.append(source)
+    return sources
+
+
+def _unreadable(path: str, exc: OSError) -> BackendError:
+    return BackendError(f"{path} cannot be read: {exc.strerror}")
+
+
 def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
     # Not the ctime: a hard link or a chmod changes it and no content.
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+_VERSION = bytes(byte & 0x0F | 0x40 for byte in range(256))
+_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
+
+
 def _new_ids(count: int) -> list[bytes]:
     """Make dataset ids as `uuid.uuid4` does (RFC 9562, version 4), but from one read of the random source."""
     raw = bytearray(os.urandom(16 * count))
-    for begin in range(0, len(raw), 16):
-        raw[begin + 6] = raw[begin + 6] & 0x0F | 0x40
-        raw[begin + 8] = raw[begin + 8] & 0x3F | 0x80
-    return [bytes(raw[begin : begin + 16]) for begin in range(0, len(raw), 16)]
+    raw[6::16] = raw[6::16].translate(_VERSION)
+    raw[8::16] = raw[8::16].translate(_VARIANT)
+    made = bytes(raw)
+    return [made[begin : begin + 16] for begin in range(0, len(made), 16)]
 
 
 class Ingester:
@@ -138,7 +168,9 @@ class Ingester:
         if not in_place and not same_user and len(fds) != len(request.items):
             raise InvalidRequestError("ingest needs a readable descriptor for each file")
         items = request.items
-        paths = [self._key_in_place(repository, one.path) if in_place else one.path for one in items]
+        paths = [one.path for one in items]
+        if in_place:
+            paths = keys_in_place(repository, paths)
         prepared = await self._repositories.queries.call(
             partial(
                 repository.registry.prepare_ingest,
@@ -146,7 +178,8 @@ class Ingester:
                 request.run,
                 request.dimensions,
                 [one.values for one in items],
-                [extension_of(path) for path in paths],
+                None if in_place else [extension_of(path) for path in paths],
+                named=not in_place,
             )
         )
         existing = [number for number, found in enumerate(prepared.exists) if found]
@@ -193,35 +226,21 @@ class Ingester:
             await self._transfer(repository, request, prepared, new, sources, metadata)
         return ids
 
-    def _key_in_place(self, repository: Repository, path: str) -> str:
-        root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
-        return path.removeprefix(root)
-
     async def _measure_local(
         self, repository: Repository, paths: list[str], fds: Sequence[int], wanted: list[int], *, in_place: bool
     ) -> list[_SourceFile]:
         backend = repository.backend
-        open_stored = backend.open_local if in_place and isinstance(backend, LocalPlacement) else None
         made: list[_SourceFile] = []
 
         def measure(numbers: list[int]) -> list[_SourceFile]:
-            sources = []
-            for number in numbers:
-                fd = None
-                if open_stored is not None:
-                    fd = open_stored(paths[number])
-                elif fds:
-                    fd = fds[number]
-                source = _SourceFile(paths[number], fd)
+            if in_place and isinstance(backend, LocalPlacement):
+                return _measure_stored(backend, [paths[number] for number in numbers])
+            sources = [_SourceFile(paths[number], fds[number] if fds else None) for number in numbers]
+            for source in sources:
                 try:
                     source.measure()
                 except OSError as exc:
-                    raise BackendError(f"{source.path} cannot be read: {exc.strerror}") from None
-                finally:
-                    if in_place and fd is not None:
-                        os.close(fd)
-                        source.fd = None
-                sources.append(source)
+                    raise _unreadable(source.path, exc) from None
             return sources
 
         for begin in range(0, len(wanted), _HASHED_AT_ONCE):

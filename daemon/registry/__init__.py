@@ -382,6 +382,8 @@ class Registry:
         dimensions: Sequence[str],
         rows: Sequence[Sequence[DataIdValue]],
         extensions: Sequence[str | None] | None = None,
+        *,
+        named: bool = True,
     ) -> PreparedIngest:
         """Check that many datasets may be stored, and say where; no query per row.
 
@@ -395,10 +397,14 @@ class Registry:
             Their values.
         extensions : sequence of str or None, optional
             For each row, the suffix of the file; None for the storage class's own.
+        named : bool
+            Whether paths are wanted.
         """
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            return self._preparation.ingest(session, definitions, dataset_type, run, dimensions, rows, extensions)
+            return self._preparation.ingest(
+                session, definitions, dataset_type, run, dimensions, rows, extensions, named=named
+            )
 
     def insert_datasets(
         self, run: str, dataset_type: str, new: Sequence[NewDataset], metadata: Columns | None = None

@@ -12,7 +12,7 @@ from pantry.daemon.registry.collections import Collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import Columns, DeclaredMetadata
 from pantry.daemon.registry.definitions import Collection, DefinitionsCache, KnownType
-from pantry.daemon.registry.engine import ConstraintError, Database, Session
+from pantry.daemon.registry.engine import ConstraintError, Database, Session, parameter
 from pantry.daemon.registry.files import file_columns, file_values, make_file, uuid_bytes
 from pantry.daemon.registry.preparation import find_run, same_values
 from pantry.daemon.registry.schema import Schema
@@ -173,16 +173,25 @@ class Datasets:
                 for key, data_id, (id_, file) in zip(keys, data_ids, rows, strict=True)
             ],
         )
-        session.run_many(
-            database.prepare_insert(self._schema.membership),
-            [(holder, kind, data_id, key) for key, data_id in zip(keys, data_ids, strict=True)],
-        )
+        session.run(database.prepare("add members", self._build_members), {"first": keys.start, "last": keys.stop - 1})
         # Each time that there are twice as many.
         if keys.stop >= _STATISTICS_FROM and keys.start.bit_length() < keys.stop.bit_length():
             groups = {one.group_id: one for one in self._definitions.current(session).types.values()}
             tables = [self._schema.data_ids(one.group_id, one.group) for one in groups.values()]
             session.analyze(*self._schema.fixed, *tables)
         return keys
+
+    def _build_members(self) -> sa.Insert:
+        """Make the statement that makes new datasets members of their runs."""
+        dataset, member = self._schema.dataset, self._schema.membership
+        values = {
+            "collection_id": dataset.c.run_id,
+            "dataset_type_id": dataset.c.dataset_type_id,
+            "data_id_id": dataset.c.data_id_id,
+            "dataset_id": dataset.c.id,
+        }
+        new = sa.between(dataset.c.id, parameter("first", sa.BigInteger), parameter("last", sa.BigInteger))
+        return sa.insert(member).from_select(list(values), sa.select(*values.values()).where(new))
 
     # -- deleting ----------------------------------------------------------------------------------
 

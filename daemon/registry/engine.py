@@ -20,7 +20,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from pantry.daemon.registry.prepared import ROWS_AT_ONCE, Prepared, parameter
 from pantry.errors import BackendError, ConfigError, InvalidRequestError, PantryError, TransientBackendError
+
+__all__ = ["ConstraintError", "Database", "Prepared", "Rows", "Session", "TransactionLostError", "parameter"]
 
 # Measured on a laptop: beyond these, find and query do not get faster.
 _SQLITE_PRAGMAS = (
@@ -44,36 +47,6 @@ Rows = list[tuple[Any, ...]]
 _cursor_numbers = itertools.count()
 
 
-class Prepared:
-    """A statement compiled once, with positional parameters.
-
-    Parameters
-    ----------
-    statement : ClauseElement
-        Built with SQLAlchemy; `parameter` makes the values that are given at execution.
-    dialect : Dialect
-        Of the database.
-    """
-
-    __slots__ = ("_fixed", "names", "sql")
-
-    def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        self.sql = str(compiled)
-        self.names: tuple[str, ...] = tuple(compiled.positiontup or ())
-        self._fixed: dict[str, Any] = dict(compiled.params)
-
-    def bind(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Put ``values`` and the statement's own constants in the order of its placeholders."""
-        fixed = self._fixed
-        return tuple([values[name] if name in values else fixed[name] for name in self.names])
-
-
-def parameter(name: str, kind: Any) -> sa.BindParameter[Any]:
-    """Make a named value that is given at execution."""
-    return sa.bindparam(name, None, type_=kind)
-
-
 _GLOB, _LIKE = re.compile(r"[*?\[]"), re.compile(r"[\\%_]")
 
 
@@ -91,19 +64,26 @@ class Session:
         Which it belongs to.
     connection : DBAPI connection
         With a transaction begun.
+
+    Attributes
+    ----------
+    statements : int
+        How many have run.
     """
 
-    __slots__ = ("_cursor", "connection", "database", "new_statistics")
+    __slots__ = ("_cursor", "connection", "database", "new_statistics", "statements")
 
     def __init__(self, database: Database, connection: Any) -> None:
         self.database = database
         self.connection = connection
         self._cursor = connection.cursor()
         self.new_statistics = False
+        self.statements = 0
 
     def rows(self, statement: Prepared, values: Mapping[str, Any] = {}) -> Rows:
         """Run a query and return all of its rows."""
         cursor = self._cursor
+        self.statements += 1
         try:
             cursor.execute(statement.sql, statement.bind(values))
             return cursor.fetchall()  # type: ignore[no-any-return]
@@ -121,6 +101,7 @@ class Session:
 
     def run_sql(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Run SQL text that returns no rows."""
+        self.statements += 1
         try:
             self._cursor.execute(sql, values)
             return int(self._cursor.rowcount)
@@ -129,7 +110,15 @@ class Session:
 
     def run_many(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement once for each row; values stand in the order of `Prepared.names`."""
+        self.statements += 1
+        several = statement.for_many_rows() if self.database.is_sqlite and len(rows) >= ROWS_AT_ONCE else ""
         try:
+            if several:
+                whole = len(rows) - len(rows) % ROWS_AT_ONCE
+                for begin in range(0, whole, ROWS_AT_ONCE):
+                    values = list(itertools.chain.from_iterable(rows[begin : begin + ROWS_AT_ONCE]))
+                    self._cursor.execute(several, values)
+                rows = rows[whole:]
             self._cursor.executemany(statement.sql, rows)
         except Exception as exc:
             self.database.raise_translated(exc)
@@ -137,6 +126,7 @@ class Session:
     def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
         """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
         cursor = self.database.streaming_cursor(self.connection)
+        self.statements += 1
         try:
             cursor.execute(statement.sql, statement.bind(values))
             while rows := cursor.fetchmany(size):

@@ -93,6 +93,10 @@ class Placing:
         required = [dimension for dimension in known.group.required if dimension not in template.only]
         return template_layout(template, name, required, integers)
 
+    def has_template(self, known: KnownType) -> bool:
+        """Whether a template says where files of a type go, and not the default."""
+        return self.templates.of_type(known.definition.name) is not None
+
     # -- paths -------------------------------------------------------------------------------------
 
     def paths(
@@ -112,7 +116,7 @@ class Placing:
         run : str
             Their run.
         required, implied : sequence of tuple
-            For each dataset its values, in the order of the type's group.
+            For each dataset its values, in the order of the type's group; implied ones matter if it has a template.
         suffixes : sequence of str
             Of each dataset.
         """

@@ -52,12 +52,12 @@ class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     dataset_type : DatasetType
         With complete dimensions.
-    required, implied : tuple of str
+    required : tuple of str
         Names of the dimensions.
-    values, implied_values : list of tuple
-        For each row, the values of the required and of the implied dimensions.
+    values : list of tuple
+        For each row, the values of the required dimensions.
     paths : list of str
-        Where a file goes that is copied in, relative to the repository's root.
+        Where a file goes that is copied in, relative to the repository's root; empty if that was not asked.
     form : StoredForm
         How datasets of this type are stored, if nothing else is said.
     exists : list of bool
@@ -68,9 +68,7 @@ class PreparedIngest(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset_type: DatasetType
     required: tuple[str, ...]
-    implied: tuple[str, ...]
     values: list[tuple[DataIdValue, ...]]
-    implied_values: list[tuple[DataIdValue | None, ...]]
     paths: list[str]
     form: StoredForm
     exists: list[bool]
@@ -182,6 +180,8 @@ class Preparation:
         dimensions: Sequence[str],
         rows: Sequence[Sequence[DataIdValue]],
         extensions: Sequence[str | None] | None,
+        *,
+        named: bool,
     ) -> PreparedIngest:
         """Resolve and check many data ids; see `Registry.prepare_ingest`."""
         known = definitions.dataset_type(dataset_type)
@@ -193,10 +193,13 @@ class Preparation:
             else [()] * len(rows)
         )
         self._data_ids.stage(session, known, values)
-        implied_values = self._data_ids.check_staged(session, known, known.group.implied) or [()] * len(rows)
-        for name in known.group.implied:
+        # Implied values are looked up for whoever said them, and for templates.
+        templated = self.placing.has_template(known)
+        implied = [name for name in known.group.implied if templated or name in columns]
+        found = self._data_ids.check_staged(session, known, implied)
+        for number, name in enumerate(implied):
             if name in columns:
-                self._refuse_contradictions(known, name, columns[name], values, implied_values)
+                self._refuse_contradictions(known, name, columns[name], values, [row[number] for row in found])
         exists = [False] * len(rows)
         if collection is not None:
             for (position,) in self._staged_members(session, known, collection):
@@ -211,10 +214,8 @@ class Preparation:
         return PreparedIngest(
             dataset_type=known.definition,
             required=known.group.required,
-            implied=known.group.implied,
             values=values,
-            implied_values=implied_values,
-            paths=self.placing.paths(known, run, values, implied_values, suffixes),
+            paths=self.placing.paths(known, run, values, found, suffixes) if named or templated else [],
             form=form,
             exists=exists,
             run_exists=collection is not None,
@@ -248,12 +249,11 @@ class Preparation:
         name: str,
         said: Sequence[DataIdValue],
         values: Sequence[tuple[DataIdValue, ...]],
-        implied_values: Sequence[tuple[DataIdValue | None, ...]],
+        recorded: Sequence[DataIdValue | None],
     ) -> None:
-        number = known.group.implied.index(name)
-        for value, required, row in zip(said, values, implied_values, strict=True):
-            if row[number] != value:
-                refuse_contradiction(known.group, required, {name: row[number]}, {name: value})
+        for value, required, record in zip(said, values, recorded, strict=True):
+            if record != value:
+                refuse_contradiction(known.group, required, {name: record}, {name: value})
 
     def _staged_members(self, session: Session, known: KnownType, run: Collection) -> list[tuple[Any, ...]]:
         """Positions of staged data ids for which a run has a dataset, in their order."""

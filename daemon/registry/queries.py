@@ -24,6 +24,7 @@ from pantry.daemon.registry.joins import Declared, RecordJoin
 from pantry.daemon.registry.nearest import nearest
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.planning import Plan, in_order
+from pantry.daemon.registry.remembered import Ready, Remembered
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.searched import Searched
 from pantry.daemon.registry.searching import (
@@ -127,6 +128,7 @@ class Queries:
         self._definitions = definitions
         self._data_ids = data_ids
         self._records = records
+        self._remembered = Remembered(schema.universe)
 
     # -- datasets ----------------------------------------------------------------------------------
 
@@ -185,23 +187,53 @@ class Queries:
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
             left = query.limit
-            for known, statement, checked, first in self._planned(session, definitions, query, more):
+            for planned in self._found(session, definitions, query, more):
                 if left == 0:
                     continue
+                known, statement, checked, first, values = (
+                    planned if isinstance(planned, Ready) else self._compiled(planned, left)
+                )
                 shown = Shown(_shown_names(query, known))
                 if query.with_dimension_records:
                     shown = Shown(shown.names, Expansion(session, self._schema, self._records, known.group))
                 if first is not None:
-                    rows = session.rows(self._database.compile(first.limit(left)))
+                    rows = session.rows(first)
                     if len(rows) == left:
                         yield shape(definitions, known, rows, shown)
                         left = 0
                         continue
-                for rows in session.batches(self._database.compile(statement.limit(left)), batch_rows(query)):
+                for rows in session.batches(statement, batch_rows(query), values):
                     if checked and any(row[-1] for row in rows):
                         raise _ambiguous(known)
                     yield shape(definitions, known, rows, shown)
                     left = None if left is None else left - len(rows)
+
+    def _found(
+        self, session: Session, definitions: Definitions, query: QueryDatasets, more: More | None
+    ) -> Iterator[Ready | Planned]:
+        """Give the statements of each type: remembered ones, or made now."""
+        # What a user's own entries add is of that query alone.
+        shape = None if more not in (None, self._with_files) else self._remembered.shape_of(query, more)
+        if shape is None:
+            yield from self._planned(session, definitions, query, more)
+            return
+        overrides = self.overrides
+        ready = self._remembered.find(shape, definitions, overrides)
+        if ready is None:
+            before = session.statements
+            planned = self._planned(session, definitions, shape.query, more)
+            ready = [self._compiled(one, query.limit) for one in planned]
+            if session.statements == before:
+                self._remembered.keep(shape, definitions, overrides, ready)
+        yield from ready
+
+    def _compiled(self, planned: Planned, limit: int | None) -> Ready:
+        statement, first = (
+            None if one is None else self._database.compile(one.limit(limit))
+            for one in (planned.statement, planned.first)
+        )
+        assert statement is not None  # noqa: S101
+        return Ready(planned.known, statement, planned.checked, first)
 
     def counts(self, query: QueryDatasets) -> dict[str, int]:
         """Count datasets by type; see `Registry.count_datasets`."""

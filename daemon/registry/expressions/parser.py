@@ -12,6 +12,7 @@ from lark.exceptions import VisitError
 
 from pantry.daemon.registry.expressions import nodes
 from pantry.daemon.registry.expressions.instants import parse_instant
+from pantry.daemon.registry.traced import Traced
 from pantry.errors import InvalidQueryError
 
 MAX_CHARACTERS = 65_536
@@ -93,7 +94,7 @@ class _Builder(Transformer[Token, nodes.Node]):
     def NUMBER(self, token: Token) -> nodes.Constant:  # noqa: N802
         text = str(token)
         if text.lstrip("+-").isdigit():
-            return nodes.Constant(_integer(token, text), _at(token))
+            return nodes.Constant(Traced.of(_integer(token, text), _at(token)), _at(token))
         return nodes.Constant(float(text), _at(token))
 
     def RANGE(self, token: Token) -> nodes.Range:  # noqa: N802

@@ -118,7 +118,7 @@ class DatasetRef(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return f"{self.dataset_type.name}@{self.data_id!r} (run={self.run!r}, id={self.id}{from_})"
 
 
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the registry records of a dataset's file (DESIGN section 8).
 
     Attributes

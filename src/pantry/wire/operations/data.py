@@ -278,7 +278,7 @@ class AbortPut(Operation[Done], frozen=True, kw_only=True, tag="data.abort_put")
     put: int
 
 
-class IngestItem(msgspec.Struct, frozen=True, array_like=True):
+class IngestItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One file to ingest.
 
     Attributes

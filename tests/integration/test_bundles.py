@@ -761,7 +761,7 @@ CANNOT = {
     "dataset.certify", "dataset.decertify", "dataset.members", "import.datasets", "import.definitions",
     "import.members", "metadata.record",
     # Services are published to by the daemon.
-    "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
+    "publish.status",
 }  # fmt: skip
 """Operations that a bundle refuses on purpose. A new one that Butler needs to read or write belongs into the bundle."""
 

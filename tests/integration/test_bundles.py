@@ -760,8 +760,6 @@ CANNOT = {
     "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",
     "dataset.certify", "dataset.decertify", "dataset.members", "import.datasets", "import.definitions",
     "import.members", "metadata.record",
-    # Services are published to by the daemon.
-    "publish.status",
 }  # fmt: skip
 """Operations that a bundle refuses on purpose. A new one that Butler needs to read or write belongs into the bundle."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import click
 import msgspec
@@ -34,6 +34,12 @@ _data_id_argument = click.argument("data_id", metavar="[NAME=VALUE]...", nargs=-
 @click.option("-o", "--output", metavar="FILE", help="Write the dataset's file here; '-' for standard output.")
 @click.option("--force", is_flag=True, help="Let --output replace a file.")
 @click.option("--metadata", is_flag=True, help="Print the metadata that the dataset type declares; no file is read.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["fits", "hdf5"]),
+    help="Write it with all its components as one file of this format into the directory --output.",
+)
 @click.pass_context
 def get(
     ctx: click.Context,
@@ -44,13 +50,16 @@ def get(
     output: str | None,
     force: bool,
     metadata: bool,
+    format_name: Literal["fits", "hdf5"] | None,
 ) -> None:
-    """Print a dataset as JSON, or write its file as it is stored.
+    """Print a dataset as JSON, or write its file as it is stored, or all of it as one file of another format.
 
     For example:
       pantry get demo raw exposure=12 detector=3 -c LSSTCam/raw/all -o raw.fits
       pantry get demo calexp visit=12 detector=3 -c runs/night --metadata
       pantry get demo raw.metadata exposure=12 detector=3 -c LSSTCam/raw/all
+      pantry get demo calexp visit=12 detector=3 -c runs/night --format fits -o /scratch
+      pantry get demo calexp.provenance visit=12 detector=3 -c runs/night
     """
     source = butler(ctx, repository, collections)
     values = parse_data_id(data_id)
@@ -58,6 +67,14 @@ def get(
         if output is not None:
             raise click.UsageError("--metadata prints what the registry has, and --output writes the file")
         print_json(source.get_metadata(dataset_type, values))
+        return
+    if format_name is not None:
+        if output is None or not os.path.isdir(output):
+            raise click.UsageError("--format needs a directory that exists: --output DIR")
+        try:
+            click.echo(source.export_file(dataset_type, output, values, format=format_name, overwrite=force))
+        except FileExistsError as exc:
+            raise ConflictError(f"{exc.filename} exists already", hint="give --force to replace it") from None
         return
     if output is None:
         print_json(_as_json(source.get(dataset_type, values), dataset_type))

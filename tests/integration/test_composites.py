@@ -347,6 +347,12 @@ def test_exported_as_one_file(butler: Butler, tmp_path: Path) -> None:
         assert json.loads(hdus["NOTES"].data["JSON"][0]) == {"k": [1, 2]}
     with pytest.raises(FileExistsError):
         butler.export_file(ref, target)
+    words = ["get", "parts", "calexp", f"instrument={INSTRUMENT}", "exposure=1", "-c", "night", "--format", "fits"]
+    refused = pantry(butler, *words, "-o", str(target))
+    assert (refused.returncode, "exists already" in refused.stderr) == (1, True), refused.stderr
+    done = pantry(butler, *words, "-o", str(target), "--force")
+    assert done.stdout.strip() == path, done.stderr
+    assert "needs a directory" in pantry(butler, *words).stderr
     with pytest.raises(InvalidRequestError, match="unknown format 'zip'"):
         butler.export_file(ref, target, format="zip")  # type: ignore[arg-type]
     assert sorted(one.name for one in target.iterdir()) == [

@@ -19,7 +19,7 @@ from tests.servers.pantryd import PantryDaemon
 from pantry.client import Butler
 from pantry.errors import FormatterError
 
-FORMATS = ("csv", "tsv", "ecsv", "fits", "parquet")
+FORMATS = ("csv", "tsv", "ecsv", "fits", "parquet", "vot")
 
 
 def catalogue() -> Table:
@@ -47,7 +47,7 @@ def write(path: Path, kind: str) -> Path:
         plain = {name: table[name].tolist() for name in table.colnames}
         pq.write_table(pa.table(plain), path)
     else:
-        table.write(path, format={"ecsv": "ascii.ecsv", "fits": "fits"}[kind])
+        table.write(path, format={"ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable"}[kind])
     return path
 
 

@@ -143,3 +143,49 @@ def test_files_of_corrections(tmp_path: Path) -> None:
         bad.write_text(content)
         with pytest.raises(InvalidRequestError, match=message):
             read_corrections([bad], "LATISS")
+
+
+def test_files_in_the_path_of_astro_metadata_translator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold where they are, and a repository's corrections over them."""
+    from tests.integration.test_header_corrections import HEADER as LATISS
+
+    from pantry.client.instruments.amending import Plan, amend
+    from pantry.client.instruments.rubin_cameras import LatissTranslator
+
+    (tmp_path / f"LATISS-{LATISS['OBSID']}.yaml").write_text("IMGTYPE: BIAS\nREASON: TEST\n")
+    monkeypatch.setenv("METADATA_CORRECTIONS_PATH", str(tmp_path))
+    said = decode_corrections({"corrections": [{"observation": LATISS["OBSID"], "header": {"REASON": "x"}}]}, "x")
+    amended = amend(LATISS, LatissTranslator, Plan(corrections=Corrections([said])))
+    assert (amended.keywords["IMGTYPE"], amended.keywords["REASON"]) == ("BIAS", "x")
+    assert {one.keyword: Path(one.source).name for one in amended.amendments if one.keyword == "IMGTYPE"} == {
+        "IMGTYPE": f"LATISS-{LATISS['OBSID']}.yaml"
+    }
+    assert not [keyword for keyword in amended.keywords if "METADATA FIX" in keyword]
+    assert LATISS["IMGTYPE"] == "CWFS"
+
+
+@pytest.mark.parametrize(
+    ("day", "counter", "rotation"),
+    [(20250301, 1, 100.0), (20250302, 1, 10.0), (20250421, 1, 10.0), (20250422, 250, 280.0), (20250422, 251, 100.0)],
+)
+def test_the_nights_on_which_the_rotation_was_wrong(day: int, counter: int, rotation: float) -> None:
+    from tests.unit.test_instruments import HEADER as LSSTCAM
+
+    header = {
+        **LSSTCAM, "DAYOBS": str(day), "SEQNUM": counter, "ROTPA": 100.0, "ROTCOORD": "sky", "RA": 1.0, "DEC": 2.0,
+        "TRACKSYS": "RADEC",
+    }  # fmt: skip
+    assert translate(header).records["exposure"]["sky_angle"] == pytest.approx(rotation)
+
+
+def test_a_closed_dome_and_clocks_that_were_not_set() -> None:
+    from tests.integration.test_header_corrections import HEADER as LATISS
+    from tests.unit.test_instruments import HEADER as LSSTCAM
+
+    closed = {**LSSTCAM, "DAYOBS": "20250707", "SEQNUM": 800, "VIGN_MIN": "NO", "IMGTYPE": "FLAT"}
+    closed["DATE-BEG"] = "2025-07-07T20:00:00.000"
+    assert translate(closed).records["exposure"]["can_see_sky"] is False
+    assert translate({**closed, "SEQNUM": 850}).records["exposure"]["can_see_sky"] is True
+    early = {**LATISS, "DAYOBS": "20190915", "DATE-OBS": "1970-01-01T00:00:00", "DATE": "2019-09-16T01:00:00.000"}
+    record = translate({**early, "DATE-BEG": "1970-01-01T00:00:00", "MJD": None}).records["exposure"]
+    assert record["timespan_begin"] == 1568595600_000_000_000

@@ -63,8 +63,8 @@ class Reading(InMemory):
         data_id : Mapping, optional
             Which one: dimension names and values.
         parameters : Mapping, optional
-            Which part: what the format knows, such as ``bbox`` of an image, ``columns`` and ``rows`` of a
-            table. Only what that part needs is fetched.
+            Which part: what the format knows, such as ``bbox`` or ``circle`` of an image, ``columns``, ``rows`` and
+            ``timespan`` of a table. Only what that part needs is fetched.
         collections : str or iterable of str, optional
             Where to search, in this order; by default the Butler's own.
         storage_class : str or StorageClass, optional
@@ -309,6 +309,11 @@ class DeferredDatasetHandle(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def data_id(self) -> Any:
+        """The dataset's data id."""
+        return self.ref.data_id
+
+    @property
+    def dataId(self) -> Any:  # noqa: N802 - so it is called in the Gen3 Butler
         """The dataset's data id."""
         return self.ref.data_id
 

@@ -168,22 +168,6 @@ def writing(obj: object, format_name: str) -> Iterator[None]:
         ) from exc
 
 
-def row_range(source: ReadSource, rows: object, length: int) -> tuple[int, int]:
-    """Return the half-open range that the read parameter ``rows`` means in a table of ``length`` rows."""
-    if rows is None:
-        return 0, length
-    if isinstance(rows, slice):
-        start, stop, step = rows.indices(length)
-        if step == 1:
-            return start, max(start, stop)
-    elif isinstance(rows, tuple | list) and len(rows) == 2 and all(isinstance(bound, int) for bound in rows):
-        start, stop, _ = slice(rows[0], rows[1]).indices(length)
-        return start, max(start, stop)
-    raise FormatterError(
-        f"{source.name}: rows={rows!r} is not a range of rows", hint="give rows=(start, stop) or a slice of step 1"
-    )
-
-
 def column_names(source: ReadSource, columns: object, available: Iterable[str]) -> list[str] | None:
     """Return the columns that the read parameter ``columns`` names, None for all."""
     if columns is None:

@@ -8,7 +8,7 @@ from typing import BinaryIO, ClassVar
 import pyarrow as pa
 from pyarrow import csv
 
-from pantry.client.formatters.arrow import to_arrow
+from pantry.client.formatters.arrow import to_arrow, to_column
 from pantry.client.formatters.contract import (
     AS_USUAL,
     ReadSource,
@@ -17,9 +17,9 @@ from pantry.client.formatters.contract import (
     column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Column, chosen_rows
 from pantry.model.builtin_formats import WriteOptions
 
 _DELIMITERS = ",\t;|"
@@ -30,7 +30,8 @@ _MOST_BLOCK_BYTES = 1 << 30
 class CsvFormatter:
     """Tables, always read as `pyarrow.Table`; `convert` makes of it what the storage class asks for.
 
-    Read parameters: ``columns``, ``rows``. Component: ``columns`` (names). Leading lines that begin with ``#`` are
+    Read parameters: those of all tables, see `table_parts`. Components: ``columns`` (names), ``rowcount``, ``schema``.
+    Leading lines that begin with ``#`` are
     passed over; columns are separated by commas, tabs, semicolons or bars, by what the line of names has most of. An
     empty field of a column of numbers is a missing value.
     """
@@ -39,7 +40,9 @@ class CsvFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table or the selected part; text has no index, so the whole file is read."""
-        check_request(source, component, parameters, components=("columns",), known=("columns", "rows"))
+        check_request(
+            source, component, parameters, components=("columns", "rowcount", "schema"), known=TABLE_PARAMETERS
+        )
         with reading(source, "CSV"), source.open() as file:
             skipped, heading = _heading(file)
             delimiter = max(_DELIMITERS, key=heading.count)
@@ -54,10 +57,18 @@ class CsvFormatter:
             )
             if component == "columns":
                 return list(table.column_names)
+            if component == "rowcount":
+                return table.num_rows
+            if component == "schema":
+                return table.schema
             names = column_names(source, parameters.get("columns"), table.column_names)
-            start, stop = row_range(source, parameters.get("rows"), table.num_rows)
-            table = table if names is None else table.select(names)
-            return table.slice(start, stop - start)
+            times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+            column = Column(table.column_names, times, lambda name: to_column(name, table.column(name)))
+            rows = chosen_rows(source, parameters, table.num_rows, column)
+            part = table if names is None else table.select(names)
+            if rows is None:
+                return part
+            return part.slice(rows.start, rows.stop - rows.start) if rows.numbers is None else part.take(rows.numbers)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an astropy Table or QTable, a pandas DataFrame, a pyarrow Table or a structured numpy array."""

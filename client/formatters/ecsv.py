@@ -16,13 +16,11 @@ from pantry.client.formatters.contract import (
     ReadSource,
     WriteRequest,
     check_request,
-    column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
-from pantry.client.formatters.serialized_tables import as_table, describe, visible_columns
+from pantry.client.formatters.serialized_tables import as_table, describe, schema_of, visible_columns
 from pantry.client.formatters.table_checks import (
     ACCEPTED_TABLES,
     Limits,
@@ -30,18 +28,21 @@ from pantry.client.formatters.table_checks import (
     check_printable,
     masked_exactly,
 )
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import EcsvOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
 _LIMITS = Limits("ECSV", "biufcUM", text="trimmed")
+_COMPONENTS = ("columns", "rowcount", "schema", "provenance")
 _MAX_HEADER_BYTES = 16 * 1024 * 1024
 
 
 class EcsvFormatter:
     """One `~astropy.table.Table`.
 
-    Read parameters: ``columns``, ``rows``. Components: ``columns`` (names), ``provenance``.
+    Read parameters: those of all tables, see `table_parts`. Components: ``columns`` (names), ``rowcount``, ``schema``,
+    ``provenance``.
     Empty text is empty text: ECSV writes missing text alike, so in files of Pantry a column of masks tells them.
     """
 
@@ -50,7 +51,7 @@ class EcsvFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table or the selected part; text has no index, so the whole file is read."""
-        check_request(source, component, parameters, components=("columns", "provenance"), known=("columns", "rows"))
+        check_request(source, component, parameters, components=_COMPONENTS, known=TABLE_PARAMETERS)
         with reading(source, "ECSV"):
             with source.open() as file:
                 header = read_header(file)
@@ -65,10 +66,11 @@ class EcsvFormatter:
             # With no text left to it, astropy takes the list of those to leave out for none.
             table = Table.read(content, format="ascii.ecsv", fill_exclude_names=text or None)
             table.meta.pop(KEY, None)
-            names = column_names(source, parameters.get("columns"), table.colnames)
-            start, stop = row_range(source, parameters.get("rows"), len(table))
-            table = table if names is None else table[names]
-            return table if parameters.get("rows") is None else table[start:stop]
+            if component == "rowcount":
+                return len(table)
+            if component == "schema":
+                return schema_of(table)
+            return part_of_table(source, table, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write any kind of table."""

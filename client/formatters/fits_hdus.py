@@ -120,8 +120,9 @@ def write_hdus(hdus: fits.HDUList, file: BinaryIO, provenance: FileProvenance | 
 class FitsHdusFormatter:
     """Whole FITS files as `~astropy.io.fits.HDUList`, read lazily.
 
-    Components: ``header`` (primary `~astropy.io.fits.Header`), ``metadata`` (the same as a dict),
-    ``hdu.<number or name>`` (that HDU, detached from the file), ``provenance``.
+    Read parameter: ``hdus``, a list of numbers and names. Components: ``header`` (primary
+    `~astropy.io.fits.Header`), ``metadata`` (the same as a dict), ``hdu.<number or name>`` (that HDU, detached from
+    the file), ``provenance``.
     """
 
     extension: ClassVar[str] = ".fits"
@@ -131,8 +132,10 @@ class FitsHdusFormatter:
         """Return an HDU list that owns its open file, or a component."""
         is_hdu = component is not None and component.startswith(HDU_PREFIX)
         known = ("header", "metadata", "hdu.<number or name>", "provenance")
-        check_request(source, None if is_hdu else component, parameters, components=known)
+        check_request(source, None if is_hdu else component, parameters, components=known, known=("hdus",))
         with reading(source, "FITS"):
+            if component is None and parameters.get("hdus") is not None:
+                return _some(source, parameters["hdus"])
             if component is None:
                 return self._open_lazily(source)
             with opened(source) as hdus:
@@ -169,8 +172,17 @@ class FitsHdusFormatter:
         return hdus
 
 
+def _some(source: ReadSource, wanted: Any) -> fits.HDUList:
+    """Return these HDUs, by number, name or (name, version), in this order, and read no others."""
+    keys = list(wanted) if isinstance(wanted, list | set | range) else [wanted]
+    with opened(source) as hdus:
+        return fits.HDUList([detached(select_hdu(source, hdus, key)) for key in keys])
+
+
 def detached(hdu: Any) -> Any:
     """Return an HDU that needs its file no more."""
     if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and not isinstance(hdu, fits.CompImageHDU):
         return hdu.copy()
+    if isinstance(hdu, fits.PrimaryHDU):
+        return fits.PrimaryHDU(data=hdu.data, header=hdu.header)
     return fits.ImageHDU(data=hdu.data, header=hdu.header)

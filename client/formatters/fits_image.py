@@ -19,8 +19,18 @@ from pantry.client.formatters.contract import (
     refuse_type,
     writing,
 )
-from pantry.client.formatters.fits_hdus import announce_long_strings, check_complete, opened, select_hdu, write_hdus
+from pantry.client.formatters.fits_hdus import (
+    HDU_PREFIX,
+    announce_long_strings,
+    check_complete,
+    detached,
+    header_dict,
+    opened,
+    select_hdu,
+    write_hdus,
+)
 from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
+from pantry.client.formatters.sky_boxes import SKY_PARAMETERS, sky_box
 from pantry.client.formatters.table_checks import PLAIN_ARRAYS
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import FitsImageOptions
@@ -30,24 +40,33 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-_COMPONENTS = ("wcs", "header", "mask", "uncertainty", "psf", "provenance")
+_COMPONENTS = (
+    "image",
+    "mask",
+    "uncertainty",
+    "variance",
+    "psf",
+    "wcs",
+    "header",
+    "metadata",
+    "hdu.<number or name>",
+    "provenance",
+)
 _STALE_IN_CUTOUT = re.compile(r"(DATA|DET|BIAS|TRIM|CCD|AMP)SEC|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM")
 _IMAGE_ORIGIN = re.compile(r"(CRPIX[12][A-Z]?|LTV[12])")
 _WCS_MATRIX = re.compile(r"(PC|CD)[0-9]_[0-9]|CROTA[0-9]")
 _PIXELS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
-_BITS_KEYWORD = "MASKBITS"
-"""Of the HDU of a mask: its pixels are integers, of whose bits each says something; otherwise they say yes or no."""
-
 _UNCERTAINTIES = {"std": "StdDevUncertainty", "var": "VarianceUncertainty", "ivar": "InverseVariance"}
 
 
 class FitsImageFormatter:
     """One image as `~astropy.nddata.CCDData`, written from that or from a numpy array.
 
-    Read parameters: ``bbox=(x0, y0, x1, y1)``, pixels counted from 0, half-open; ``hdu``, number or name,
-    by default the first HDU with an image. Components: ``wcs``, ``header``, ``mask``, ``uncertainty``, ``psf``,
-    ``provenance``.
-    Mask, uncertainty and PSF are in the HDUs ``MASK``, ``UNCERT`` and ``PSFIMAGE``, as astropy writes them.
+    Read parameters: ``bbox=(x0, y0, x1, y1)``, pixels counted from 0, half-open; ``circle`` or ``sky_box``, see
+    `sky_boxes`; ``hdu``, number or name, by default the first HDU with an image. Components: ``image`` (without those
+    that follow), ``mask``, ``uncertainty``, ``variance``, ``psf``, ``wcs``, ``header``, ``metadata`` (the header as a
+    dict), ``hdu.<number or name>``, ``provenance``. Mask, uncertainty and PSF are in the HDUs ``MASK``, ``UNCERT``
+    or ``VARIANCE``, and ``PSFIMAGE`` or ``PSF``.
     """
 
     extension: ClassVar[str] = ".fits"
@@ -55,24 +74,22 @@ class FitsImageFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the image, its part within the box, or a component of it (cut to the same box)."""
-        check_request(source, component, parameters, components=_COMPONENTS, known=("bbox", "hdu"))
+        is_hdu = component is not None and component.startswith(HDU_PREFIX)
+        known = ("bbox", *SKY_PARAMETERS, "hdu")
+        check_request(source, None if is_hdu else component, parameters, components=_COMPONENTS, known=known)
         with reading(source, "FITS image"), opened(source) as hdus:
             if component == "provenance":
                 return read_provenance(hdus, source.name)
+            if component is not None and is_hdu:
+                return detached(select_hdu(source, hdus, component[len(HDU_PREFIX) :]))
             hdu = _image_hdu(source, hdus, parameters.get("hdu"))
             box = _box(source, parameters.get("bbox"), hdu.shape)
+            if any(parameters.get(name) is not None for name in SKY_PARAMETERS):
+                box = _common(source, box, sky_box(source, parameters, _wcs(hdu.header, hdus), hdu.shape))
             header = without_provenance(cut_header(hdu.header, box))
-            if component == "header":
-                return header
-            if component == "wcs":
-                return _wcs(header, hdus)
-            if component == "mask":
-                return _mask(source, hdus, box)
-            if component == "uncertainty":
-                return _uncertainty(source, hdus, box)
-            if component == "psf":
-                return _psf(source, hdus)
-            return _ccd_data(source, hdus, hdu, header, box)
+            if component is None:
+                return _ccd_data(source, hdus, hdu, header, box)
+            return _component(source, hdus, hdu, header, box, component)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write a CCDData or NDData, or an array of numbers."""
@@ -91,6 +108,11 @@ def image_hdus(obj: object) -> fits.HDUList:
             raise FormatterError(
                 f"a {type(ccd.uncertainty).__name__} cannot be stored as FITS",
                 hint=f"use one of {', '.join(_UNCERTAINTIES.values())}",
+            )
+        if obj.mask is not None and np.asarray(obj.mask).dtype.kind != "b":
+            raise FormatterError(
+                f"a mask of {np.asarray(obj.mask).dtype} would come back as yes or no",
+                hint="astropy's CCDData has no bits in its mask: store it as a FITS image of its own, or an HDU list",
             )
         _check_pixels(ccd.data)
         return _to_hdus(ccd)
@@ -136,14 +158,9 @@ def _as_header(meta: Mapping[str, object]) -> fits.Header:
 
 
 def _to_hdus(image: Any) -> fits.HDUList:
-    mask = None if image.mask is None else np.broadcast_to(np.asarray(image.mask), image.data.shape)
     hdus = image.to_hdu()
-    if mask is not None and mask.dtype.kind != "b":
-        _check_pixels(mask)
-        hdus["MASK"].data = np.array(mask)
-        hdus["MASK"].header[_BITS_KEYWORD] = True
-    elif mask is not None:
-        hdus["MASK"].data = mask.astype(np.uint8)
+    if image.mask is not None:
+        hdus["MASK"].data = np.broadcast_to(np.asarray(image.mask), image.data.shape).astype(np.uint8)
     if image.wcs is not None:
         # astropy adds the WCS as PCi_j to metadata that may have CDi_j, which the standard forbids side by side.
         for keyword in [key for key in hdus[0].header if _WCS_MATRIX.fullmatch(key)]:
@@ -240,6 +257,37 @@ def _box(source: ReadSource, bbox: object, shape: tuple[int, ...]) -> Box | None
     return x0, y0, x1, y1
 
 
+def _common(source: ReadSource, one: Box | None, other: Box | None) -> Box | None:
+    if one is None or other is None:
+        return one or other
+    x0, y0 = max(one[0], other[0]), max(one[1], other[1])
+    x1, y1 = min(one[2], other[2]), min(one[3], other[3])
+    if x0 >= x1 or y0 >= y1:
+        raise FormatterError(f"{source.name}: bbox {one} and the part of the sky, {other}, have no pixel in common")
+    return x0, y0, x1, y1
+
+
+def _component(
+    source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None, component: str
+) -> object:
+    if component == "image":
+        return _image(hdus, hdu, header, box)
+    if component in ("header", "metadata"):
+        return header if component == "header" else header_dict(header)
+    if component == "wcs":
+        return _wcs(header, hdus)
+    if component == "mask":
+        return _mask(source, hdus, box)
+    if component == "psf":
+        return _psf(source, hdus)
+    uncertainty = _uncertainty(source, hdus, box)
+    if component == "uncertainty" or uncertainty is None:
+        return uncertainty
+    from astropy.nddata import VarianceUncertainty
+
+    return uncertainty.represent_as(VarianceUncertainty).array
+
+
 def _pixels(hdu: Any, box: Box | None) -> Any:
     if box is None:
         return hdu.data
@@ -269,19 +317,21 @@ def _mask(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
         return None
     hdu = select_hdu(source, hdus, "MASK")
     pixels = _pixels(hdu, box)
-    is_yes_or_no = pixels.dtype == np.uint8 and not hdu.header.get(_BITS_KEYWORD)
-    return pixels.astype(bool) if is_yes_or_no else pixels
+    return pixels.astype(bool) if pixels.dtype == np.uint8 else pixels
 
 
 def _psf(source: ReadSource, hdus: fits.HDUList) -> Any:
-    return select_hdu(source, hdus, "PSFIMAGE").data if _has(hdus, "PSFIMAGE") else None
+    name = next((name for name in ("PSFIMAGE", "PSF") if _has(hdus, name) and hdus[name].is_image), None)
+    return None if name is None else select_hdu(source, hdus, name).data
 
 
 def _uncertainty(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
     from astropy import nddata, units
 
     if not _has(hdus, "UNCERT"):
-        return None
+        if not _has(hdus, "VARIANCE"):  # as the images of LSST's pipelines have it
+            return None
+        return nddata.VarianceUncertainty(_pixels(select_hdu(source, hdus, "VARIANCE"), box))
     hdu = select_hdu(source, hdus, "UNCERT")
     stored = str(hdu.header.get("UTYPE", "StdDevUncertainty"))
     if stored not in _UNCERTAINTIES.values():
@@ -290,18 +340,15 @@ def _uncertainty(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any
     return getattr(nddata, stored)(_pixels(hdu, box), unit=unit)
 
 
-def _ccd_data(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None) -> Any:
+def _image(hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None, **more: Any) -> Any:
     from astropy import units
     from astropy.nddata import CCDData
 
     written = str(header.get("BUNIT", "") or "").strip()
     unit = units.Unit(written, parse_strict="silent") if written else units.dimensionless_unscaled
-    return CCDData(
-        _pixels(hdu, box),
-        unit=unit,
-        wcs=_wcs(header, hdus),
-        meta=header,
-        mask=_mask(source, hdus, box),
-        uncertainty=_uncertainty(source, hdus, box),
-        psf=_psf(source, hdus),
-    )
+    return CCDData(_pixels(hdu, box), unit=unit, wcs=_wcs(header, hdus), meta=header, **more)
+
+
+def _ccd_data(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None) -> Any:
+    parts = {"mask": _mask(source, hdus, box), "uncertainty": _uncertainty(source, hdus, box)}
+    return _image(hdus, hdu, header, box, psf=_psf(source, hdus), **parts)

@@ -20,10 +20,8 @@ from pantry.client.formatters.contract import (
     ReadSource,
     WriteRequest,
     check_request,
-    column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
 from pantry.client.formatters.fits_hdus import (
@@ -36,7 +34,7 @@ from pantry.client.formatters.fits_hdus import (
     write_hdus,
 )
 from pantry.client.formatters.fits_provenance import read_provenance
-from pantry.client.formatters.serialized_tables import as_table
+from pantry.client.formatters.serialized_tables import as_table, schema_of
 from pantry.client.formatters.table_checks import (
     ACCEPTED_TABLES,
     Limits,
@@ -44,6 +42,7 @@ from pantry.client.formatters.table_checks import (
     check_names,
     check_printable,
 )
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
@@ -67,8 +66,8 @@ _LIMITS = Limits(
 class FitsTableFormatter:
     """One table as `~astropy.table.Table`, in the first table HDU.
 
-    Read parameters: ``columns`` (names), ``rows`` ((start, stop) or a slice; only those rows are read),
-    ``hdu``. Components: ``header``, ``columns`` (names), ``rowcount``, ``provenance``.
+    Read parameters: those of all tables, see `table_parts` (only the rows are read), ``hdu``. Components: ``header``,
+    ``columns`` (names), ``rowcount``, ``schema``, ``provenance``.
     """
 
     extension: ClassVar[str] = ".fits"
@@ -80,8 +79,8 @@ class FitsTableFormatter:
             source,
             component,
             parameters,
-            components=("header", "columns", "rowcount", "provenance"),
-            known=("columns", "rows", "hdu"),
+            components=("header", "columns", "rowcount", "schema", "provenance"),
+            known=(*TABLE_PARAMETERS, "hdu"),
         )
         with reading(source, "FITS table"), opened(source) as hdus:
             if component == "provenance":
@@ -89,10 +88,11 @@ class FitsTableFormatter:
             hdu = _table_hdu(source, hdus, parameters.get("hdu"))
             if component == "header":
                 return hdu.header.copy()
-            if component == "columns":
-                return list(hdu.columns.names)
             if component == "rowcount":
                 return int(hdu.header["NAXIS2"])
+            if component in ("columns", "schema"):
+                empty = _as_written(_rows_of(source, hdu, [(0, 0)]) if isinstance(hdu, fits.BinTableHDU) else hdu)
+                return list(empty.colnames) if component == "columns" else schema_of(empty)
             return _read_table(source, hdu, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
@@ -238,41 +238,49 @@ def _is_table(hdu: Any) -> bool:
 
 
 def _read_table(source: ReadSource, hdu: Any, parameters: Mapping[str, object]) -> Table:
-    start, stop = row_range(source, parameters.get("rows"), hdu.header["NAXIS2"])
-    whole = stop - start == hdu.header["NAXIS2"]
-    if not whole and isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu):
-        hdu, whole = _rows_of(source, hdu, start, stop), True
+    rows = None
+    if parameters.get("timespan") is None:  # or the times of all rows are needed, and with them the rows
+        rows = chosen_rows(source, parameters, hdu.header["NAXIS2"])
+    # Columns of variable length have a heap: rows alone are not enough.
+    in_place = isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu)
+    if rows is None or not in_place:
+        return part_of_table(source, _as_written(hdu), parameters)
+    runs = rows.runs()
+    table = rows.cut_runs(_as_written(_rows_of(source, hdu, runs)), runs)
+    return part_of_table(source, table, {"columns": parameters.get("columns")})
+
+
+def _as_written(hdu: Any) -> Table:
+    """Return the table that an HDU was made of."""
     raw = json.loads(hdu.header.get(_BYTES_KEYWORD, "[]"))
     # NaN is no missing value: those have a column of masks beside theirs.
     table = Table.read(hdu, format="fits", astropy_native=True, mask_invalid=False)
-    if not whole:  # columns of variable length have a heap: rows alone are not enough
-        table = table[start:stop]
-    for keyword in ("EXTNAME", "CHECKSUM", "DATASUM", LONG_STRINGS):
+    for keyword in ("EXTNAME", "CHECKSUM", "DATASUM", LONG_STRINGS, _BYTES_KEYWORD):
         table.meta.pop(keyword, None)
-    table.meta.pop(_BYTES_KEYWORD, None)
     for name, unit in json.loads(table.meta.pop(_UNITS_KEYWORD, "{}")).items():
         if name in table.colnames and not hasattr(table[name], "to_value"):
             table[name].unit = Unit(unit, parse_strict="silent")
     table.meta.update(json.loads(table.meta.pop(_META_KEYWORD, "{}")))
     _as_bytes(table, raw)
-    masks = json.loads(table.meta.pop(_MASKS_KEYWORD, "{}"))
-    for name, mask in masks.items():
+    for name, mask in json.loads(table.meta.pop(_MASKS_KEYWORD, "{}")).items():
         if name in table.colnames and mask in table.colnames:
             _set_mask(table, name, mask)
-    names = column_names(source, parameters.get("columns"), table.colnames)
-    return table if names is None else table[names]
+    return table
 
 
-def _rows_of(source: ReadSource, hdu: Any, start: int, stop: int) -> fits.BinTableHDU:
-    """Return a table HDU in memory with these rows, reading no others."""
+def _rows_of(source: ReadSource, hdu: Any, runs: Iterable[tuple[int, int]]) -> fits.BinTableHDU:
+    """Return a table HDU in memory with the rows of these ranges, reading no others."""
     width = hdu.header["NAXIS1"]
     header = hdu.header.copy()
-    header["NAXIS2"] = stop - start
+    first = hdu.fileinfo()["datLoc"]
+    rows = bytearray()
     with source.open() as file:
-        file.seek(hdu.fileinfo()["datLoc"] + start * width)
-        rows = file.read((stop - start) * width)
-    padding = b"\0" * (-len(rows) % 2880)
-    return fits.BinTableHDU.fromstring(header.tostring().encode("ascii") + rows + padding)
+        for start, stop in runs:
+            file.seek(first + start * width)
+            rows += file.read((stop - start) * width)
+    header["NAXIS2"], header["PCOUNT"] = len(rows) // width if width else 0, 0
+    rows += b"\0" * (-len(rows) % 2880)
+    return fits.BinTableHDU.fromstring(header.tostring().encode("ascii") + bytes(rows))
 
 
 def _set_mask(table: Table, name: str, mask: str) -> None:

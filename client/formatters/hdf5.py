@@ -17,12 +17,13 @@ from pantry.client.formatters.contract import (
     ReadSource,
     WriteRequest,
     check_request,
+    column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES, PLAIN_ARRAYS, Limits, check_columns, masked_exactly
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Rows, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import Hdf5Options
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
@@ -34,6 +35,7 @@ _BYTES_COLUMNS = "pantry_bytes_columns"
 """Attribute with the names of a table's columns of bytes; others of this kind are text."""
 
 _NAMES = "names are text without '/' and NUL; 'x@unit' is the attribute 'unit' of 'x', '@unit' of the group itself"
+_COMPONENTS = ("paths", "columns", "rowcount", "schema", "provenance")
 _OWN = (_WHOLE, _BYTES_COLUMNS, KEY)
 _LIMITS = Limits("HDF5", "biufcUS", without=frozenset({"longdouble", "clongdouble", "complex256"}))
 
@@ -41,9 +43,9 @@ _LIMITS = Limits("HDF5", "biufcUS", without=frozenset({"longdouble", "clongdoubl
 class Hdf5Formatter:
     """HDF5 files as dicts, arrays and astropy tables; the file itself is never handed out.
 
-    Read parameters: ``path`` (a group or dataset, "a/b"), ``rows`` ((start, stop) or a slice, of the one
-    dataset that is read; only the chunks that hold them are read). Components: ``paths`` (all datasets),
-    ``provenance``.
+    Read parameters: ``path`` (a group or dataset, "a/b"); of one dataset ``rows`` (only the chunks that hold them are
+    read), of one table also the others of `table_parts`. Components: ``paths`` (all datasets), ``provenance``; of one
+    table ``columns`` (names), ``rowcount``, ``schema``.
     """
 
     extension: ClassVar[str] = ".h5"
@@ -51,26 +53,24 @@ class Hdf5Formatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the content of the file, or of ``path``."""
-        check_request(source, component, parameters, components=("paths", "provenance"), known=("path", "rows"))
+        check_request(source, component, parameters, components=_COMPONENTS, known=("path", *TABLE_PARAMETERS))
         with reading(source, "HDF5"), source.open() as file, h5py.File(file, "r") as root:
             if component == "provenance":
                 return FileProvenance() if KEY not in root.attrs else from_json(str(root.attrs[KEY]), source.name)
             if component == "paths":
                 return _paths(root)
             node = self._select(source, root, parameters.get("path"))
+            if component is not None:
+                return _told(source, node, component)
+            asked = [name for name in TABLE_PARAMETERS if parameters.get(name) is not None]
+            if not asked:
+                return _read_group(node) if isinstance(node, h5py.Group) else _read_dataset(node)
             if isinstance(node, h5py.Group):
-                if parameters.get("rows") is not None:
-                    raise FormatterError(
-                        f"{source.name}: rows need one dataset",
-                        hint=f"give path, one of {', '.join(_paths(root)[:50])}",
-                    )
-                return _read_group(node)
-            rows = parameters.get("rows")
-            if rows is None:
-                return _read_dataset(node, ())
-            if not node.shape:
-                raise FormatterError(f"{source.name}: {node.name} is a single value and has no rows")
-            return _read_dataset(node, slice(*row_range(source, rows, node.shape[0])))
+                raise FormatterError(
+                    f"{source.name}: {asked[0]} need one dataset",
+                    hint=f"give path, one of {', '.join(_paths(root)[:50])}",
+                )
+            return _read_part(source, node, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write a nested dict, an array or a table."""
@@ -111,28 +111,67 @@ def _read_group(group: h5py.Group) -> dict[str, object]:
         if isinstance(node, h5py.Group):
             found[name] = _read_group(node)
         else:
-            found[name] = _read_dataset(node, ())
+            found[name] = _read_dataset(node)
             found.update({f"{name}@{key}": _plain(value) for key, value in node.attrs.items() if key not in _OWN})
     return found
 
 
-def _read_dataset(dataset: Any, selection: Any) -> object:
-    described = dataset.parent.get(dataset.name.rpartition("/")[2] + _TABLE_SUFFIX)
+def _told(source: ReadSource, node: Any, component: str) -> object:
+    """Return a component of one table, or the length of one dataset."""
+    if component == "rowcount" and isinstance(node, h5py.Dataset) and node.shape:
+        return int(node.shape[0])
+    if isinstance(node, h5py.Group) or _description(node) is None:
+        raise FormatterError(f"{source.name}: only tables have {component}", hint="give path, of a table in this file")
+    empty: Any = _read_dataset(node, Rows(0, 0))
+    if component == "columns":
+        return list(empty.colnames)
+    from pantry.client.formatters.serialized_tables import schema_of
+
+    return schema_of(empty)
+
+
+def _read_part(source: ReadSource, node: Any, parameters: Mapping[str, object]) -> object:
+    if not node.shape:
+        raise FormatterError(f"{source.name}: {node.name} is a single value and has no rows")
+    if _description(node) is None:
+        if parameters.get("columns") is not None:
+            raise FormatterError(f"{source.name}: {node.name} is an array and has no columns")
+        return _read_dataset(node, chosen_rows(source, parameters, node.shape[0]))
+    if parameters.get("timespan") is not None:
+        return part_of_table(source, _read_dataset(node), parameters)
+    table: Any = _read_dataset(node, chosen_rows(source, parameters, node.shape[0]))
+    names = column_names(source, parameters.get("columns"), table.colnames)
+    return table if names is None else table[names]
+
+
+def _description(dataset: Any) -> Any:
+    return dataset.parent.get(dataset.name.rpartition("/")[2] + _TABLE_SUFFIX)
+
+
+def _values(dataset: Any, rows: Rows | None) -> Any:
+    if rows is None:
+        return dataset[()]
+    runs = rows.runs()
+    return rows.cut_runs(np.concatenate([dataset[start:stop] for start, stop in runs]), runs)
+
+
+def _read_dataset(dataset: Any, rows: Rows | None = None) -> object:
+    described = _description(dataset)
     if described is not None:
         from astropy.table import Table
 
         from pantry.client.formatters.serialized_tables import restore
 
         raw = set(dataset.attrs.get(_BYTES_COLUMNS, ()))
-        table = Table(dataset[selection])
+        table = Table(_values(dataset, rows))
         for column in list(table.itercols()):
             if column.dtype.kind == "S" and column.name not in raw:
                 table[column.name] = np.char.decode(column, "utf-8")
         return restore(table, [line.decode("utf-8") for line in described[()]])
     text = h5py.check_string_dtype(dataset.dtype)
     if text is None or (text.length is not None and text.encoding == "ascii" and dataset.shape):
-        return _plain(dataset[selection])  # numpy's bytes are text of a fixed length
-    values = dataset.asstr()[selection]
+        return _plain(_values(dataset, rows))  # numpy's bytes are text of a fixed length
+    values = _values(dataset.asstr(), rows)
     return values.astype(str) if isinstance(values, np.ndarray) else values
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pantry.client.formatters.arrow import to_arrow
+from pantry.client.formatters.arrow import to_arrow, to_astropy
 from pantry.client.formatters.contract import (
     AS_USUAL,
     ReadSource,
@@ -17,9 +18,10 @@ from pantry.client.formatters.contract import (
     column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
+from pantry.client.formatters.table_checks import ACCEPTED_TABLES
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Column, chosen_rows
 from pantry.model.builtin_formats import ParquetOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
@@ -27,7 +29,7 @@ from pantry.model.file_provenance import KEY, FileProvenance, from_json
 class ParquetFormatter:
     """Tables, always read as `pyarrow.Table`; `convert` makes of it what the storage class asks for.
 
-    Read parameters: ``columns`` (names), ``rows`` ((start, stop) or a slice). Only the bytes of those
+    Read parameters: those of all tables, see `table_parts`. Only the bytes of those
     columns, in the row groups that hold those rows, are read. Components: ``columns``, ``rowcount``, ``schema``,
     ``provenance``.
     """
@@ -42,7 +44,7 @@ class ParquetFormatter:
             component,
             parameters,
             components=("columns", "rowcount", "schema", "provenance"),
-            known=("columns", "rows"),
+            known=TABLE_PARAMETERS,
         )
         with reading(source, "Parquet"), source.open() as file, pq.ParquetFile(file) as parquet:
             if component == "provenance":
@@ -61,9 +63,7 @@ class ParquetFormatter:
         with writing(obj, "Parquet"):
             table = to_arrow(obj)
             if table is None:
-                raise refuse_type(
-                    obj, "Parquet", "astropy Table and QTable, pandas DataFrame, pyarrow Table, structured numpy arrays"
-                )
+                raise refuse_type(obj, "Parquet", ACCEPTED_TABLES)
             table = _without_provenance(table)
             if request.provenance is not None:
                 kept = {**(table.schema.metadata or {}), KEY.encode(): request.provenance.to_json().encode()}
@@ -114,25 +114,36 @@ def _stored_columns(source: ReadSource, schema: pa.Schema, columns: object) -> l
 
 
 def _read(source: ReadSource, parquet: pq.ParquetFile, parameters: Mapping[str, object]) -> pa.Table:
-    columns = _stored_columns(source, parquet.schema_arrow, parameters.get("columns"))
-    if parameters.get("rows") is None:
+    schema = parquet.schema_arrow
+    columns = _stored_columns(source, schema, parameters.get("columns"))
+    times = Column(_visible_columns(schema), _times(schema), lambda name: _one_column(source, parquet, name))
+    rows = chosen_rows(source, parameters, parquet.metadata.num_rows, times)
+    if rows is None:
         return parquet.read(columns=columns, use_pandas_metadata=True)
-    start, stop = row_range(source, parameters["rows"], parquet.metadata.num_rows)
-    groups, first_row = _groups(parquet.metadata, start, stop)
-    table = parquet.read_row_groups(groups, columns=columns, use_pandas_metadata=True)
-    return table.slice(start - first_row, stop - start)
+    metadata = parquet.metadata
+    first_rows = np.cumsum([0] + [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    wanted = np.arange(rows.start, rows.stop) if rows.numbers is None else rows.numbers
+    in_group = np.searchsorted(first_rows, wanted, side="right") - 1
+    groups, position = np.unique(in_group, return_inverse=True)
+    table = parquet.read_row_groups(groups.tolist(), columns=columns, use_pandas_metadata=True)
+    before = np.concatenate([[0], np.cumsum(np.diff(first_rows)[groups])])[:-1]
+    if rows.numbers is None:
+        start = rows.start - int(first_rows[groups[0]]) if len(groups) else 0
+        return table.slice(start, rows.stop - rows.start)
+    return table.take(before[position] + wanted - first_rows[in_group])
 
 
-def _groups(metadata: Any, start: int, stop: int) -> tuple[list[int], int]:
-    """Return the row groups that hold a range of rows, and the number of the first row in them."""
-    groups: list[int] = []
-    first_row = start
-    position = 0
-    for i in range(metadata.num_row_groups):
-        length = metadata.row_group(i).num_rows
-        if position < stop and position + length > start:
-            if not groups:
-                first_row = position
-            groups.append(i)
-        position += length
-    return groups, first_row
+def _times(schema: pa.Schema) -> list[str]:
+    """Return the columns that are times by their type: Arrow's, and those of astropy."""
+    found = [field.name for field in schema if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)]
+    yaml = _described(schema)
+    if yaml is not None:
+        from pantry.client.formatters.serialized_tables import columns_of_class
+
+        found += columns_of_class(yaml, "astropy.time.core.Time")
+    return found
+
+
+def _one_column(source: ReadSource, parquet: pq.ParquetFile, name: str) -> Any:
+    columns = _stored_columns(source, parquet.schema_arrow, [name])
+    return to_astropy(parquet.read(columns=columns))[name]

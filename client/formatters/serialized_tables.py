@@ -71,6 +71,13 @@ def described_columns(stored: Iterable[str], yaml_lines: Iterable[str]) -> list[
     return visible_columns(stored, header.get("meta", {}).get("__serialized_columns__", {}))
 
 
+def columns_of_class(yaml_lines: Iterable[str], name: str) -> list[str]:
+    """Return the columns of the described table that are objects of this class."""
+    header = meta.get_header_from_yaml(list(yaml_lines))
+    mixins = header.get("meta", {}).get("__serialized_columns__", {})
+    return [column for column, value in mixins.items() if isinstance(value, dict) and value.get("__class__") == name]
+
+
 def visible_columns(stored: Iterable[str], mixins: Mapping[str, Any]) -> list[str]:
     """Return the names of columns as users know them, from those that are stored and how some belong together."""
     owner = {part: name for name, value in mixins.items() for part in parts(value, name)}
@@ -93,6 +100,14 @@ def as_table(obj: object) -> Table | None:
 
         return to_astropy(obj)
     return None
+
+
+def schema_of(table: Table) -> Any:
+    """Return the names, types, units and descriptions of a table's columns, as Arrow has them."""
+    from pantry.client.formatters.arrow import to_arrow
+
+    arrow = to_arrow(table[:0])
+    return None if arrow is None else arrow.schema
 
 
 def _of_frame(frame: Any) -> Table:

@@ -19,17 +19,18 @@ from pantry.client.formatters.contract import (
     ReadSource,
     WriteRequest,
     check_request,
-    column_names,
     reading,
     refuse_type,
-    row_range,
     writing,
 )
-from pantry.client.formatters.serialized_tables import as_table, describe, restore
+from pantry.client.formatters.serialized_tables import as_table, describe, restore, schema_of
+from pantry.client.formatters.table_checks import ACCEPTED_TABLES
+from pantry.client.formatters.table_parts import TABLE_PARAMETERS, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import VoTableOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
+_COMPONENTS = ("columns", "rowcount", "schema", "provenance")
 _DESCRIBED = "pantry_table"
 """INFO with what VOTable has no place for: metadata, mixin columns, integers of other widths."""
 
@@ -51,8 +52,8 @@ class _Description(msgspec.Struct, frozen=True, array_like=True):
 class VoTableFormatter:
     """The first table of a document as `~astropy.table.Table`.
 
-    Read parameters: ``columns``, ``rows``. Components: ``columns`` (names), ``provenance``. XML has no index, so the
-    whole file is read.
+    Read parameters: those of all tables, see `table_parts`. Components: ``columns`` (names), ``rowcount``, ``schema``,
+    ``provenance``. XML has no index, so the whole file is read.
     """
 
     extension: ClassVar[str] = ".vot"
@@ -60,7 +61,7 @@ class VoTableFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table or the selected part."""
-        check_request(source, component, parameters, components=("columns", "provenance"), known=("columns", "rows"))
+        check_request(source, component, parameters, components=_COMPONENTS, known=TABLE_PARAMETERS)
         with reading(source, "VOTable"):
             with source.open() as file:
                 content = file.read()
@@ -77,17 +78,18 @@ class VoTableFormatter:
                 table = _as_described(table, described.yaml, described.types)
             if component == "columns":
                 return list(table.colnames)
-            names = column_names(source, parameters.get("columns"), table.colnames)
-            start, stop = row_range(source, parameters.get("rows"), len(table))
-            table = table if names is None else table[names]
-            return table if parameters.get("rows") is None else table[start:stop]
+            if component == "rowcount":
+                return len(table)
+            if component == "schema":
+                return schema_of(table)
+            return part_of_table(source, table, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
-        """Write an astropy Table or QTable, or a structured numpy array."""
+        """Write any kind of table."""
         options = request.options(VoTableOptions)
         table = as_table(obj)
         if table is None:
-            raise refuse_type(obj, "VOTable", "astropy Table and QTable, structured numpy arrays")
+            raise refuse_type(obj, "VOTable", ACCEPTED_TABLES)
         with writing(obj, "VOTable"):
             plain, yaml = describe(table)
             columns = plain.columns.values()

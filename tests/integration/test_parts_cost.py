@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 from tests.fault.proxy import FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
@@ -135,3 +136,55 @@ def test_the_header_of_a_large_image_costs_next_to_nothing(larder: Larder) -> No
     larder.stored(path)
     assert larder.butler.get("image.header", WHERE, collections="u/parts")["OBJECT"] == "M 31"
     assert larder.cost() <= 0.01
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0033")
+def test_a_circle_on_the_sky_costs_about_its_pixels(larder: Larder) -> None:
+    side = 2048
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [10.0, -30.0]
+    wcs.wcs.crpix, wcs.wcs.cdelt = [side / 2, side / 2], [-0.2 / 3600, 0.2 / 3600]
+    pixels = np.random.default_rng(5).integers(0, 30_000, (side, side), dtype=np.int32)
+    path = larder.store("image", "CCDData")
+    fits.PrimaryHDU(pixels, wcs.to_header()).writeto(path)
+    larder.stored(path)
+    part = larder.get("image", circle=(10.01, -30.01, 10 / 3600))  # 100 pixels across
+    assert part.data.shape[0] <= 104
+    x, y = (round(float(one)) for one in wcs.world_to_pixel_values(10.01, -30.01))
+    assert pixels[y, x] in part.data
+    assert larder.cost() <= 104 / side * 1.3
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0033")
+def test_rows_and_an_hour_of_a_large_table_cost_about_their_row_groups(larder: Larder) -> None:
+    rows, group = 1_000_000, 1 << 15
+    random = np.random.default_rng(6)
+    path = larder.store("table", "ArrowTable")
+    columns: dict[str, Any] = {f"c{number:02d}": random.random(rows, dtype=np.float32) for number in range(10)}
+    table = pa.table({"midpointMjdTai": 61_000 + np.arange(rows) / rows, **columns})
+    pq.write_table(table, path, row_group_size=group, compression="zstd")
+    larder.stored(path)
+    scattered = [rows - 1, 5, 6]
+    found = larder.get("table", rows=scattered, columns=["c03"])
+    assert np.array_equal(found["c03"].to_numpy(), columns["c03"][scattered])
+    assert larder.cost() <= 0.03
+    hour = ("2025-11-21T12:00:00", "2025-11-21T13:00:00")  # MJD 61000.5
+    found = larder.get("table", timespan=hour, time_column="midpointMjdTai", columns=["c07"])
+    assert np.array_equal(found["c07"].to_numpy(), columns["c07"][rows // 2 : rows // 2 + -(-rows // 24)])
+    # The column of times, and of another one three row groups.
+    assert larder.cost() <= 0.03 + 1.3 * 8 / 48
+
+
+def test_handles_read_what_is_asked_of_them_when_it_is(larder: Larder) -> None:
+    path = larder.store("raw", "FitsHDUList")
+    amplifiers = [np.full((1000, 1000), number, np.int16) for number in range(16)]
+    hdus = [fits.ImageHDU(pixels, name=f"AMP{number}") for number, pixels in enumerate(amplifiers)]
+    fits.HDUList([fits.PrimaryHDU(None, fits.Header([("OBJECT", "M 5")])), *hdus]).writeto(path)
+    larder.stored(path)
+    handle = larder.butler.get_deferred("raw", WHERE, collections="u/parts")
+    assert handle.dataId == handle.ref.data_id
+    assert larder.cost() == 0
+    assert handle.get(component="header")["OBJECT"] == "M 5"
+    found = handle.get(parameters={"hdus": ["AMP3", "AMP12"]})
+    assert [hdu.data[0, 0] for hdu in found] == [3, 12]
+    assert larder.cost() <= 3.5 / 16

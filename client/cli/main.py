@@ -23,6 +23,7 @@ _COMMANDS = {
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
     "collections": ("collections:collections", "List, make and chain collections."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
+    "config": ("config:config", "Show and check the active configuration."),
     "correct-headers": ("header_corrections:correct_headers", "Say what is wrong in the headers of raw exposures."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),

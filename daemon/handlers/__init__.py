@@ -5,6 +5,7 @@ from __future__ import annotations
 from pantry.daemon.handlers import (
     browse,
     cache,
+    configuration,
     data,
     importing,
     integrity,
@@ -25,7 +26,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing,
+        publishing, configuration,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

@@ -754,7 +754,8 @@ CANNOT = {
     "cache.damage", "cache.evict", "cache.list", "cache.offline", "cache.pin", "cache.pins", "cache.prefetch",
     "cache.status", "cache.unpin", "cache.verify", "metrics", "status", "tree.list", "object.list", "object.open",
     "object.prefixes", "object.stat", "data.fetch",
-    # Of the network.
+    # Of the daemon and the network.
+    "config.get",
     "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
     # Of repositories: what a bundle is made from, and harvested into.
     "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",

@@ -80,6 +80,7 @@ doors = [
     ops.Decertify(repository="shared", collection="c", dataset_type="blob", timespan=Timespan(0, 1)),
     ops.CountDatasets(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.GetDimensions(repository="shared"),
+    ops.GetConfiguration(),
     ops.RecordQuanta(repository="shared", quanta=()),
     ops.RecordMetadata(repository="shared", dataset_type="blob", ids=b"", columns={}),
     ops.GetMetadata(repository="shared", id=UUID(dataset)),
@@ -184,7 +185,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 41
+    assert len(lines) == 42
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

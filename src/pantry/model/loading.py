@@ -55,6 +55,12 @@ def _read(path: str) -> str:
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
 
 
+def read_places(path: str) -> tuple[Any, dict[str, int]]:
+    """Read a YAML file as plain values, with the line of each by its place, such as ``$.cache.quota_bytes``."""
+    lines: dict[str, int] = {}
+    return _parse(_read(path), path, lines), lines
+
+
 def load_yaml(text: str, kind: type[T], *, source: str) -> T:
     """Turn YAML text into a struct of type ``kind``.
 

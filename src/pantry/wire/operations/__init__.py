@@ -22,6 +22,7 @@ from pantry.wire.operations.cache import (
     SetOffline,
     Status,
 )
+from pantry.wire.operations.configuration import ActiveConfiguration, GetConfiguration
 from pantry.wire.operations.data import (
     AbortPut,
     BeginPut,
@@ -144,6 +145,7 @@ from pantry.wire.operations.repositories import (
 __all__ = [
     "MAX_QUANTA",
     "AbortPut",
+    "ActiveConfiguration",
     "Associate",
     "AttachRepository",
     "BeginPut",
@@ -184,6 +186,7 @@ __all__ = [
     "ForgetPublications",
     "FoundDataset",
     "GetCacheStatus",
+    "GetConfiguration",
     "GetDataset",
     "GetDimensions",
     "GetMetadata",

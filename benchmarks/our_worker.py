@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from benchmarks import scene
+from benchmarks import formats, scene
 from benchmarks.channel import serve
 from benchmarks.timing import read_descriptor
 from pantry.client import Butler
@@ -125,6 +125,18 @@ def query(run: str, expected: int, exposure: int | None = None, records: bool = 
     taken = time.perf_counter() - begun
     assert len(found) == expected, len(found)
     return taken
+
+
+def register_format(name: str, storage_class: str) -> None:
+    _butler.register_dataset_type(f"format_{name}", scene.DIMENSIONS, storage_class)
+
+
+def put_object(**asked: Any) -> float:
+    return formats.put_object(_butler, **asked)
+
+
+def get_object(**asked: Any) -> float:
+    return formats.get_object(_butler, **asked)
 
 
 def find(run: str, wanted: list[scene.Key]) -> list[float]:
@@ -255,6 +267,10 @@ if __name__ == "__main__":
             "put": put,
             "query": query,
             "find": find,
+            "register_format": register_format,
+            "put_object": put_object,
+            "get_object": get_object,
+            "bare": formats.bare,
             "make_chain": make_chain,
             "read": read,
             "first_byte": first_byte,

@@ -7,7 +7,7 @@ from typing import Any
 
 from lsst.daf.butler import Butler, CollectionType, DataCoordinate, DatasetRef, DatasetType, FileDataset
 
-from benchmarks import scene
+from benchmarks import formats, scene
 from benchmarks.channel import serve
 
 _butler: Butler
@@ -136,6 +136,20 @@ def query(run: str, expected: int, exposure: int | None = None, records: bool = 
     return taken
 
 
+def register_format(name: str, storage_class: str) -> None:
+    _butler.registry.registerDatasetType(
+        DatasetType(f"format_{name}", _butler.dimensions.conform(scene.DIMENSIONS), storage_class)
+    )
+
+
+def put_object(**asked: Any) -> float:
+    return formats.put_object(_butler, **asked)
+
+
+def get_object(**asked: Any) -> float:
+    return formats.get_object(_butler, **asked)
+
+
 def find(run: str, wanted: list[scene.Key]) -> list[float]:
     taken = []
     for key in wanted:
@@ -158,6 +172,9 @@ if __name__ == "__main__":
             "put": put,
             "query": query,
             "find": find,
+            "register_format": register_format,
+            "put_object": put_object,
+            "get_object": get_object,
             "make_chain": make_chain,
         }
     )

@@ -39,6 +39,8 @@ BUILTIN_FORMATTERS: dict[str, str] = {
     "hdf5": "hdf5:Hdf5Formatter",
     "json": "plain:JsonFormatter",
     "parquet": "parquet:ParquetFormatter",
+    "pdf": "figures:PdfFormatter",
+    "png": "figures:PngFormatter",
     "skymap": "skymap:SkyMapFormatter",
     "votable": "votable:VoTableFormatter",
     "yaml": "plain:YamlFormatter",

@@ -63,6 +63,10 @@ def convert(obj: object, python_type: str) -> Any:
         from pantry.client.formatters.fits_image import image_hdus
 
         return image_hdus(obj)
+    if python_type == "dict" and "astropy.io.fits.HDUList" in names:
+        from pantry.client.formatters.fits_dicts import as_dict
+
+        return as_dict(obj)
     if python_type == "dict" and "astropy.io.fits.header.Header" in names:
         from pantry.client.formatters.fits_hdus import header_dict
 

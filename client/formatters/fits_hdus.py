@@ -15,9 +15,9 @@ from pantry.client.formatters.contract import (
     WriteRequest,
     check_request,
     reading,
-    refuse_type,
     writing,
 )
+from pantry.client.formatters.fits_dicts import as_hdus
 from pantry.client.formatters.fits_provenance import read_provenance, with_provenance
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
@@ -147,7 +147,7 @@ class FitsHdusFormatter:
                 return header if component == "header" else header_dict(header)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
-        """Write an HDU list, or a single HDU."""
+        """Write an HDU list, a single HDU, an image with what belongs to it, or a dict of arrays and tables."""
         request.options(WriteOptions)
         if isinstance(obj, fits.HDUList):
             hdus = obj
@@ -156,7 +156,8 @@ class FitsHdusFormatter:
         elif isinstance(obj, fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU | fits.TableHDU):
             hdus = fits.HDUList([fits.PrimaryHDU(), obj])
         else:
-            raise refuse_type(obj, "FITS", "astropy.io.fits.HDUList or one of its HDUs")
+            with writing(obj, "FITS"):
+                hdus = as_hdus(obj)
         with writing(obj, "FITS"):
             write_hdus(hdus, file, request.provenance)
 

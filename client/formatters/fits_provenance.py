@@ -36,7 +36,7 @@ def without_provenance(header: fits.Header) -> fits.Header:
 @contextmanager
 def with_provenance(hdus: fits.HDUList, provenance: FileProvenance | None) -> Iterator[fits.HDUList]:
     """Give HDUs with this provenance in place of any other; those given are as before in the end."""
-    kept = [hdu for hdu in hdus if not _is_provenance(hdu)]
+    kept = [hdu for hdu in hdus if not is_provenance(hdu)]
     if not kept:
         yield hdus
         return
@@ -58,7 +58,7 @@ def with_provenance(hdus: fits.HDUList, provenance: FileProvenance | None) -> It
 
 def read_provenance(hdus: fits.HDUList, name: str) -> FileProvenance:
     """Return what `with_provenance` wrote; nothing of a file that has none."""
-    found = [hdu for hdu in hdus if _is_provenance(hdu)]
+    found = [hdu for hdu in hdus if is_provenance(hdu)]
     if not found:
         return FileProvenance()
     roles: dict[str, list[Contributor]] = {"dataset": [], "input": [], "raw": []}
@@ -82,7 +82,8 @@ def read_provenance(hdus: fits.HDUList, name: str) -> FileProvenance:
     )
 
 
-def _is_provenance(hdu: Any) -> bool:
+def is_provenance(hdu: Any) -> bool:
+    """Whether an HDU is the table of a provenance."""
     return isinstance(hdu, fits.BinTableHDU) and hdu.name == EXTENSION and tuple(hdu.columns.names) == _COLUMNS
 
 

@@ -91,7 +91,7 @@ class FitsTableFormatter:
             if component == "rowcount":
                 return int(hdu.header["NAXIS2"])
             if component in ("columns", "schema"):
-                empty = _as_written(_rows_of(source, hdu, [(0, 0)]) if isinstance(hdu, fits.BinTableHDU) else hdu)
+                empty = table_of(_rows_of(source, hdu, [(0, 0)]) if isinstance(hdu, fits.BinTableHDU) else hdu)
                 return list(empty.colnames) if component == "columns" else schema_of(empty)
             return _read_table(source, hdu, parameters)
 
@@ -102,31 +102,36 @@ class FitsTableFormatter:
             table = as_table(obj)
             if table is None:
                 raise refuse_type(obj, "a FITS table", ACCEPTED_TABLES)
-            native, other = _split_meta(table.meta)
-            bare, masks = _with_masks(table)
-            bare.meta.clear()
-            bare.meta.update(native)
-            # The encoding that astropy's own writer starts with; private, but its writer offers no checksums.
-            encoded = _encode_mixins(bare)
-            plain = [column for column in encoded.itercols() if isinstance(column, Column)]  # times are FITS's own
-            check_columns(plain, _LIMITS)
-            check_printable(encoded.colnames, "FITS")
-            check_names(encoded.colnames, "FITS")
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="The unit ")
-                hdu = fits.table_to_hdu(encoded, character_as_bytes=True)
-            units = _add_units(hdu, encoded)
-            if units:
-                hdu.header[_UNITS_KEYWORD] = json.dumps(units)
-            if masks:
-                hdu.header[_MASKS_KEYWORD] = json.dumps(masks)
-            if other:
-                hdu.header[_META_KEYWORD] = json.dumps(other, allow_nan=False)
-            raw = [column.name for column in plain if column.dtype.kind == "S"]
-            if raw:
-                hdu.header[_BYTES_KEYWORD] = json.dumps(raw)
-            announce_long_strings(hdu.header)
-            write_hdus(fits.HDUList([fits.PrimaryHDU(), hdu]), file, request.provenance)
+            write_hdus(fits.HDUList([fits.PrimaryHDU(), table_hdu(table)]), file, request.provenance)
+
+
+def table_hdu(table: Table) -> fits.BinTableHDU:
+    """Return the HDU that a table is stored in; refuse what it would change."""
+    native, other = _split_meta(table.meta)
+    bare, masks = _with_masks(table)
+    bare.meta.clear()
+    bare.meta.update(native)
+    # The encoding that astropy's own writer starts with; private, but its writer offers no checksums.
+    encoded = _encode_mixins(bare)
+    plain = [column for column in encoded.itercols() if isinstance(column, Column)]  # times are FITS's own
+    check_columns(plain, _LIMITS)
+    check_printable(encoded.colnames, "FITS")
+    check_names(encoded.colnames, "FITS")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The unit ")
+        hdu = fits.table_to_hdu(encoded, character_as_bytes=True)
+    raw = [column.name for column in plain if column.dtype.kind == "S"]
+    said = {
+        _UNITS_KEYWORD: _add_units(hdu, encoded),
+        _MASKS_KEYWORD: masks,
+        _META_KEYWORD: other,
+        _BYTES_KEYWORD: raw,
+    }
+    for keyword, value in said.items():
+        if value:
+            hdu.header[keyword] = json.dumps(value, allow_nan=False)
+    announce_long_strings(hdu.header)
+    return hdu
 
 
 def _add_units(hdu: fits.BinTableHDU, table: Table) -> dict[str, str]:
@@ -244,13 +249,13 @@ def _read_table(source: ReadSource, hdu: Any, parameters: Mapping[str, object]) 
     # Columns of variable length have a heap: rows alone are not enough.
     in_place = isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu)
     if rows is None or not in_place:
-        return part_of_table(source, _as_written(hdu), parameters)
+        return part_of_table(source, table_of(hdu), parameters)
     runs = rows.runs()
-    table = rows.cut_runs(_as_written(_rows_of(source, hdu, runs)), runs)
+    table = rows.cut_runs(table_of(_rows_of(source, hdu, runs)), runs)
     return part_of_table(source, table, {"columns": parameters.get("columns")})
 
 
-def _as_written(hdu: Any) -> Table:
+def table_of(hdu: Any) -> Table:
     """Return the table that an HDU was made of."""
     raw = json.loads(hdu.header.get(_BYTES_KEYWORD, "[]"))
     # NaN is no missing value: those have a column of masks beside theirs.

@@ -25,6 +25,12 @@ from pantry.model.builtin_formats import JsonOptions, WriteOptions
 _PLAIN = "dict (with str keys), list, tuple, str, int, float, bool, None and numpy scalars"
 
 
+def read_all(file: BinaryIO) -> bytes:
+    """Return all of a file."""
+    # An unbuffered read may be short for files over 2 GiB.
+    return b"".join(iter(lambda: file.read(1 << 30), b""))
+
+
 class BytesFormatter:
     """Any file, as `bytes`; writes bytes-like objects, or copies a binary file object piece by piece."""
 
@@ -34,8 +40,7 @@ class BytesFormatter:
         """Return the whole content."""
         check_request(source, component, parameters)
         with reading(source, "bytes"), source.open() as file:
-            # An unbuffered read may be short for files over 2 GiB.
-            return b"".join(iter(lambda: file.read(1 << 30), b""))
+            return read_all(file)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write bytes-like objects, or all that a binary file object yields."""

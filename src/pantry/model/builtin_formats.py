@@ -125,6 +125,18 @@ class VoTableOptions(WriteOptions, frozen=True, kw_only=True):
     serialization: Literal["tabledata", "binary2"] = "binary2"
 
 
+class FigureOptions(WriteOptions, frozen=True, kw_only=True):
+    """Options of `png` and `pdf`.
+
+    Attributes
+    ----------
+    dpi : int or None
+        Pixels in an inch of the figure; None for the figure's own.
+    """
+
+    dpi: Annotated[int, msgspec.Meta(ge=10, le=2400)] | None = None
+
+
 class BuiltinFormat(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be known of a formatter without loading it.
 
@@ -186,6 +198,8 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             python_types=(*_TABLES, "pandas.DataFrame", "pyarrow.Table"),
             options=VoTableOptions,
         ),
+        BuiltinFormat(formatter="pdf", extensions=(".pdf",), python_types=("bytes",), options=FigureOptions),
+        BuiltinFormat(formatter="png", extensions=(".png",), python_types=("bytes",), options=FigureOptions),
         BuiltinFormat(formatter="skymap", extensions=(".yaml",), python_types=("pantry.client.skymaps.SkyMap",)),
         BuiltinFormat(
             formatter="fits_table",
@@ -203,7 +217,9 @@ BUILTIN_FORMATS: dict[str, BuiltinFormat] = {
             ),
             options=FitsImageOptions,
         ),
-        BuiltinFormat(formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList",)),
+        BuiltinFormat(
+            formatter="fits_hdus", extensions=_FITS_SUFFIXES, python_types=("astropy.io.fits.HDUList", "dict")
+        ),
         BuiltinFormat(
             formatter="fits_raw",
             extensions=_FITS_SUFFIXES,

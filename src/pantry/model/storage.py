@@ -52,6 +52,7 @@ STORAGE_CLASSES: dict[str, StorageClass] = _table(
     ("VOTable", "astropy.table.Table", "votable", ".vot"),
     ("HDF5", "dict", "hdf5", ".h5"),
     ("NumpyArray", "numpy.ndarray", "hdf5", ".h5"),
+    ("Plot", "bytes", "png", ".png"),
     ("SkyMap", "pantry.client.skymaps.SkyMap", "skymap", ".yaml"),
     ("Bytes", "bytes", "bytes", ".bin"),
 )

@@ -269,3 +269,5 @@ def test_command_line(butler: Butler, tmp_path: Path) -> None:
     none = pantry(butler, "join-by-time", "d", str(file), "--time", "mjd", "--with", "exposure")
     assert "scale='tai'" in none.stderr
     assert "Traceback" not in none.stderr
+    lost = pantry(butler, "join-by-time", "d", "lost.ecsv", *words)
+    assert lost.stderr == "pantry: error: there is no file lost.ecsv\n"

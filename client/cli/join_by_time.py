@@ -14,7 +14,7 @@ from pantry.client.cli.completion import data_ids
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import note
 from pantry.client.cli.session import butler
-from pantry.errors import ConflictError, FormatterError, InvalidRequestError
+from pantry.errors import ConflictError, FormatterError, InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pantry.client.butler import Butler
 
 _SCALES = ("tai", "utc", "tt", "tdb")
+_SUFFIXES = {".ecsv", ".csv", ".fits", ".fit", ".parq", ".parquet", ".h5", ".hdf5", ".vot", ".xml", ".txt"}
 _FORMS = ("mjd", "jd", "unix", "tai_ns")
 
 
@@ -109,6 +110,8 @@ def _join(text: str, wanted: tuple[str, ...], overlaps: str, data_id: dict[str, 
 
 def _read(source: Butler, table: str, data_id: tuple[str, ...]) -> Any:
     if not os.path.isfile(table):
+        if os.sep in table or os.path.splitext(table)[1] in _SUFFIXES:
+            raise NotFoundError(f"there is no file {table}")
         return source.get(table, parse_data_id(data_id))
     if data_id:
         raise click.UsageError(f"{table} is a file, and has no data id")

@@ -237,7 +237,8 @@ def test_real_headers(make_daemon: Callable[..., PantryDaemon], rubin_data: Path
         joined = butler.join_by_time(table, TimeJoin(source="exposure", overlaps="last"), time="when")
         assert joined["exposure_id"].tolist() == [number for number, _ in rows]
         for row, (_, header) in zip(joined, rows, strict=True):
-            assert row["exposure_exposure_time"] == header["EXPTIME"]
+            # The shutter's own time differs by milliseconds from what was asked for.
+            assert abs(row["exposure_exposure_time"] - header["EXPTIME"]) < 0.1
 
 
 def test_command_line(butler: Butler, tmp_path: Path) -> None:
@@ -269,3 +270,5 @@ def test_command_line(butler: Butler, tmp_path: Path) -> None:
     none = pantry(butler, "join-by-time", "d", str(file), "--time", "mjd", "--with", "exposure")
     assert "scale='tai'" in none.stderr
     assert "Traceback" not in none.stderr
+    lost = pantry(butler, "join-by-time", "d", "lost.ecsv", *words)
+    assert lost.stderr == "pantry: error: there is no file lost.ecsv\n"

@@ -137,6 +137,8 @@ def test_calibrations_in_the_mount(registry: Gen3Registry) -> None:
         assert file.id is not None
         found = registry.get_dataset(file.id).ref
         certified[span.name] = found and found.run
+        assert found is not None
+        assert registry.dataset_types_of([bytes(16), file.id.bytes]) == {file.id.bytes: found.dataset_type}
     assert list(certified.values()) == ["bias/1", "bias/2"]
     assert {entry.name for entry in below(camera.name, collection="chain")} == {span.name for span in spans}
 

@@ -187,6 +187,15 @@ def test_an_inserted_dataset_is_found_with_its_file(registry: Registry) -> None:
     assert registry.get_dataset(uuid4()).ref is None
 
 
+@pytest.mark.parametrize("others", [0, 2, 600])
+def test_types_of_many_datasets_by_one_question(registry: Registry, others: int) -> None:
+    ids = [one.bytes for one in put_all_raws(registry, "run")]
+    asked = [*[uuid4().bytes for _ in range(others)], *ids]
+    found = registry.dataset_types_of(asked)
+    assert {id_: kind.name for id_, kind in found.items()} == dict.fromkeys(ids, "raw")
+    assert registry.dataset_types_of([]) == {}
+
+
 @pytest.mark.parametrize("count", [2, 20])
 def test_insertion_is_all_or_nothing(registry: Registry, count: int) -> None:
     put_raw(registry, "run")

@@ -102,12 +102,19 @@ class CommitLane:
         self._waiting.append(put)
         # Not interrupted: small files take milliseconds, and one batch is several callers' work.
         with trio.CancelScope(shield=True):
-            while not put.finished:
-                if not self._busy and not put.taken:
-                    await self._commit_those_who_wait()
-                else:
-                    await put.woken.wait()
-                    put.woken = trio.Event()
+            try:
+                while not put.finished:
+                    if not self._busy and not put.taken:
+                        await self._commit_those_who_wait()
+                    else:
+                        await put.woken.wait()
+                        put.woken = trio.Event()
+            finally:
+                if not put.taken:
+                    # Its turn failed: whoever works next must not store what the caller is told has failed.
+                    self._waiting.remove(put)
+                    if self._waiting and not self._busy:
+                        self._waiting[0].woken.set()
         if put.error is not None:
             raise put.error
 

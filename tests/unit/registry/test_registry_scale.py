@@ -138,10 +138,10 @@ def counting(registry: Registry) -> Iterator[list[int]]:
         explained(session, statement, values)
         return rows(session, statement, values)
 
-    def counted_batches(session: Session, statement: Prepared, size: int) -> Any:
+    def counted_batches(session: Session, statement: Prepared, size: int, values: Any = MappingProxyType({})) -> Any:
         # As it is run: cursors have plans of their own, never parallel ones, whose workers read ahead of a limit.
-        explained(session, statement, {}, "DECLARE explained CURSOR FOR ")
-        return batches(session, statement, size)
+        explained(session, statement, values, "DECLARE explained CURSOR FOR ")
+        return batches(session, statement, size, values)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Session, "rows", counted_rows)

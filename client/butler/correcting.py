@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +65,8 @@ class Correcting(Raws):
         refs = self.query_datasets(dataset_type, collections, where=where, bind=bind, with_dimension_records=True)
         first = {(ref.data_id["instrument"], ref.data_id["exposure"]): ref for ref in reversed(refs)}
         changed: list[tuple[DatasetRef, RawObservation]] = []
+        from concurrent.futures import ThreadPoolExecutor
+
         with progress("reading headers", len(first)) as told, ThreadPoolExecutor(_READERS) as threads:
             read = threads.map(self._observed, first.values())
             for number, (ref, one) in enumerate(zip(first.values(), read, strict=True), 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Hashable, Sequence
 from typing import BinaryIO
 
@@ -66,6 +65,8 @@ def _write_all(pieces: Sequence[Piece], tickets: Sequence[PutTicket], files: Seq
         key = piece.alike(ticket) if piece.alike is not None else None
         twin = made.get(key) if key is not None else None
         if twin is not None:
+            import shutil
+
             twin.seek(0)
             shutil.copyfileobj(twin, file, 1 << 20)
         else:

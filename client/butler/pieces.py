@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from uuid import UUID, uuid4
@@ -197,4 +196,4 @@ def _write_options(layers: Sequence[Formats], ticket: PutTicket) -> Mapping[str,
 
 def _same_file(layers: Sequence[Formats], what: tuple[str, ...], ticket: PutTicket) -> Hashable:
     """Return what decides the bytes that an object becomes."""
-    return what, ticket.formatter, json.dumps(_write_options(layers, ticket), sort_keys=True)
+    return what, ticket.formatter, msgspec.json.encode(_write_options(layers, ticket), order="sorted")

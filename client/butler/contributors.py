@@ -49,7 +49,7 @@ def _order(one: Contributor) -> tuple[Any, ...]:
 def _checked(given: Iterable[DatasetRef]) -> Iterable[DatasetRef]:
     if isinstance(given, DatasetRef):
         return [given]
-    found = list(given)
+    found = list(given) if isinstance(given, Iterable) else [given]
     for one in found:
         if not isinstance(one, DatasetRef):
             raise InvalidRequestError(

@@ -45,7 +45,10 @@ def user_formats(given: FormatsLike | None, below: Formats = NO_FORMATS) -> Form
     if isinstance(given, Formats):
         formats, source = given, "formats"
     elif isinstance(given, Mapping):
-        formats, source = _converted(given), "formats"
+        from pantry.model.loading import convert_plain
+
+        source = "formats"
+        formats = convert_plain(dict(given), Formats, source=source)
     else:
         source = os.fspath(given) if given is not None else os.environ.get(VARIABLE, "")
         if not source:
@@ -57,13 +60,6 @@ def user_formats(given: FormatsLike | None, below: Formats = NO_FORMATS) -> Form
         formats = load_yaml_file(source, Formats)
     check_formats(formats, source=source, options_of=options_of, below=(below,))
     return formats
-
-
-def _converted(given: Mapping[str, Any]) -> Formats:
-    try:
-        return msgspec.convert(given, Formats)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"formats: {exc}") from None
 
 
 def path_templates(given: TemplatesLike) -> dict[str, TemplateLike]:

@@ -49,6 +49,8 @@ def write_export(exported: Exported, directory: str, format_name: str, *, overwr
     if format_name not in SUFFIXES:
         raise InvalidRequestError(f"unknown format {format_name!r}", hint=f"known: {', '.join(SUFFIXES)}")
     name = name_in_format(exported.name, exported.ref, SUFFIXES[format_name])
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory", directory)
     path = os.path.join(directory, name)
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(errno.EEXIST, "the file exists already; overwrite=True replaces it", path)

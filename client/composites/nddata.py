@@ -25,8 +25,13 @@ class NDDataDelegate:
 
     def disassemble(self, obj: Any) -> tuple[dict[str, Part], dict[str, tuple[str, str]]]:
         """Return ``image`` with unit, WCS and header; ``mask``, ``uncertainty`` and ``psf`` if there are."""
+        if isinstance(obj, np.ndarray) and obj.dtype.kind in "iuf" and obj.ndim > 0:
+            obj = CCDData(obj, unit="")
         if not isinstance(obj, NDData):
-            raise FormatterError(f"a {type(obj).__name__} is no CCDData or NDData")
+            raise FormatterError(
+                f"a {type(obj).__name__} is no CCDData or NDData",
+                hint="give one of these or an array of numbers, or the dataset type another storage class",
+            )
         image = CCDData(obj.data, unit="" if obj.unit is None else obj.unit, wcs=obj.wcs, meta=obj.meta)
         has = {"image": image, "mask": obj.mask, "uncertainty": obj.uncertainty, "psf": getattr(obj, "psf", None)}
         if obj.mask is not None:
@@ -138,7 +143,9 @@ def _wcs(stored: Any) -> WCS:
         return stored
     if isinstance(stored, NDData):
         if stored.wcs is None:
-            raise FormatterError("the dataset that the component 'wcs' comes from has none")
+            raise FormatterError(
+                "the dataset that the component 'wcs' comes from has none", hint="name a dataset that has a WCS"
+            )
         return stored.wcs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)

@@ -140,12 +140,17 @@ def test_components_are_datasets_that_stay_out_of_the_way(butler: Butler) -> Non
 
 @pytest.mark.req("DMS-MWBT-REQ-0076")
 def test_a_part_that_cannot_be_written_leaves_nothing(butler: Butler, tmp_path: Path) -> None:
+    pixels = np.arange(6.0).reshape(2, 3)
+    assert np.array_equal(butler.get(butler.put(pixels, "calexp", instrument=INSTRUMENT, exposure=3)).data, pixels)
+    with pytest.raises(FormatterError, match="a dict is no CCDData"):
+        butler.put({"n": 1}, "calexp", DATA_ID)
+    before = files(tmp_path / "parts")
     broken = exposure()
     broken.psf = np.array(["not", "pixels"])
     with pytest.raises(FormatterError):
         butler.put(broken, "calexp", DATA_ID)
-    assert files(tmp_path / "parts") == []
-    assert not butler.collections.query("*")
+    assert files(tmp_path / "parts") == before
+    assert not butler.exists("calexp", DATA_ID)
     butler.put(exposure(), "calexp", DATA_ID)
 
 
@@ -286,6 +291,7 @@ def test_gathered_from_several_sources(butler: Butler, daemon: PantryDaemon) -> 
         ({"sources": {"a b": {"dataset": "a"}}}, "cannot be the name of a component"),
         ({"sources": {"wcs": {"dataset": "a", "entry": "b"}}}, "of a dataset name a component"),
         ({"components": {"wcs": "Nonsense"}}, "unknown storage class 'Nonsense'"),
+        ({"disasembled": True}, "unknown key 'dataset_types.calexp.disasembled'"),
     ],
 )
 def test_mistakes_in_the_configuration(butler: Butler, form: dict[str, Any], message: str) -> None:
@@ -353,6 +359,8 @@ def test_exported_as_one_file(butler: Butler, tmp_path: Path) -> None:
     done = pantry(butler, *words, "-o", str(target), "--force")
     assert done.stdout.strip() == path, done.stderr
     assert "needs a directory" in pantry(butler, *words).stderr
+    with pytest.raises(FileNotFoundError, match=r"no such directory: '.*/nowhere'"):
+        butler.export_file(ref, tmp_path / "nowhere")
     with pytest.raises(InvalidRequestError, match="unknown format 'zip'"):
         butler.export_file(ref, target, format="zip")  # type: ignore[arg-type]
     assert sorted(one.name for one in target.iterdir()) == [

@@ -184,6 +184,8 @@ def test_beside_is_all_or_nothing_too(butler: Butler, tmp_path: Path) -> None:
     assert files(tmp_path) == before
     with pytest.raises(InvalidRequestError, match="by DatasetRef, not by a str"):
         butler.put({"n": 2}, "made_json", DATA_ID, run="other", provenance=["raw"])  # type: ignore[list-item]
+    with pytest.raises(InvalidRequestError, match="by DatasetRef, not by a UUID"):
+        butler.put({"n": 2}, "made_json", DATA_ID, run="other", provenance=uuid.uuid4())  # type: ignore[arg-type]
 
 
 def test_composites_in_parts(butler: Butler) -> None:

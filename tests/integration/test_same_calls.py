@@ -94,13 +94,10 @@ def made(daemon: PantryDaemon, root: str, registry: str) -> Butler:
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0036")
-@pytest.mark.req("DMS-MWBT-REQ-0037")
-@pytest.mark.req("DMS-MWBT-REQ-0038")
 @pytest.mark.req("DMS-MWBT-REQ-0039")
 @pytest.mark.req("DMS-MWBT-REQ-0064")
 @pytest.mark.req("DMS-MWBT-REQ-0067")
 @pytest.mark.req("DMS-MWBT-REQ-0068")
-@pytest.mark.req("DMS-MWBT-REQ-0069")
 @pytest.mark.req("DMS-MWBT-REQ-0070")
 @pytest.mark.req("DMS-MWBT-REQ-0071")
 def test_one_step_runs_unchanged_everywhere(place: tuple[str, Butler, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
@@ -44,6 +45,17 @@ def load_yaml_entries(path: str, kind: Any) -> dict[str, Any]:
         except msgspec.ValidationError as exc:
             raise ConfigError(f"{path}:{_line(lines, f'$.{name}')}: {name}: {exc}", hint=quotes) from None
     return made
+
+
+def convert_plain(plain: Any, kind: type[T], *, source: str) -> T:
+    """Do for plain values that were given in Python what `load_yaml` does for text; ``source`` is for messages."""
+    lines: dict[str, int] = defaultdict(lambda: 1)
+    try:
+        _refuse_unknown(plain, kind, "$", lines, source)
+        return _convert(plain, kind, lines, source)
+    except ConfigError as exc:
+        # There are no lines to name.
+        raise ConfigError(exc.message.replace(f"{source}:1: ", f"{source}: ", 1), hint=exc.hint) from None
 
 
 def _read(path: str) -> str:

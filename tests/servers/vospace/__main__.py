@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 from tests.servers.vospace.config import ServerConfig
 from tests.servers.vospace.control import ControlListener
-from tests.servers.vospace.handler import ROOT, Listener, Space
+from tests.servers.vospace.handler import Listener, Space
+from tests.servers.vospace.request import ROOT
 from tests.servers.vospace.service import Service
 
 

@@ -122,6 +122,8 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         Faults carry their details; otherwise the bare name.
     hold_jobs : bool
         Jobs stay queued until this is false again.
+    prompt_jobs : bool
+        PHASE=RUN is answered when the job has ended, or after a second: for clients that sleep between two looks.
     unavailable : Unavailable
         503 answers.
     """
@@ -161,6 +163,7 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     challenge_anonymous: bool = False
     fault_details: bool = True
     hold_jobs: bool = False
+    prompt_jobs: bool = False
     unavailable: Unavailable = Unavailable()
 
 

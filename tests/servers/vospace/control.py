@@ -1,4 +1,4 @@
-"""The tests' own way in, on a port of its own: the journal, the dialect, quotas."""
+"""The tests' own way in, on a port of its own: the journal and the dialect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from tests.servers.vospace.handler import Space
-from tests.servers.vospace.request import parse_path
 
 
 class ControlListener(ThreadingHTTPServer):
@@ -47,17 +46,13 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if what == "journal":
             if change is not None:
-                space.journal.clear()
+                space.journal.clear(keep_documents=change["keep_documents"])
             return msgspec.to_builtins(space.journal.entries())
         if what == "dialect":
             if change is not None:
                 space.service.set_dialect(space.service.config.dialect)
                 space.service.change_dialect(change)
             return msgspec.to_builtins(space.service.dialect)
-        if what == "quota":
-            node = space.service.find(parse_path(change["path"]))
-            space.service.tree.update(node, quota=change["bytes"])
-            return {}
         return None
 
     def _answer(self, value: Any, status: int = 200) -> None:

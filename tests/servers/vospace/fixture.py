@@ -19,7 +19,7 @@ from tests.servers.vospace import names
 from tests.servers.vospace.certificates import Authority, proxy
 from tests.servers.vospace.config import Account, Dialect, ServerConfig
 from tests.servers.vospace.journal import Entry
-from tests.servers.vospace.request import parse_path
+from tests.servers.vospace.request import ROOT, parse_path
 from tests.servers.vospace.tree import Node, Tree
 
 _PROJECT = Path(__file__).parents[3]
@@ -81,12 +81,12 @@ class VospaceServer:
     @property
     def endpoint(self) -> str:
         """URL of the service, plain."""
-        return f"http://127.0.0.1:{self._base}/vospace"
+        return f"http://127.0.0.1:{self._base}/{ROOT}"
 
     @property
     def secure_endpoint(self) -> str:
         """URL of the service, by TLS."""
-        return f"https://127.0.0.1:{self._base + 1}/vospace"
+        return f"https://127.0.0.1:{self._base + 1}/{ROOT}"
 
     @property
     def pid(self) -> int:
@@ -214,8 +214,9 @@ class VospaceServer:
         """All requests since the last `forget_requests`."""
         return msgspec.convert(self._control("journal", None), list[Entry])
 
-    def forget_requests(self) -> None:
-        self._control("journal", {})
+    def forget_requests(self, *, keep_documents: bool = False) -> None:
+        """Begin the journal anew, from now on with the XML that is sent if ``keep_documents``."""
+        self._control("journal", {"keep_documents": keep_documents})
 
     def _control(self, what: str, change: object) -> Any:
         url = f"http://127.0.0.1:{self._base + 2}/{self._secret}/{what}"

@@ -17,13 +17,20 @@ from tests.servers.vospace.data import Data
 from tests.servers.vospace.faults import Fault
 from tests.servers.vospace.jobs import Jobs
 from tests.servers.vospace.journal import Entry, Journal
-from tests.servers.vospace.request import Origin, Request, Response, parse_parameters, parse_path, text
+from tests.servers.vospace.request import (
+    DATA_ROOT,
+    ROOT,
+    Origin,
+    Request,
+    Response,
+    parse_parameters,
+    parse_path,
+    text,
+)
 from tests.servers.vospace.service import Service
 from tests.servers.vospace.tickets import Tickets
 from tests.servers.vospace.transfers import Transfers
 
-ROOT = "vospace"
-DATA_ROOT = "storage"
 _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,100}")
 _BLOCK = 1 << 16
 
@@ -153,6 +160,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         entry.received_bytes = body.received_bytes
         entry.status = response.status
+        if space.journal.keeps_documents and "xml" in response.headers.get("Content-Type", ""):
+            entry.document = response.body.decode()
         entry.sent_bytes = self._send(response)
         response.done()
 

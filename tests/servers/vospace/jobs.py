@@ -85,6 +85,9 @@ class Jobs:
                 raise Fault("InvalidArgument", f"a job that is {job.phase} cannot be run")
             self._set(job, "QUEUED")
         threading.Thread(target=self._execute, args=(job,), daemon=True).start()
+        if self._service.dialect.prompt_jobs:
+            with self._changed:
+                self._changed.wait_for(lambda: job.phase not in ACTIVE, timeout=1.0)
 
     def run_here(self, job: Job) -> None:
         """Run a job to its end, or to where it waits for its client, in this thread."""

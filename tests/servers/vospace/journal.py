@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import threading
 
 import msgspec
+
+_MAX_ENTRIES = 20_000
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -28,6 +32,8 @@ class Entry(msgspec.Struct, kw_only=True):
         0 as long as nothing has been answered.
     received_bytes, sent_bytes : int
         Of the bodies.
+    document : str
+        The XML that was sent, if documents are kept.
     """
 
     number: int = 0
@@ -43,25 +49,35 @@ class Entry(msgspec.Struct, kw_only=True):
     status: int = 0
     received_bytes: int = 0
     sent_bytes: int = 0
+    document: str = ""
 
 
 class Journal:
-    """All requests since the last `clear`."""
+    """The latest requests since the last `clear`.
+
+    Attributes
+    ----------
+    keeps_documents : bool
+        Whether entries have what was sent.
+    """
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self.keeps_documents = False
+        self._entries: collections.deque[Entry] = collections.deque(maxlen=_MAX_ENTRIES)
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def begin(self, entry: Entry) -> Entry:
         with self._lock:
             self._entries.append(entry)
-            entry.number = len(self._entries)
+            entry.number = next(self._numbers)
         return entry
 
     def entries(self) -> list[Entry]:
         with self._lock:
             return list(self._entries)
 
-    def clear(self) -> None:
+    def clear(self, *, keep_documents: bool) -> None:
         with self._lock:
             self._entries.clear()
+            self.keeps_documents = keep_documents

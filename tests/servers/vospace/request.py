@@ -12,6 +12,12 @@ from typing import NamedTuple
 from tests.servers.vospace.config import Account
 from tests.servers.vospace.faults import Fault
 
+ROOT = "space"
+"""First segment of the service's URLs; "vospace" would be rewritten by clients that know one service only."""
+
+DATA_ROOT = "storage"
+"""The same where only data are served."""
+
 MAX_DOCUMENT_BYTES = 1 << 20
 _BLOCK = 1 << 16
 _MAX_NAME_BYTES = 255

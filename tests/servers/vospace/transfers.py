@@ -13,7 +13,7 @@ from tests.servers.vospace.jobs import Job, Jobs, transfer_details
 from tests.servers.vospace.metadata import offered_protocols
 from tests.servers.vospace.nodes import free_name, inherited, owner_of, provided_views
 from tests.servers.vospace.outside import run_outside
-from tests.servers.vospace.request import Origin, Request, Response, see_other
+from tests.servers.vospace.request import DATA_ROOT, Origin, Request, Response, see_other
 from tests.servers.vospace.service import Service
 from tests.servers.vospace.tickets import Tickets
 from tests.servers.vospace.tree import Node
@@ -195,7 +195,7 @@ def data_url(service: Service, origin: Origin, scheme: str) -> str:
     if not service.dialect.data_on_other_host:
         return origin.urls[scheme]
     port = config.data_https_port if scheme == "https" else config.data_port
-    return f"{scheme}://{config.data_host}:{port}/storage"
+    return f"{scheme}://{config.data_host}:{port}/{DATA_ROOT}"
 
 
 def redirect_to_data(service: Service, tickets: Tickets, origin: Origin, node: Node) -> Response:

@@ -51,7 +51,7 @@ class Asker:
     # Nodes
 
     def path(self, name: str) -> str:
-        return f"{self.root}/{name}".rstrip("/")
+        return f"{self.root}/{name}".strip("/")
 
     def uri(self, name: str) -> str:
         return self.server.uri(self.path(name))

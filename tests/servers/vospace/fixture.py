@@ -165,6 +165,10 @@ class VospaceServer:
         below = store.below(top)[1:] if top is not None else []
         return {"/".join(store.path(each)): each.type for each in below}
 
+    def residue(self) -> set[str]:
+        """Names of stored files that are no node's bytes; none if nothing is under way."""
+        return self._store().residue()
+
     def put(self, path: str, data: bytes, *, owner: str = "owner", properties: dict[str, str] | None = None) -> Node:
         """Store a data node, and containers on the way, behind the server's back."""
         store = self._store()

@@ -99,6 +99,8 @@ class Tree:
         with self.change():
             self._db.execute("DELETE FROM node WHERE is_new")
             self._db.execute("UPDATE node SET busy = 0")
+            for name in self.residue():
+                (self.contents / name).unlink()
             if self.get(ROOT) is None:
                 self._insert(None, "", "ContainerNode", owner, properties)
 
@@ -174,6 +176,12 @@ class Tree:
 
     def content_path(self, node: Node) -> Path | None:
         return self.contents / node.content if node.content else None
+
+    def residue(self) -> set[str]:
+        """Names of files that are no node's bytes."""
+        with self._lock:
+            rows = self._db.execute("SELECT content FROM node WHERE content IS NOT NULL").fetchall()
+        return {path.name for path in self.contents.iterdir()} - {row[0] for row in rows}
 
     # Changing
 

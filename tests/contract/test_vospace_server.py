@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.vospace_grammar import check
+from tests.contract.vospace.grammar import check
 from tests.servers.vos_client import VosClient, VosError
 from tests.servers.vospace import GROUP, VospaceServer
 

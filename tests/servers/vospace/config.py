@@ -76,6 +76,8 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         ``synctrans`` redirects to ``xfer/ID`` in place of the job's ``results/transferDetails``.
     data_on_other_host : bool
         Endpoints of transfers lie on another host and port.
+    redirect_endpoints : bool
+        The endpoint of a transfer answers 307 to that other host, for PUT as for GET.
     preauthorised : bool
         An endpoint that was asked for without a security method needs no credentials.
     one_shot : bool
@@ -94,6 +96,10 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         Most children in one answer, whatever is asked for; 0 for no limit.
     list_order : {"name", "created"}
         Of children.
+    bare_children : bool
+        Children are listed without their properties, whatever detail is asked for.
+    whole_seconds : bool
+        Times have no fractions.
     resolve_links : bool
         Links to containers in a path are followed in place of a LinkFound fault.
     move_destination : {"standard", "full-path", "container"}
@@ -138,6 +144,7 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     sync_transfers: bool = True
     details_under_xfer: bool = False
     data_on_other_host: bool = False
+    redirect_endpoints: bool = False
     preauthorised: bool = True
     one_shot: bool = False
     dead_endpoints: int = 0
@@ -149,6 +156,8 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     unknown_length: bool = False
     page_limit: int = 0
     list_order: Literal["name", "created"] = "name"
+    bare_children: bool = False
+    whole_seconds: bool = False
     resolve_links: bool = False
     move_destination: Literal["standard", "full-path", "container"] = "standard"
     copy: bool = True

@@ -16,10 +16,10 @@ from tests.servers.vospace.config import Account
 from tests.servers.vospace.faults import Fault
 from tests.servers.vospace.jobs import Jobs
 from tests.servers.vospace.nodes import inherited, owner_of
-from tests.servers.vospace.request import Request, Response
+from tests.servers.vospace.request import Request, Response, join_path
 from tests.servers.vospace.service import Service
 from tests.servers.vospace.tickets import Ticket, Tickets
-from tests.servers.vospace.transfers import redirect_to_data
+from tests.servers.vospace.transfers import other_host, redirect_to_data
 from tests.servers.vospace.tree import Node
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -37,6 +37,9 @@ class Data:
         """GET, HEAD or PUT of a URL that a transfer gave out: ``data/KEY/NAME``."""
         if len(request.path) != 3:
             return Response(status=404)
+        if self._service.dialect.redirect_endpoints and not request.at_data_host:
+            elsewhere = f"{other_host(self._service, request.origin.scheme)}{join_path(request.path)}"
+            return Response(status=307, headers={"Location": elsewhere})
         one_shot = self._service.dialect.one_shot
         ticket = self._tickets.use(request.path[1], request.method, once=one_shot)
         account = ticket.account

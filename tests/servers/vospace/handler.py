@@ -186,6 +186,7 @@ class Handler(BaseHTTPRequestHandler):
             parameters=parse_parameters(split.query),
             headers=self.headers,
             origin=Origin(account, self._urls(), listener.scheme),
+            at_data_host=listener.kind == "data",
             read=body.read,
             length=body.length,
         )

@@ -83,7 +83,8 @@ def node_element(
         for child in children or []:
             element = add(listed, "node", uri=service.uri((*path, child.name)))
             # What somebody may not read is listed, and no more said about it.
-            _fill(service, account, element, child, detail if service.may_read(account, child) else "min")
+            is_open = service.may_read(account, child) and not service.dialect.bare_children
+            _fill(service, account, element, child, detail if is_open else "min")
             if child.is_container:
                 add(element, "nodes")
     return root
@@ -125,10 +126,14 @@ def shown_properties(service: Service, node: Node) -> dict[str, str]:
         shown[names.IS_PUBLIC] = shown[names.PUBLIC_READ]
     owner = service.account(node.owner)
     shown[names.CREATOR] = (owner.distinguished_name if owner is not None else "") or node.owner
-    shown[names.DATE] = vospace_time(node.modified)
-    shown[names.MTIME] = vospace_time(node.modified)
-    shown[names.CTIME] = vospace_time(node.changed)
-    shown[names.BTIME] = vospace_time(node.created)
+    times = {
+        names.DATE: node.modified,
+        names.MTIME: node.modified,
+        names.CTIME: node.changed,
+        names.BTIME: node.created,
+    }
+    for uri, seconds in times.items():
+        shown[uri] = vospace_time(seconds).partition("." if service.dialect.whole_seconds else "\n")[0]
     if node.is_data:
         shown[names.LENGTH] = str(node.length or 0)
         if node.md5 and service.dialect.digests:

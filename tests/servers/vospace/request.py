@@ -50,6 +50,8 @@ class Request:
         Decoded segments below the service's root.
     parameters : dict
         Of the query, by lower-case name; the last of each.
+    at_data_host : bool
+        Whether it came where only data are served.
     read : Callable
         The next bytes of the body, at most so many; empty at its end.
     length : int or None
@@ -61,6 +63,7 @@ class Request:
     parameters: dict[str, str]
     headers: Message
     origin: Origin
+    at_data_host: bool
     read: Callable[[int], bytes]
     length: int | None
 

@@ -109,7 +109,8 @@ class Service:
             node = self.tree.child(above, path[depth]) if above is not None else None
             if node is not None and node.is_link:
                 if not self.dialect.resolve_links:
-                    raise Fault("LinkFound", self.uri(path[: depth + 1]))
+                    # 5.5: with "the full details of the LinkNode".
+                    raise Fault("LinkFound", f"{self.uri(path[: depth + 1])} target {node.target}")
                 node = self._find(self._target(node), follow=True, hops=hops + 1)
             if node is None or not node.is_container:
                 raise Fault("ContainerNotFound", self.uri(path[: depth + 1]))

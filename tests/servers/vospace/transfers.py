@@ -191,9 +191,12 @@ class Transfers:
 
 def data_url(service: Service, origin: Origin, scheme: str) -> str:
     """Where the data of this space are served."""
+    return other_host(service, scheme) if service.dialect.data_on_other_host else origin.urls[scheme]
+
+
+def other_host(service: Service, scheme: str) -> str:
+    """Where nothing but data are served."""
     config = service.config
-    if not service.dialect.data_on_other_host:
-        return origin.urls[scheme]
     port = config.data_https_port if scheme == "https" else config.data_port
     return f"{scheme}://{config.data_host}:{port}/{DATA_ROOT}"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Callable
 from typing import Any, Self
 
 import requests
 from defusedxml.ElementTree import fromstring
-from tests.contract.vospace_grammar import check
+from tests.contract.vospace.grammar import check
 from tests.servers.vospace import Person, VospaceServer
 
 CORE = "ivo://ivoa.net/vospace/core#"
 NAMESPACE = "http://www.ivoa.net/xml/VOSpace/v2.0"
+BASIC, TOKEN, CERTIFICATE = (f"ivo://ivoa.net/sso#{name}" for name in ("BasicAA", "token", "tls-with-certificate"))
 TIMEOUT_S = 60
 
 
@@ -47,6 +50,17 @@ class Asker:
         body = data.encode() if isinstance(data, str) else data
         options.setdefault("headers", {}).setdefault("Content-Type", "text/xml")
         return self._http.request(method, url, data=body, timeout=TIMEOUT_S, **options)
+
+    # From outside the service
+
+    def seed(self, name: str, data: bytes = b"0123456789") -> None:
+        self.server.put(self.path(name), data)
+
+    def stored(self, name: str) -> bytes | None:
+        return self.server.stored(self.path(name))
+
+    def paths(self) -> set[str]:
+        return {path.removeprefix(f"{self.root}/") for path in self.server.paths(self.root)}
 
     # Nodes
 
@@ -149,6 +163,26 @@ class Asker:
         text = self.ask("GET", f"{job}/results").text
         match = re.search(rf'id="{name}" xlink:href="([^"]*)"', text)
         return match[1] if match else ""
+
+
+def told(answer: requests.Response) -> tuple[int, str]:
+    """Status, and the name of the fault."""
+    return answer.status_code, answer.text.split()[0] if answer.text else ""
+
+
+def begin_put(url: str, promised: int, data: bytes) -> socket.socket:
+    """Send the beginning of a PUT, and keep the connection."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    connection = socket.create_connection((name, int(port)), TIMEOUT_S)
+    connection.sendall(f"PUT /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {promised}\r\n\r\n".encode() + data)
+    return connection
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask until it is so; the test's time limit ends what never is."""
+    while not condition():
+        pass
 
 
 def _check_answer(answer: requests.Response, *_: object, **__: object) -> None:

@@ -51,7 +51,8 @@ def test_what_is_no_node_is_refused_and_entities_are_not_read(owner: Asker, tmp_
     secret.write_text("hidden")
     entity = f'<!DOCTYPE node [<!ENTITY x SYSTEM "file://{secret}">]>'
     document = owner.document("a", "ContainerNode", properties={"title": "&x;"})
-    for body in ("", "<node", "<html/>", entity + document, document.replace("/v2.0", "/v9")):
+    inner = '<!DOCTYPE node [<!ENTITY x "hidden">]>'
+    for body in ("", "<node", "<html/>", entity + document, inner + document, document.replace("/v2.0", "/v9")):
         answer = owner.ask("PUT", f"nodes/{owner.path('a')}", body)
         assert told(answer) == (400, "InvalidArgument")
         assert "hidden" not in answer.text

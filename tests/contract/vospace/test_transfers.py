@@ -5,6 +5,8 @@ Numbers are sections of VOSpace 2.1.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import requests
 from tests.contract.vospace.asker import BASIC, CERTIFICATE, CORE, TIMEOUT_S, Asker, begin_put, told, until
@@ -22,6 +24,10 @@ def test_data_are_pushed_and_pulled_and_the_jobs_end_with_them(owner: Asker) -> 
     assert owner.end(job) == ("COMPLETED", "")
     assert owner.stored("f") == b"data"
     assert owner.pull("f").content == b"data"
+    [(pull, _)] = owner.negotiate("f", "pullFromVoSpace", "httpget")
+    assert told(owner.ask("GET", endpoint)) == (403, "PermissionDenied")
+    assert told(owner.ask("PUT", pull, b"new")) == (403, "PermissionDenied")
+    assert owner.stored("f") == b"data"
 
 
 def test_new_data_clear_the_properties_but_not_the_rights(owner: Asker) -> None:
@@ -143,6 +149,29 @@ def test_a_node_is_busy_while_its_data_come_and_as_before_if_they_do_not(owner: 
     assert owner.server.residue() == set()
 
 
+def test_who_reads_has_one_version_whatever_is_put_meanwhile(owner: Asker) -> None:
+    owner.seed("f", b"1" * (8 << 20))
+    with owner.ask("GET", f"files/{owner.path('f')}", stream=True) as answer:
+        assert answer.raw.read(100) == b"1" * 100
+        assert owner.push("f", b"2").status_code == 200
+        rest = answer.raw.read()
+    assert rest == b"1" * ((8 << 20) - 100)
+    assert owner.pull("f").content == b"2"
+
+
+def test_without_busy_nodes_the_last_one_to_end_wins(owner: Asker) -> None:
+    owner.server.set_dialect(busy=False)
+    [(endpoint, _)] = owner.negotiate("f", "pushToVoSpace", "httpput")
+    connection = begin_put(endpoint, 8, b"slow")
+    until(lambda: owner.paths() == {"f"})
+    assert 'busy="true"' not in owner.get("f").text
+    assert owner.push("f", b"quick").status_code == 200
+    assert owner.pull("f").content == b"quick"
+    connection.sendall(b"slow")
+    until(lambda: owner.stored("f") == b"slowslow")
+    connection.close()
+
+
 def test_data_with_a_wrong_digest_are_refused(owner: Asker) -> None:
     owner.seed("f", b"before")
     assert owner.push("f", b"damaged", headers={"Digest": "md5=XrY7u+Ae7tCTyyK7j1rNww=="}).status_code == 412
@@ -205,6 +234,9 @@ def test_ranges(owner: Asker) -> None:
     ):
         answer = owner.ask("GET", f"files/{owner.path('f')}", headers={"Range": asked})
         assert (answer.status_code, answer.content) == (status, data), asked
+        first = 10 - len(data) if asked != "bytes=0-0" else 0
+        told_range = {206: f"bytes {first}-{first + len(data) - 1}/10", 416: "bytes */10"}.get(status)
+        assert answer.headers.get("Content-Range") == told_range
     head = owner.ask("HEAD", f"files/{owner.path('f')}")
     assert (head.headers["Content-Length"], head.headers["Digest"]) == ("10", "md5=eB5eJF1ptWaXm4bijSPyxw==")
     owner.server.set_dialect(ranges=False, digests=False, unknown_length=True)
@@ -277,6 +309,19 @@ def test_jobs_wait_are_aborted_and_destroyed(owner: Asker, others: dict[str, Ask
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     owner.ask("POST", f"{second}/destruction", "DESTRUCTION=2001-01-01T00:00:00Z", headers=form, allow_redirects=False)
     assert owner.ask("GET", second).status_code == 404
+
+
+def test_a_blocking_poll_is_answered_when_the_phase_changes(owner: Asker) -> None:
+    owner.seed("f")
+    owner.server.set_dialect(hold_jobs=True)
+    job = owner.job(owner.transfer("f", owner.uri("g"), inside="<vos:keepBytes>false</vos:keepBytes>"))
+    owner.server.forget_requests()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(owner.ask, "GET", f"{job}/phase", params={"WAIT": "60", "PHASE": "QUEUED"})
+        until(lambda: len(owner.server.requests()) == 1)
+        assert not waiting.done()
+        owner.server.set_dialect()
+        assert waiting.result().text in ("EXECUTING", "COMPLETED")
 
 
 def test_a_transfer_over_its_time_is_aborted_and_its_url_dead(owner: Asker) -> None:

@@ -114,6 +114,8 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         Of a creation that succeeded; 201, or 200 as the standard's example.
     default_type : str
         Of nodes that a transfer makes.
+    busy : bool
+        Nodes whose data come are busy; otherwise two may send at once, and who ends last wins.
     create_on_negotiation : bool
         A new node appears, empty, when the transfer is negotiated; otherwise with its first byte.
     keep_properties : bool
@@ -165,6 +167,7 @@ class Dialect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     delete_status: int = 204
     create_status: int = 201
     default_type: str = "DataNode"
+    busy: bool = True
     create_on_negotiation: bool = False
     keep_properties: bool = False
     unsupported_types: tuple[str, ...] = ("StructuredDataNode",)

@@ -97,8 +97,26 @@ class Data:
     # Giving
 
     def _give(self, request: Request, node: Node) -> Response:
+        """The node's bytes, with the file open: whoever replaces them takes nothing from who reads."""
+        while True:
+            response, span = self._describe(request, node)
+            content = self._service.tree.content_path(node)
+            if span is None or content is None:
+                return response
+            try:
+                response.file = (content.open("rb"), *span)
+            except FileNotFoundError:  # replaced meanwhile
+                fresh = self._service.tree.get(node.id)
+                if fresh is None:
+                    raise Fault("NodeNotFound", node.name) from None
+                node = fresh
+            else:
+                return response
+
+    def _describe(self, request: Request, node: Node) -> tuple[Response, tuple[int, int] | None]:
+        """Status and headers, and which bytes follow; None for none."""
         dialect = self._service.dialect
-        if node.busy:
+        if node.busy and dialect.busy:
             raise Fault("NodeBusy", self._service.uri(self._service.tree.path(node)))
         size = node.length or 0
         quoted = urllib.parse.quote(node.name)
@@ -112,24 +130,20 @@ class Data:
         if dialect.conditional:
             headers["ETag"] = _etag(node)
             if _matches(request.headers.get("If-None-Match"), node):
-                return Response(status=304, headers={"ETag": _etag(node)})
+                return Response(status=304, headers={"ETag": _etag(node)}), None
             wanted = request.headers.get("If-Match")
             if wanted is not None and not _matches(wanted, node):
-                return Response(status=412)
-        start, stop, status = 0, size, 200
-        if dialect.ranges:
-            headers["Accept-Ranges"] = "bytes"
-            span = self._span(request, node, size)
-            if span is not None and not span:
-                return Response(status=416, headers={"Content-Range": f"bytes */{size}"})
-            if span:
-                start, stop = span
-                status = 206
-                headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        content = self._service.tree.content_path(node)
-        if content is None:
-            return Response(status=status, headers=headers)
-        return Response(status=status, headers=headers, file=(content, start, stop), chunked=dialect.unknown_length)
+                return Response(status=412), None
+        if not dialect.ranges:
+            return Response(headers=headers, chunked=dialect.unknown_length), (0, size)
+        headers["Accept-Ranges"] = "bytes"
+        span = self._span(request, node, size)
+        if span is None:
+            return Response(headers=headers, chunked=dialect.unknown_length), (0, size)
+        if not span:
+            return Response(status=416, headers={"Content-Range": f"bytes */{size}"}), None
+        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
+        return Response(status=206, headers=headers, chunked=dialect.unknown_length), span
 
     def _span(self, request: Request, node: Node, size: int) -> tuple[int, int] | tuple[()] | None:
         """The range asked for: None for all, empty if it cannot be had (RFC 9110, section 14)."""
@@ -162,7 +176,7 @@ class Data:
             old_bytes = (before.length or 0) if before is not None else 0
             service.check_quota(parent, (request.length or 0) - old_bytes)
             if before is not None:
-                node = service.tree.claim(before)
+                node = service.tree.claim(before, alone=service.dialect.busy)
             else:
                 owner, properties = owner_of(account, parent), inherited(parent)
                 node = service.tree.create(

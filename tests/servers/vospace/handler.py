@@ -9,7 +9,7 @@ import ssl
 import urllib.parse
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from tests.servers.vospace import identity, internal, jobs, metadata, nodes
 from tests.servers.vospace.body import Body
@@ -203,40 +203,42 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response) -> int:
         """Send an answer; returns how many bytes of a body were sent."""
-        length = len(response.body)
-        if response.file is not None:
-            length = response.file[2] - response.file[1]
-        has_body = self.command != "HEAD" and response.status not in (204, 304)
-        chunked = response.chunked and has_body
+        with contextlib.ExitStack() as stack:
+            length = len(response.body)
+            if response.file is not None:
+                file, start, stop = response.file
+                stack.enter_context(file)
+                length = stop - start
+            has_body = self.command != "HEAD" and response.status not in (204, 304)
+            self._send_head(response, length)
+            if not has_body:
+                return 0
+            if response.file is None:
+                self.wfile.write(response.body)
+                return length
+            self.wfile.flush()
+            if response.chunked:
+                return self._send_chunks(file, start, length)
+            return self.connection.sendfile(file, start, length) if length else 0
+
+    def _send_head(self, response: Response, length: int) -> None:
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
-        if chunked:
+        if response.chunked:
             self.send_header("Transfer-Encoding", "chunked")
-        elif response.status not in (204, 304) and not response.chunked:
+        elif response.status not in (204, 304):
             self.send_header("Content-Length", str(length))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if not has_body:
-            return 0
-        if response.file is None:
-            self.wfile.write(response.body)
-            return length
-        self.wfile.flush()
-        return self._send_file(response, length, chunked=chunked)
 
-    def _send_file(self, response: Response, length: int, *, chunked: bool) -> int:
-        assert response.file is not None
-        path, start, _ = response.file
+    def _send_chunks(self, file: BinaryIO, start: int, length: int) -> int:
+        file.seek(start)
         sent = 0
-        with path.open("rb") as file:
-            if not chunked:
-                return self.connection.sendfile(file, start, length) if length else 0
-            file.seek(start)
-            while sent < length and (block := file.read(min(_BLOCK, length - sent))):
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block))
-                sent += len(block)
+        while sent < length and (block := file.read(min(_BLOCK, length - sent))):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block))
+            sent += len(block)
         self.wfile.write(b"0\r\n\r\n")
         return sent
 

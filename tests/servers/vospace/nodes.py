@@ -102,7 +102,7 @@ def _fill(service: Service, account: Account | None, element: ET.Element, node: 
     if detail != "max":
         return
     if node.is_data:
-        element.set("busy", "true" if node.busy else "false")
+        element.set("busy", "true" if node.busy and service.dialect.busy else "false")
     add_views(element, "accepts", accepted_views(node))
     add_views(element, "provides", provided_views(node))
     add(element, "capabilities")
@@ -286,5 +286,5 @@ def check_delete(service: Service, account: Account | None, node: Node) -> None:
     for each in service.tree.below(node):
         if each.is_container:
             service.check_write(account, each)
-        if each.busy:
+        if each.busy and service.dialect.busy:
             raise Fault("NodeBusy", service.uri(service.tree.path(each)))

@@ -6,8 +6,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
-from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from tests.servers.vospace.config import Account
 from tests.servers.vospace.faults import Fault
@@ -96,12 +95,12 @@ class Request:
 
 @dataclass(kw_only=True)
 class Response:
-    """One answer; ``file`` with its first and last-but-one byte in place of a body."""
+    """One answer; in place of a body an open file, with where to begin and end, that is closed when it is sent."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    file: tuple[Path, int, int] | None = None
+    file: tuple[BinaryIO, int, int] | None = None
     chunked: bool = False
     done: Callable[[], None] = lambda: None
     """Called when the whole answer has been sent."""

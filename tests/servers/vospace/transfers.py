@@ -134,7 +134,7 @@ class Transfers:
         service.check_write(account, node if node is not None else parent)
         if node is not None and not node.is_data:
             raise Fault("ViewNotSupported", "no archive format is unpacked into a container here")
-        if node is not None and node.busy:
+        if node is not None and node.busy and service.dialect.busy:
             raise Fault("NodeBusy", service.uri(path))
         length = transfer.params.get(names.LENGTH, "0")
         if not length.isdigit():
@@ -149,7 +149,7 @@ class Transfers:
     def _check_readable(self, node: Node, transfer: Transfer) -> None:
         if not node.is_data:
             raise Fault("ViewNotSupported", "no archive format of a container is made here")
-        if node.busy:
+        if node.busy and self._service.dialect.busy:
             raise Fault("NodeBusy", node.name)
         self._check_view(transfer, node)
 

@@ -216,13 +216,13 @@ class Tree:
             raise Fault("NodeNotFound", node.name)
         return fresh
 
-    def claim(self, node: Node) -> Node:
-        """Mark a node as busy; NodeBusy if it is."""
+    def claim(self, node: Node, *, alone: bool = True) -> Node:
+        """Mark a node as busy; NodeBusy if it is, unless it need not be ``alone``."""
         with self.change():
             fresh = self.get(node.id)
             if fresh is None:
                 raise Fault("NodeNotFound", node.name)
-            if fresh.busy:
+            if fresh.busy and alone:
                 raise Fault("NodeBusy", self.uri_of(self.path(fresh)))
             return self.update(fresh, busy=1)
 

@@ -8,29 +8,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pantry.backends.credentials import Secret
 from pantry.errors import ConfigError
 
 MIN_PART_BYTES = 5 << 20
 """Smallest part of a multipart upload, by the definition of S3."""
-
-
-class Secret:
-    """A string that neither `repr` nor `str` nor a debugger's listing of fields shows."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value itself, for the SDK."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("secrets are not pickled")
 
 
 class S3Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

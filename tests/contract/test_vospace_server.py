@@ -282,6 +282,9 @@ def test_a_quota_holds(space: Space, file: Path) -> None:
     [
         {"details_under_xfer": True},
         {"data_on_other_host": True},
+        {"files_redirect": True},
+        {"redirect_endpoints": True},
+        {"busy": False},
         {"dead_endpoints": 1},
         {"preauthorised": False},
         {"one_shot": True},

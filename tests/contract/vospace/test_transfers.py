@@ -303,6 +303,8 @@ def test_jobs_wait_are_aborted_and_destroyed(owner: Asker, others: dict[str, Ask
     listed = owner.ask("GET", "transfers", params={"PHASE": "ABORTED"}).text
     assert job.rpartition("/")[2] in listed
     assert second.rpartition("/")[2] not in listed
+    assert "jobref" not in owner.ask("GET", "transfers", params={"AFTER": "2999-01-01T00:00:00Z"}).text
+    assert owner.ask("GET", "transfers", params={"LAST": "1"}).text.count("<uws:jobref") == 1
     assert told(others["stranger"].ask("DELETE", job)) == (403, "PermissionDenied")
     assert owner.ask("DELETE", job).status_code == 200
     assert owner.ask("GET", job).status_code == 404

@@ -143,6 +143,15 @@ def serialise(element: ET.Element) -> bytes:
     return written
 
 
+def parse_time(text: str) -> float:
+    """Seconds since 1970-01-01 UTC of an ISO 8601 time; without a zone it is UTC."""
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise Fault("InvalidArgument", f"{text} is no ISO 8601 time") from None
+    return (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp()
+
+
 def vospace_time(seconds: float) -> str:
     """A time as the standard's examples write it: UTC, milliseconds, no zone."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.servers.vospace.documents import NodeDocument, Transfer, parse_node
 from tests.servers.vospace.faults import Fault
 from tests.servers.vospace.jobs import Job, Jobs
@@ -72,14 +74,18 @@ def create_recursive(service: Service, jobs: Jobs, request: Request) -> Response
             _delete_what_may_be(service, job, service.find(path))
             return True
 
-        return see_other(jobs.create("async-delete", request.origin, delete, parameters={"target": target}).url)
+        return see_other(jobs.add(_recursive_job(request, delete, {"target": target})).url)
     document = parse_node(request.document(), service.namespace)
 
     def set_all(job: Job) -> bool:
         _set_what_may_be(service, job, document)
         return True
 
-    return see_other(jobs.create("async-setprops", request.origin, set_all).url)
+    return see_other(jobs.add(_recursive_job(request, set_all, {})).url)
+
+
+def _recursive_job(request: Request, work: Callable[[Job], bool], parameters: dict[str, str]) -> Job:
+    return Job(collection=request.path[0], origin=request.origin, work=work, parameters=parameters)
 
 
 def _delete_what_may_be(service: Service, job: Job, top: Node) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import secrets
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.servers.vospace import names
-from tests.servers.vospace.documents import Transfer, serialise, transfer_element, uws_time
+from tests.servers.vospace.documents import Transfer, parse_time, serialise, transfer_element, uws_time
 from tests.servers.vospace.faults import Fault
 from tests.servers.vospace.request import Origin, Request, Response, see_other, text, xml
 from tests.servers.vospace.service import Service
@@ -41,10 +40,10 @@ class Job:
         Longest execution, in seconds; 0 for no end.
     """
 
-    id: str
     collection: str
     origin: Origin
     work: Callable[[Job], bool]
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
     info: ET.Element | None = None
     transfer: Transfer | None = None
     negotiated: Transfer | None = None
@@ -72,8 +71,8 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._changed = threading.Condition()
 
-    def create(self, collection: str, origin: Origin, work: Callable[[Job], bool], **values: object) -> Job:
-        job = Job(id=secrets.token_hex(8), collection=collection, origin=origin, work=work, **values)  # type: ignore[arg-type]
+    def add(self, job: Job) -> Job:
+        """A new job, pending."""
         with self._changed:
             self._jobs[job.id] = job
         return job
@@ -196,11 +195,7 @@ def _change(jobs: Jobs, job: Job, resource: str, form: dict[str, str]) -> None:
     elif resource == "executionduration" and form.get("executionduration", "").isdigit():
         job.duration_s = int(form["executionduration"])
     elif resource == "destruction":
-        try:
-            when = datetime.datetime.fromisoformat(form.get("destruction", ""))
-        except ValueError:
-            raise Fault("InvalidArgument", "destruction is no ISO 8601 time") from None
-        job.destruction = (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp()
+        job.destruction = parse_time(form.get("destruction", ""))
     else:
         raise Fault("InvalidArgument", f"{resource or 'the job'} cannot be set to {form}")
 
@@ -212,6 +207,9 @@ def _list(jobs: Jobs, collection: str, request: Request) -> Response:
     mine = [job for job in jobs.listed(collection) if job.origin.name in (None, request.origin.name)]
     chosen = [job for job in mine if wanted is None or job.phase == wanted.upper()]
     chosen.sort(key=lambda job: job.created, reverse=True)
+    if "after" in request.parameters:
+        after = parse_time(request.parameters["after"])
+        chosen = [job for job in chosen if job.created > after]
     if request.parameters.get("last", "").isdigit():
         chosen = chosen[: int(request.parameters["last"])]
     root = ET.Element("uws:jobs", {"xmlns:uws": names.UWS, "xmlns:xlink": names.XLINK, "version": "1.1"})

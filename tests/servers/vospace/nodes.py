@@ -83,7 +83,7 @@ def node_element(
         for child in children or []:
             element = add(listed, "node", uri=service.uri((*path, child.name)))
             # What somebody may not read is listed, and no more said about it.
-            is_open = service.may_read(account, child) and not service.dialect.bare_children
+            is_open = service.may_read_alone(account, child) and not service.dialect.bare_children
             _fill(service, account, element, child, detail if is_open else "min")
             if child.is_container:
                 add(element, "nodes")

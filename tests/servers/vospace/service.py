@@ -137,12 +137,12 @@ class Service:
 
     def may_read(self, account: Account | None, node: Node) -> bool:
         """Whether the node and all that it lies in may be read."""
-        return all(self._may_read_alone(account, each) for each in self.tree.chain(node))
+        return all(self.may_read_alone(account, each) for each in self.tree.chain(node))
 
     def may_write(self, account: Account | None, node: Node) -> bool:
         """Whether the node may be written, and reached."""
         above = self.tree.chain(node)[:-1]
-        return self._may_write_alone(account, node) and all(self._may_read_alone(account, each) for each in above)
+        return self._may_write_alone(account, node) and all(self.may_read_alone(account, each) for each in above)
 
     def check_read(self, account: Account | None, node: Node) -> None:
         if not self.may_read(account, node):
@@ -157,7 +157,8 @@ class Service:
             raise Fault("NotAuthenticated", why)
         raise Fault("PermissionDenied", why)
 
-    def _may_read_alone(self, account: Account | None, node: Node) -> bool:
+    def may_read_alone(self, account: Account | None, node: Node) -> bool:
+        """Whether the node may be read by whoever may read all that it lies in."""
         if node.properties.get(names.PUBLIC_READ) == "true":
             return True
         return self._may_write_alone(account, node) or _in_group(account, node, names.GROUP_READ)

@@ -33,7 +33,8 @@ class Transfers:
 
     def create(self, request: Request) -> Response:
         """POST to ``transfers``: a pending job, or a running one with PHASE=RUN in the URL."""
-        job = self._job(parse_transfer(request.document(), self._service.namespace), request.origin)
+        transfer = parse_transfer(request.document(), self._service.namespace)
+        job = self._job(transfer, request.origin, request.parameters.get("runid"))
         if request.parameters.get("phase", "").upper() == "RUN":
             self._jobs.run(job)
         return see_other(job.url)
@@ -77,7 +78,7 @@ class Transfers:
             return see_other(job.negotiated.protocols[-1].endpoint or "")
         return transfer_details(self._service, job)
 
-    def _job(self, transfer: Transfer, origin: Origin) -> Job:
+    def _job(self, transfer: Transfer, origin: Origin, run_id: str | None = None) -> Job:
         def work(job: Job) -> bool:
             if transfer.direction in ("pushToVoSpace", "pullFromVoSpace"):
                 job.negotiated = self._negotiate(job, transfer)
@@ -92,7 +93,9 @@ class Transfers:
             return True
 
         info = transfer_element(transfer, self._service.namespace)
-        return self._jobs.create("transfers", origin, work, info=info, transfer=transfer)
+        return self._jobs.add(
+            Job(collection="transfers", origin=origin, work=work, info=info, transfer=transfer, run_id=run_id)
+        )
 
     # Negotiating
 

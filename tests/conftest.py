@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
+from tests.servers.vospace import VospaceServer
 
 settings.register_profile("pantry", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("pantry")
@@ -46,6 +47,18 @@ def seaweed() -> Iterator[SeaweedServer]:
             yield server
     finally:
         shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def vospace() -> Iterator[VospaceServer]:
+    """A VOSpace service for the whole session; whoever changes its dialect changes it back."""
+    path = Path(tempfile.mkdtemp(prefix="vos-"))
+    try:
+        with VospaceServer() as server:
+            server.start(path)
+            yield server
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -175,7 +176,7 @@ class VospaceServer:
         *above, name = parse_path(path)
         with store.change():
             parent = self.make_containers("/".join(above), owner=owner)
-            node = store.child(parent, name) or store.create(parent, name, "DataNode", owner, dict(parent.properties))
+            node = store.child(parent, name) or store.create(parent, name, "DataNode", owner, _inherited(parent))
             part = store.contents / f"{secrets.token_hex(16)}.part"
             part.write_bytes(data)
             md5 = _md5(data)
@@ -190,7 +191,7 @@ class VospaceServer:
             assert node is not None
             for name in parse_path(path):
                 below = store.child(node, name)
-                node = below or store.create(node, name, "ContainerNode", owner, dict(node.properties))
+                node = below or store.create(node, name, "ContainerNode", owner, _inherited(node))
             return store.update(node, properties={**node.properties, **properties}) if properties else node
 
     def set_quota(self, path: str, size_bytes: int | None) -> None:
@@ -298,7 +299,9 @@ class VospaceServer:
         return http_answer(f"http://127.0.0.1:{self._base + 2}/{self._secret}/dialect")[0] == 200
 
 
-def _md5(data: bytes) -> str:
-    import hashlib
+def _inherited(parent: Node) -> dict[str, str]:
+    return {uri: value for uri, value in parent.properties.items() if uri in names.ACCESS}
 
+
+def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

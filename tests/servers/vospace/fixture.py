@@ -153,11 +153,11 @@ class VospaceServer:
 
     def stored(self, path: str) -> bytes | None:
         """The bytes of a node, as they are stored; None if there is no node."""
-        node = self.node(path)
-        if node is None:
-            return None
-        content = self._store().content_path(node)
-        return content.read_bytes() if content is not None else b""
+        while (node := self.node(path)) is not None:
+            content = self._store().content_path(node)
+            with contextlib.suppress(FileNotFoundError):  # replaced between the two looks
+                return content.read_bytes() if content is not None else b""
+        return None
 
     def paths(self, path: str = "") -> dict[str, str]:
         """Path to type of everything below a node."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -150,8 +151,8 @@ class Asker:
 
     def end(self, job: str) -> tuple[str, str]:
         """Wait until a job has ended; its phase, and the fault's text or nothing."""
-        while (phase := self.ask("GET", f"{job}/phase", params={"WAIT": "10"}).text) in ("QUEUED", "EXECUTING"):
-            pass
+        until(lambda: self.ask("GET", f"{job}/phase", params={"WAIT": "10"}).text not in ("QUEUED", "EXECUTING"))
+        phase = self.ask("GET", f"{job}/phase").text
         return phase, self.ask("GET", f"{job}/error").text if phase == "ERROR" else ""
 
     def relocate(self, name: str, destination: str, *, keep: bool = False, uri: str = "") -> tuple[str, str]:
@@ -180,9 +181,10 @@ def begin_put(url: str, promised: int, data: bytes) -> socket.socket:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Ask until it is so; the test's time limit ends what never is."""
+    """Ask until it is so."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        pass
+        assert time.monotonic() < deadline, f"not so after {TIMEOUT_S} s"
 
 
 def _check_answer(answer: requests.Response, *_: object, **__: object) -> None:

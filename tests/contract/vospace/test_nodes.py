@@ -154,7 +154,8 @@ def test_the_service_says_what_it_can(owner: Asker) -> None:
     for resource in ("protocols", "views", "properties", "capabilities", "availability"):
         assert owner.ask("GET", resource).status_code == 200
     assert f"{CORE}httpsput" in owner.ask("GET", "protocols").text
-    assert f"{CORE}httpget" in owner.ask("POST", f"nodes/{owner.root}", "<vos:protocol/>").text
+    asked = f'<protocol xmlns="{owner.namespace}"/>'
+    assert f"{CORE}httpget" in owner.ask("POST", f"nodes/{owner.root}", asked).text
     capabilities = owner.ask("GET", "capabilities").text
     for method in (BASIC, TOKEN, CERTIFICATE):
         assert method in capabilities

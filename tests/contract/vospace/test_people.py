@@ -120,10 +120,9 @@ def test_a_killed_server_has_what_was_whole(tmp_path: Path) -> None:
             owner.create("a")
             owner.push("a/f", b"whole")
             [(endpoint, _)] = owner.negotiate("a/g", "pushToVoSpace", "httpput")
-            connection = begin_put(endpoint, 100, b"half")
-            until(lambda: bool(server.residue()))
-            server.kill()
-            connection.close()
+            with begin_put(endpoint, 100, b"half"):
+                until(lambda: bool(server.residue()))
+                server.kill()
             server.restart()
             assert server.residue() == set()
             assert owner.children("a") == ["f"]

@@ -139,11 +139,10 @@ def test_a_node_is_busy_while_its_data_come_and_as_before_if_they_do_not(owner: 
     owner.seed("f", b"before")
     for name, before in (("f", b"before"), ("new", None)):
         [(endpoint, _)] = owner.negotiate(name, "pushToVoSpace", "httpput")
-        connection = begin_put(endpoint, 100, b"half")
-        until(lambda name=name: 'busy="true"' in owner.get(name).text)  # type: ignore[misc]
-        assert owner.end(owner.job(owner.transfer(name, "pushToVoSpace", "httpput")))[1].startswith("NodeBusy")
-        assert told(owner.ask("GET", f"files/{owner.path(name)}"))[1] == "NodeBusy"
-        connection.close()
+        with begin_put(endpoint, 100, b"half"):
+            until(lambda name=name: 'busy="true"' in owner.get(name).text)  # type: ignore[misc]
+            assert owner.end(owner.job(owner.transfer(name, "pushToVoSpace", "httpput")))[1].startswith("NodeBusy")
+            assert told(owner.ask("GET", f"files/{owner.path(name)}"))[1] == "NodeBusy"
         until(lambda name=name: 'busy="true"' not in owner.get(name).text)  # type: ignore[misc]
         assert owner.stored(name) == before
     assert owner.server.residue() == set()
@@ -162,14 +161,13 @@ def test_who_reads_has_one_version_whatever_is_put_meanwhile(owner: Asker) -> No
 def test_without_busy_nodes_the_last_one_to_end_wins(owner: Asker) -> None:
     owner.server.set_dialect(busy=False)
     [(endpoint, _)] = owner.negotiate("f", "pushToVoSpace", "httpput")
-    connection = begin_put(endpoint, 8, b"slow")
-    until(lambda: owner.paths() == {"f"})
-    assert 'busy="true"' not in owner.get("f").text
-    assert owner.push("f", b"quick").status_code == 200
-    assert owner.pull("f").content == b"quick"
-    connection.sendall(b"slow")
-    until(lambda: owner.stored("f") == b"slowslow")
-    connection.close()
+    with begin_put(endpoint, 8, b"slow") as connection:
+        until(lambda: owner.paths() == {"f"})
+        assert 'busy="true"' not in owner.get("f").text
+        assert owner.push("f", b"quick").status_code == 200
+        assert owner.pull("f").content == b"quick"
+        connection.sendall(b"slow")
+        until(lambda: owner.stored("f") == b"slowslow")
 
 
 def test_data_with_a_wrong_digest_are_refused(owner: Asker) -> None:

@@ -1,7 +1,7 @@
 """A VOSpace 2.1 service for tests (docs/decisions/0051-vospace-test-server.md).
 
-Written from *VOSpace 2.1* (IVOA Recommendation 2018-06-20), *UWS 1.1*, *VOSI 1.1* and *SSO 2.0*. Numbers are sections
-of VOSpace 2.1; module names are where the clause is followed.
+Written from *VOSpace 2.1* (IVOA Recommendation 2018-06-20) and its schema, after *UWS 1.1*, *VOSI 1.1* and *SSO 2.0*.
+Numbers are sections of VOSpace 2.1; module names are where the clause is followed.
 
 =====================================  ==============  =============================================================
 resource                               module          clause

@@ -44,12 +44,22 @@ class Transfer:
     params: dict[str, str] = field(default_factory=dict)
 
 
-def parse(body: bytes, root: str, namespace: str) -> ET.Element:
-    """Parse a document whose root element must be ``root`` of ``namespace``."""
+def root_name(body: bytes) -> str:
+    """Local name of a document's root element."""
+    return _parse(body).tag.rpartition("}")[2]
+
+
+def _parse(body: bytes) -> ET.Element:
     try:
         element: ET.Element = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
     except (ET.ParseError, DefusedXmlException, ValueError) as exc:
         raise Fault("InvalidArgument", f"no XML document: {exc}") from None
+    return element
+
+
+def parse(body: bytes, root: str, namespace: str) -> ET.Element:
+    """Parse a document whose root element must be ``root`` of ``namespace``."""
+    element = _parse(body)
     if element.tag != f"{{{namespace}}}{root}":
         raise Fault("InvalidArgument", f"the document is {element.tag}, not {root} of {namespace}")
     return element

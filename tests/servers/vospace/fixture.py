@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -152,11 +153,11 @@ class VospaceServer:
 
     def stored(self, path: str) -> bytes | None:
         """The bytes of a node, as they are stored; None if there is no node."""
-        node = self.node(path)
-        if node is None:
-            return None
-        content = self._store().content_path(node)
-        return content.read_bytes() if content is not None else b""
+        while (node := self.node(path)) is not None:
+            content = self._store().content_path(node)
+            with contextlib.suppress(FileNotFoundError):  # replaced between the two looks
+                return content.read_bytes() if content is not None else b""
+        return None
 
     def paths(self, path: str = "") -> dict[str, str]:
         """Path to type of everything below a node."""
@@ -175,7 +176,7 @@ class VospaceServer:
         *above, name = parse_path(path)
         with store.change():
             parent = self.make_containers("/".join(above), owner=owner)
-            node = store.child(parent, name) or store.create(parent, name, "DataNode", owner, dict(parent.properties))
+            node = store.child(parent, name) or store.create(parent, name, "DataNode", owner, _inherited(parent))
             part = store.contents / f"{secrets.token_hex(16)}.part"
             part.write_bytes(data)
             md5 = _md5(data)
@@ -190,7 +191,7 @@ class VospaceServer:
             assert node is not None
             for name in parse_path(path):
                 below = store.child(node, name)
-                node = below or store.create(node, name, "ContainerNode", owner, dict(node.properties))
+                node = below or store.create(node, name, "ContainerNode", owner, _inherited(node))
             return store.update(node, properties={**node.properties, **properties}) if properties else node
 
     def set_quota(self, path: str, size_bytes: int | None) -> None:
@@ -298,7 +299,9 @@ class VospaceServer:
         return http_answer(f"http://127.0.0.1:{self._base + 2}/{self._secret}/dialect")[0] == 200
 
 
-def _md5(data: bytes) -> str:
-    import hashlib
+def _inherited(parent: Node) -> dict[str, str]:
+    return {uri: value for uri, value in parent.properties.items() if uri in names.ACCESS}
 
+
+def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

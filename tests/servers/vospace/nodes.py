@@ -12,6 +12,7 @@ from tests.servers.vospace.documents import (
     add,
     add_views,
     parse_node,
+    root_name,
     serialise,
     vospace_root,
     vospace_time,
@@ -218,7 +219,7 @@ def _checked(document: NodeDocument) -> dict[str, str]:
 
 def _set(service: Service, request: Request, path: tuple[str, ...]) -> Response:
     body = request.document()
-    if b"protocol" in body[:300] and b"node" not in body[:300]:
+    if root_name(body) in ("protocol", "protocols"):
         # 5.3.1: an empty protocol representation asks for the protocols of this node.
         service.check_read(request.account, service.find(path))
         return xml(protocol_lists(service))

@@ -39,7 +39,6 @@ def data_id(exposure: int) -> dict[str, object]:
 
 
 @pytest.mark.req("MWBT-0028")
-@pytest.mark.req("MWBT-0029")
 @pytest.mark.req("MWBT-0040")
 def test_it_is_pulled_only_as_needed_and_read_on_without_the_service(
     daemon: PantryDaemon, vospace: VospaceServer

@@ -93,7 +93,7 @@ def _opened(source: ReadSource) -> Iterator[pq.ParquetFile]:
 
 def _is_text(kind: pa.DataType) -> bool:
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return text or pa.types.is_dictionary(kind)
+    return bool(text or pa.types.is_dictionary(kind))
 
 
 def _provenance(source: ReadSource, schema: pa.Schema) -> FileProvenance:

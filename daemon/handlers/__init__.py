@@ -16,6 +16,7 @@ from pantry.daemon.handlers import (
     publishing,
     registry,
     repositories,
+    subsetting,
 )
 from pantry.daemon.node import Node
 from pantry.daemon.server.dispatch import Dispatcher
@@ -26,7 +27,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration,
+        publishing, configuration, subsetting,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

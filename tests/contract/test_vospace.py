@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -29,13 +27,6 @@ from pantry.errors import (
 )
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def vospace() -> Iterator[VospaceServer]:
-    with tempfile.TemporaryDirectory(prefix="vos-") as directory, VospaceServer(public=False) as server:
-        server.start(Path(directory))
-        yield server
 
 
 @pytest.fixture

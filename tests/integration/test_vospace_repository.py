@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,13 +13,6 @@ from tests.servers.vospace import VospaceServer
 
 from pantry.client import Butler
 from pantry.errors import BackendAccessError, DatasetExistsError, OriginUnavailableError, TransientBackendError
-
-
-@pytest.fixture(scope="module")
-def vospace() -> Iterator[VospaceServer]:
-    with tempfile.TemporaryDirectory(prefix="vos-") as directory, VospaceServer(public=True) as server:
-        server.start(Path(directory))
-        yield server
 
 
 @pytest.fixture
@@ -38,8 +29,7 @@ def data_id(exposure: int) -> dict[str, object]:
     return {"instrument": INSTRUMENT, "exposure": exposure}
 
 
-@pytest.mark.req("MWBT-0028")
-@pytest.mark.req("MWBT-0040")
+@pytest.mark.req("DMS-MWBT-REQ-0028")
 def test_it_is_pulled_only_as_needed_and_read_on_without_the_service(
     daemon: PantryDaemon, vospace: VospaceServer
 ) -> None:
@@ -84,7 +74,6 @@ def test_it_is_pulled_only_as_needed_and_read_on_without_the_service(
         vospace.restart()
 
 
-@pytest.mark.req("MWBT-0065")
 def test_who_may_not_write_is_told_and_nothing_is_left(daemon: PantryDaemon, vospace: VospaceServer) -> None:
     """A put is all or nothing here too."""
     made = Butler.create("space", vospace.uri("observatory/other"), socket=daemon.socket)

@@ -87,6 +87,8 @@ from pantry.wire.operations.objects import (
 from pantry.wire.operations.provenance import (
     MAX_QUANTA,
     GetProvenance,
+    QuantumBatch,
+    QueryQuanta,
     QueryRelatives,
     RecordQuanta,
     RelativeBatch,
@@ -141,6 +143,7 @@ from pantry.wire.operations.repositories import (
     RegisterCollection,
     RepositoryList,
 )
+from pantry.wire.operations.subsetting import BeginSubset, CopyDatasets, FinishSubset, SubsetBegun
 
 __all__ = [
     "MAX_QUANTA",
@@ -150,6 +153,7 @@ __all__ = [
     "AttachRepository",
     "BeginPut",
     "BeginPuts",
+    "BeginSubset",
     "CacheListing",
     "CacheStatus",
     "CachedObject",
@@ -159,6 +163,7 @@ __all__ = [
     "CollectionList",
     "CommitPut",
     "CommitPuts",
+    "CopyDatasets",
     "CountDatasets",
     "CountDone",
     "CreateRepository",
@@ -183,6 +188,7 @@ __all__ = [
     "FetchRanges",
     "FileTable",
     "FindDataset",
+    "FinishSubset",
     "ForgetPublications",
     "FoundDataset",
     "GetCacheStatus",
@@ -244,11 +250,13 @@ __all__ = [
     "PutDone",
     "PutTicket",
     "PutTickets",
+    "QuantumBatch",
     "QueryCollections",
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
     "QueryMetadata",
+    "QueryQuanta",
     "QueryRelatives",
     "RecordBatch",
     "RecordMetadata",
@@ -267,6 +275,7 @@ __all__ = [
     "Status",
     "StoredPuts",
     "StreamOperation",
+    "SubsetBegun",
     "TreeBatch",
     "TreeEntry",
     "UnpinDatasets",

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 import trio
 from tests.servers.vospace import VospaceServer
+from tests.servers.vospace.names import PUBLIC_READ
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange
@@ -56,7 +57,7 @@ class VospaceOutside:
     def __init__(self, server: VospaceServer, path: str) -> None:
         self.server = server
         self.path = path
-        server.make_containers(path)
+        server.make_containers(path, properties={PUBLIC_READ: "false"})
 
     def put(self, key: str, content: bytes) -> None:
         self.server.put(f"{self.path}/{quote(key)}", content)

@@ -105,6 +105,7 @@ from pantry.wire.operations.publishing import (
     PublishTargetList,
     RetryPublications,
 )
+from pantry.wire.operations.queries import ListQueries, QueryAnswer, QueryInfo, QueryList, RunQuery, ServiceInfo
 from pantry.wire.operations.registry import (
     Associate,
     Certify,
@@ -211,6 +212,7 @@ __all__ = [
     "ListPins",
     "ListPrefixes",
     "ListPublishTargets",
+    "ListQueries",
     "ListRepositories",
     "ListTree",
     "MemberTable",
@@ -244,10 +246,13 @@ __all__ = [
     "PutDone",
     "PutTicket",
     "PutTickets",
+    "QueryAnswer",
     "QueryCollections",
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryInfo",
+    "QueryList",
     "QueryMetadata",
     "QueryRelatives",
     "RecordBatch",
@@ -261,6 +266,8 @@ __all__ = [
     "RelativeBatch",
     "RepositoryList",
     "RetryPublications",
+    "RunQuery",
+    "ServiceInfo",
     "SetOffline",
     "Standings",
     "StatObject",

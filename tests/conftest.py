@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers.efd import EfdPair, efd_pair
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
@@ -34,6 +35,17 @@ def postgresql() -> Iterator[PostgresqlServer]:
         yield server.start()
     finally:
         server.stop()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def efd(postgresql: PostgresqlServer) -> Iterator[EfdPair]:
+    """A base and a transformed engineering facility database with the same topics."""
+    path = Path(tempfile.mkdtemp(prefix="pty-"))
+    try:
+        with efd_pair(path, postgresql) as pair:
+            yield pair
+    finally:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -35,7 +36,7 @@ def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
                 yield name, field.default_factory()
             else:
                 yield name, _NO_DEFAULT if field.default is msgspec.NODEFAULT else field.default
-        elif inner is field.type:
+        elif inner is field.type or get_origin(field.type) is UnionType:
             yield from keys_of(inner, f"{name}.")
         else:
             yield from keys_of(inner, f"{name}.NAME." if get_origin(field.type) is dict else f"{name}[].")

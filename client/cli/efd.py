@@ -32,7 +32,11 @@ def service_option(command: Any) -> Any:
 
 @click.group("efd", cls=CommandGroup)
 def efd() -> None:
-    """Ask the engineering facility database, base or transformed."""
+    """Ask the engineering facility database, base or transformed.
+
+    For example:
+      pantry efd query lsst.sal.ESS.temperature --begin 2025-04-15T02:00 --end 2025-04-15T02:10
+    """
 
 
 @efd.command("topics", cls=Command)
@@ -60,7 +64,11 @@ def topics(ctx: click.Context, pattern: str, service: str, as_json: bool) -> Non
 @json_option
 @click.pass_context
 def fields(ctx: click.Context, topic: str, service: str, as_json: bool) -> None:
-    """List the fields of TOPIC with their types, units and descriptions."""
+    """List the fields of TOPIC with their types, units and descriptions.
+
+    For example:
+      pantry efd fields lsst.sal.ESS.temperature
+    """
     found = list(_efd(ctx, "").fields(topic, service=service).values())
     if as_json:
         print_json(found)

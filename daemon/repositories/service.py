@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.loading import make_backend
+from pantry.backends.mounted import mounted_at
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.registry import Registry, default_universe
@@ -198,6 +199,7 @@ class Repositories:
             self._transfers,
             absent=AbsentKeys(self._config.cache.negative_ttl_s),
             counters=self._counters,
+            stall_s=self._config.limits.stall_s,
             offline=self._offline,
         )
 
@@ -398,14 +400,14 @@ class Repositories:
         check_repository_formats(request.formats, "formats")
         Templates(request.templates).check_fields(DimensionUniverse(universe))
         root = _absolute_root(request.root)
-        local = _is_local(root)
-        if local:
-            os.makedirs(_local_directory(root), exist_ok=True)
-            os.makedirs(os.path.join(_local_directory(root), ".pantry"), exist_ok=True)
+        # SQLite is for one host only, and loses transactions on many a shared file system (sqlite.org/useovernet.html).
+        inside = _is_local(root) and not mounted_at(_local_directory(root)).is_shared
+        if _is_local(root):
+            await self._transfers.call(partial(_make_root, _local_directory(root), with_registry=inside))
         description = RepositoryDescription(
             version=DATA_MODEL_VERSION,
             uuid=str(uuid.uuid4()),
-            registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if local else IN_STATE_DIRECTORY),
+            registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if inside else IN_STATE_DIRECTORY),
             storage=request.storage_options,
             access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
             formats=request.formats,
@@ -449,6 +451,10 @@ def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
     if longest.match.endswith("/") or rest.startswith("/"):
         return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
     return [replica + rest for replica in longest.replicas]
+
+
+def _make_root(directory: str, *, with_registry: bool) -> None:
+    os.makedirs(os.path.join(directory, ".pantry") if with_registry else directory, exist_ok=True)
 
 
 def _create_registry(universe: Mapping[str, object], repository_uuid: str, url: str) -> Registry:

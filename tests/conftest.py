@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.servers.efd import EfdPair, efd_pair
+from tests.servers.fuse_mount import FuseMount
+from tests.servers.glusterfs import GlusterServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
@@ -101,6 +103,33 @@ def storage_config(seaweed: SeaweedServer) -> dict[str, Any]:
             }
         ]
     }
+
+
+@pytest.fixture(scope="session")
+def seaweed_mounts(seaweed: SeaweedServer) -> tuple[FuseMount, FuseMount]:
+    """The S3 server's store mounted twice, as two hosts would."""
+    if shutil.which("fusermount3") is None:
+        pytest.skip("not installed: fusermount3 (scripts/system-packages)")
+    return seaweed.mount("host0"), seaweed.mount("host1")
+
+
+@pytest.fixture(scope="session")
+def gluster() -> Iterator[GlusterServer]:
+    """A real GlusterFS with two replicas."""
+    if reason := GlusterServer.why_not():
+        pytest.skip(reason)
+    path = Path(tempfile.mkdtemp(prefix="glfs-"))
+    try:
+        with GlusterServer(path) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def gluster_mounts(gluster: GlusterServer) -> tuple[FuseMount, FuseMount]:
+    """Its volume mounted twice, as two hosts would."""
+    return gluster.mount("host0"), gluster.mount("host1")
 
 
 @pytest.fixture

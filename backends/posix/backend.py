@@ -22,8 +22,10 @@ from pantry.backends.contract import (
     check_span,
     check_token,
 )
+from pantry.backends.mounted import mounted_at
 from pantry.backends.posix import _batches, _blocking, _publishing
 from pantry.backends.progress import Progress
+from pantry.backends.share import Share
 from pantry.errors import ConfigError, PantryError
 
 PAGE_SIZE = 1000
@@ -47,7 +49,11 @@ class PosixBackend:
 
     def __init__(self, path: str, admission: Admission, *, create: bool = False) -> None:
         self._root = _blocking.Root(_blocking.require_absolute(path), create=create)
-        self._admission = admission
+        self._admission: Admission | Share = admission
+        mounted = mounted_at(self._root.path)
+        if mounted.is_shared:
+            # A local disk does not hang; a server may, and its threads with it.
+            self._admission = Share(self.location, admission)
 
     def __repr__(self) -> str:
         return f"PosixBackend({self._root.path!r})"

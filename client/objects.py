@@ -10,7 +10,7 @@ import msgspec
 
 from pantry.client.butler.opened import OpenedFileBase
 from pantry.client.connection import Connection, connect
-from pantry.wire.operations import ListObjects, ObjectInfo, OpenedObject, OpenObject, Operation, StatObject
+from pantry.wire import operations as ops
 
 
 class ObjectPrefix:
@@ -37,12 +37,12 @@ class ObjectPrefix:
         self.name = name
         self.connection: Connection = connect(socket)
 
-    def list(self, begins: str = "") -> Iterator[ObjectInfo]:
+    def list(self, begins: str = "") -> Iterator[ops.ObjectInfo]:
         """Iterate over the objects whose keys begin with a text, as the origin has them now."""
-        for batch in self.connection.stream(ListObjects(prefix=self.name, begins=begins)):
+        for batch in self.connection.stream(ops.ListObjects(prefix=self.name, begins=begins)):
             yield from batch.objects
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str) -> ops.ObjectInfo:
         """Describe an object.
 
         Raises
@@ -50,7 +50,7 @@ class ObjectPrefix:
         ObjectNotFoundError
             There is none.
         """
-        return self.connection.call(StatObject(prefix=self.name, key=key))
+        return self.connection.call(ops.StatObject(prefix=self.name, key=key))
 
     def open(self, key: str, *, partial: bool = False) -> BinaryIO:
         """Open an object for reading.
@@ -81,7 +81,7 @@ class ObjectPrefix:
 
     def open_object(self, key: str, *, partial: bool = False) -> OpenedObjectFile:
         """Open an object as `open` does, and return what the daemon said of it too."""
-        operation = OpenObject(prefix=self.name, key=key, partial=partial)
+        operation = ops.OpenObject(prefix=self.name, key=key, partial=partial)
         return OpenedObjectFile.open(self.connection.link(), operation)
 
     def read(self, key: str) -> bytes:
@@ -100,9 +100,9 @@ class ObjectPrefix:
         self.close()
 
 
-class OpenedObjectFile(OpenedFileBase[OpenedObject]):
+class OpenedObjectFile(OpenedFileBase[ops.OpenedObject]):
     """An open object: a descriptor, and a handle if it is not complete."""
 
-    def _anew(self, stale: OpenedObject) -> Operation[OpenedObject]:
-        assert isinstance(self._operation, OpenObject)  # noqa: S101 - by `open_object`
+    def _anew(self, stale: ops.OpenedObject) -> ops.Operation[ops.OpenedObject]:
+        assert isinstance(self._operation, ops.OpenObject)  # noqa: S101 - by `open_object`
         return msgspec.structs.replace(self._operation, version=stale.info.version, uncached=True)

@@ -11,8 +11,7 @@ from pantry.client.butler.batches import refs
 from pantry.errors import InvalidRequestError
 from pantry.model.datasets import DatasetRef
 from pantry.model.file_provenance import Contributor, FileProvenance
-from pantry.wire.operations import QueryRelatives
-from pantry.wire.operations.provenance import MAX_STARTS
+from pantry.wire import operations as ops
 
 RAW_TYPES = ("[r]aw", "raw_*", "*_raw")
 """Names of dataset types that are raw data. As patterns, since a name must be registered."""
@@ -22,6 +21,8 @@ def file_provenance(access: RepositoryAccess, given: Iterable[DatasetRef] | File
     """Complete what the caller says by the raw data that contributed (DMS-MWBT-REQ-0093)."""
     if isinstance(given, FileProvenance):
         return given
+    from pantry.wire.operations.provenance import MAX_STARTS
+
     parents = list({ref.id: ref for ref in _checked(given)}.values())
     raws = {ref.id: Contributor.of(ref) for ref in parents if _is_raw(ref.dataset_type.name)}
     by_repository: dict[str, list[UUID]] = {}
@@ -29,7 +30,7 @@ def file_provenance(access: RepositoryAccess, given: Iterable[DatasetRef] | File
         by_repository.setdefault(ref.repository or _first(access), []).append(ref.id)
     for repository, ids in by_repository.items():
         for start in range(0, len(ids), MAX_STARTS):
-            asked = QueryRelatives(
+            asked = ops.QueryRelatives(
                 repository=repository,
                 direction="ancestors",
                 dataset_types=RAW_TYPES,

@@ -14,7 +14,7 @@ from pantry.client.butler.times import TimespanLike
 from pantry.errors import InvalidRequestError
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.metadata import MetadataValue
-from pantry.wire.operations import GetMetadata, QueryMetadata, RecordMetadata
+from pantry.wire import operations as ops
 
 
 class Describing(Queries):
@@ -48,7 +48,7 @@ class Describing(Queries):
         if not isinstance(ref, DatasetRef):
             name = ref if isinstance(ref, str) else ref.name
             ref = self._found(name, data_id, kwargs, collections, timespan)
-        return self.connection.call(GetMetadata(repository=self._holder(ref), id=ref.id)).values
+        return self.connection.call(ops.GetMetadata(repository=self._holder(ref), id=ref.id)).values
 
     def query_metadata(
         self,
@@ -87,7 +87,7 @@ class Describing(Queries):
             exclude,
         )
         wanted = (entries,) if isinstance(entries, str) else tuple(entries)
-        for batch in self.connection.stream(QueryMetadata(query=query, entries=wanted)):
+        for batch in self.connection.stream(ops.QueryMetadata(query=query, entries=wanted)):
             names = list(batch.columns)
             for ref, row in zip(refs(batch.refs), zip(*batch.columns.values(), strict=True), strict=True):
                 yield ref, dict(zip(names, row, strict=True))
@@ -122,7 +122,7 @@ class Describing(Queries):
         count = 0
         for start in range(0, len(given), MAX_RECORDED):
             part = given[start : start + MAX_RECORDED]
-            operation = RecordMetadata(
+            operation = ops.RecordMetadata(
                 repository=self.repository,
                 dataset_type=name,
                 ids=b"".join((one.id if isinstance(one, DatasetRef) else one).bytes for one, _ in part),

@@ -16,16 +16,7 @@ from pantry.errors import InvalidRequestError, NotFoundError, PermissionDeniedEr
 from pantry.model.datasets import DatasetType
 from pantry.model.records import DimensionRecord
 from pantry.model.storage import STORAGE_CLASSES
-from pantry.wire.operations import (
-    GetDimensions,
-    ImportDatasets,
-    ImportDefinitions,
-    ImportItem,
-    ImportMembers,
-    InsertDimensionRecords,
-    ListDatasetTypes,
-    QueryCollections,
-)
+from pantry.wire import operations as ops
 from pantry.wire.operations.data import Transfer
 
 if TYPE_CHECKING:
@@ -198,10 +189,10 @@ class _Work:
 
         contents = read_contents(source, name)
         link, repository = self._link, self._repository
-        universe = DimensionUniverse(link.call(GetDimensions(repository=repository)).config)
+        universe = DimensionUniverse(link.call(ops.GetDimensions(repository=repository)).config)
         migrate(contents, universe)
-        types = {one.name: one for one in link.call(ListDatasetTypes(repository=repository)).dataset_types}
-        there = {one.name: one for one in link.call(QueryCollections(repository=repository)).collections}
+        types = {one.name: one for one in link.call(ops.ListDatasetTypes(repository=repository)).dataset_types}
+        there = {one.name: one for one in link.call(ops.QueryCollections(repository=repository)).collections}
         plan = Plan(contents, universe, types, there, self._options.storage_classes)
         records = list(make_records(contents, universe, self._options.skip_dimensions))
         finder = ExportedFiles(
@@ -209,7 +200,7 @@ class _Work:
         )
         batches, present = self._choose(plan, finder)
         # Up to here nothing was written.
-        definitions = ImportDefinitions(
+        definitions = ops.ImportDefinitions(
             repository=repository, dataset_types=tuple(plan.dataset_types), collections=tuple(plan.collections)
         )
         new_records = self._insert_records(records)
@@ -231,7 +222,7 @@ class _Work:
     def _insert_records(self, records: list[DimensionRecord]) -> int:
         count = done = 0
         for batch in _chunks(records, lambda one: len(one.region or b"") + 40 * len(one.values), _MAX_RECORDS):
-            operation = InsertDimensionRecords(
+            operation = ops.InsertDimensionRecords(
                 repository=self._repository, records=tuple(batch), skip_existing=True, compare=True
             )
             count += self._link.call(operation).count
@@ -292,15 +283,15 @@ class _Work:
 
     def _operation(
         self, group: Group, files: list[PlannedFile], paths: list[str] | None, *, check: bool = False, **more: Any
-    ) -> ImportDatasets:
-        return ImportDatasets(
+    ) -> ops.ImportDatasets:
+        return ops.ImportDatasets(
             repository=self._repository,
             dataset_type=group.dataset_type,
             run=group.run,
             transfer=self._options.transfer,
             dimensions=group.dimensions,
             items=tuple(
-                ImportItem(path, values)
+                ops.ImportItem(path, values)
                 for file, path in zip(files, paths or [""] * len(files), strict=True)
                 for values in file.values
             ),
@@ -343,7 +334,7 @@ class _Work:
         for number, batch in enumerate(batches, 1):
             # Chains come last, and so show nothing that is only half there.
             chains = plan.chains if number == len(batches) else {}
-            operation = ImportMembers(repository=self._repository, members=tuple(batch), chains=chains)
+            operation = ops.ImportMembers(repository=self._repository, members=tuple(batch), chains=chains)
             count += self._link.call(operation).count
             self._progress("members", number, len(batches))
         return count

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pantry.client.butler.access import RepositoryAccess, names
 from pantry.client.butler.batches import refs, uuids
 from pantry.model.datasets import DatasetRef
 from pantry.model.provenance import DatasetProvenance, InputKind, Quantum, Relative
-from pantry.wire.operations import GetProvenance, QueryRelatives, RecordQuanta
-from pantry.wire.operations.provenance import MAX_QUANTA, Direction
+from pantry.wire import operations as ops
+
+if TYPE_CHECKING:
+    from pantry.wire.operations.provenance import Direction
 
 
 class Lineage(RepositoryAccess):
@@ -31,15 +34,17 @@ class Lineage(RepositoryAccess):
         int
             How many are new. Each 10,000 are recorded together or not at all.
         """
+        from pantry.wire.operations.provenance import MAX_QUANTA
+
         self._writing()
         given, count = iter(quanta), 0
         while batch := tuple(islice(given, MAX_QUANTA)):
-            count += self.connection.call(RecordQuanta(repository=self.repository, quanta=batch)).count
+            count += self.connection.call(ops.RecordQuanta(repository=self.repository, quanta=batch)).count
         return count
 
     def provenance(self, dataset: DatasetRef | UUID) -> DatasetProvenance:
         """Report what made a dataset, of which inputs, predicted and actual, and what uses it (DMS-MWBT-REQ-0095)."""
-        return self.connection.call(GetProvenance(repository=self.repository, id=_id(dataset)))
+        return self.connection.call(ops.GetProvenance(repository=self.repository, id=_id(dataset)))
 
     def ancestors(
         self,
@@ -92,7 +97,7 @@ class Lineage(RepositoryAccess):
         max_depth: int | None,
         dataset_types: str | Iterable[str],
     ) -> list[Relative]:
-        asked = QueryRelatives(
+        asked = ops.QueryRelatives(
             repository=self.repository,
             id=_id(dataset),
             direction=direction,

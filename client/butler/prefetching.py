@@ -10,7 +10,7 @@ import msgspec
 from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values, names, type_name
 from pantry.errors import ProtocolError
 from pantry.model.datasets import DatasetType
-from pantry.wire.operations import Prefetch, PrefetchFailure, PrefetchProgress
+from pantry.wire import operations as ops
 
 
 class Prefetching(RepositoryAccess):
@@ -24,9 +24,9 @@ class Prefetching(RepositoryAccess):
         data_id: DataId | None = None,
         where: str = "",
         partial: bool = False,
-        progress: Callable[[PrefetchProgress], None] | None = None,
+        progress: Callable[[ops.PrefetchProgress], None] | None = None,
         **kwargs: Any,
-    ) -> PrefetchProgress:
+    ) -> ops.PrefetchProgress:
         """Fetch the files of what a query finds into the node's cache; returns when all are there or have failed.
 
         Parameters
@@ -57,7 +57,7 @@ class Prefetching(RepositoryAccess):
         0
         """
         single = isinstance(dataset_type, str | DatasetType)
-        operation = Prefetch(
+        operation = ops.Prefetch(
             repository=self.repository,
             dataset_types=(type_name(dataset_type),) if single else tuple(map(type_name, dataset_type)),  # type: ignore[arg-type]
             collections=names(collections) if collections is not None else self._search(None),
@@ -65,8 +65,8 @@ class Prefetching(RepositoryAccess):
             where=where,
             partial=partial,
         )
-        last: PrefetchProgress | None = None
-        failures: list[PrefetchFailure] = []
+        last: ops.PrefetchProgress | None = None
+        failures: list[ops.PrefetchFailure] = []
         for told in self.connection.stream(operation):
             failures += told.failures
             last = told

@@ -9,18 +9,7 @@ from uuid import UUID
 from pantry.client.butler.access import RepositoryAccess, names
 from pantry.errors import InvalidRequestError, PublishError
 from pantry.model.datasets import DatasetRef
-from pantry.wire.operations import (
-    ForgetPublications,
-    GetPublishStatus,
-    ListPublishTargets,
-    Publication,
-    PublicationState,
-    PublishDatasets,
-    PublishStatus,
-    PublishTarget,
-    RetryPublications,
-)
-from pantry.wire.operations.publishing import MAX_PUBLISHED
+from pantry.wire import operations as ops
 
 WAIT_S = 300.0
 """How long `Butler.publish` waits unless it is told otherwise, in seconds."""
@@ -56,7 +45,7 @@ class Publishing(RepositoryAccess):
         target: str,
         *,
         wait: bool | float = False,
-    ) -> list[Publication]:
+    ) -> list[ops.Publication]:
         """Publish stored datasets to a web service that the daemon's operator configured.
 
         When this returns, it is durably remembered: the datasets are sent until the service has accepted or refused
@@ -87,16 +76,18 @@ class Publishing(RepositoryAccess):
         InvalidRequestError
             The target does not take this type of dataset.
         """
+        from pantry.wire.operations.publishing import MAX_PUBLISHED
+
         given = [refs] if isinstance(refs, DatasetRef | UUID) else list(refs)
         by_repository: dict[str, list[UUID]] = {}
         for one in given:
             holder = self._holder(one) if isinstance(one, DatasetRef) else self.repository
             by_repository.setdefault(holder, []).append(one.id if isinstance(one, DatasetRef) else one)
         wait_s = _seconds(wait)
-        found: dict[UUID, Publication] = {}
+        found: dict[UUID, ops.Publication] = {}
         for repository, ids in by_repository.items():
             for start in range(0, len(ids), MAX_PUBLISHED):
-                asked = PublishDatasets(
+                asked = ops.PublishDatasets(
                     repository=repository,
                     target=target,
                     ids=b"".join(one.bytes for one in ids[start : start + MAX_PUBLISHED]),
@@ -108,17 +99,17 @@ class Publishing(RepositoryAccess):
         order = dict.fromkeys(one.id if isinstance(one, DatasetRef) else one for one in given)
         return [found[id_] for id_ in order if id_ in found]
 
-    def publish_targets(self) -> list[PublishTarget]:
+    def publish_targets(self) -> list[ops.PublishTarget]:
         """Return the services that datasets can be published to."""
-        return list(self.connection.call(ListPublishTargets()).targets)
+        return list(self.connection.call(ops.ListPublishTargets()).targets)
 
     def publish_status(
         self,
         target: str = "",
         *,
-        states: Sequence[PublicationState] | None = None,
+        states: Sequence[ops.PublicationState] | None = None,
         limit: int = 100,
-    ) -> PublishStatus:
+    ) -> ops.PublishStatus:
         """Tell how one's own publications are; for administrators those of all users, of all repositories.
 
         Parameters
@@ -131,12 +122,12 @@ class Publishing(RepositoryAccess):
         limit : int
             How many are listed at most, up to 1,000; the counts are of all.
         """
-        operation = GetPublishStatus(target=target, limit=limit)
+        operation = ops.GetPublishStatus(target=target, limit=limit)
         if states is not None:
-            operation = GetPublishStatus(target=target, limit=limit, states=tuple(states))
+            operation = ops.GetPublishStatus(target=target, limit=limit, states=tuple(states))
         return self.connection.call(operation)
 
-    def retry_publications(self, publications: Iterable[Publication | int] = (), *, target: str = "") -> int:
+    def retry_publications(self, publications: Iterable[ops.Publication | int] = (), *, target: str = "") -> int:
         """Try publications again at once, also those that were refused; returns how many.
 
         Parameters
@@ -149,18 +140,18 @@ class Publishing(RepositoryAccess):
         numbers = _numbers(publications)
         if numbers and target:
             raise InvalidRequestError("name publications, or a target, not both")
-        return self.connection.call(RetryPublications(target=target, numbers=numbers)).count
+        return self.connection.call(ops.RetryPublications(target=target, numbers=numbers)).count
 
-    def forget_publications(self, publications: Iterable[Publication | int]) -> int:
+    def forget_publications(self, publications: Iterable[ops.Publication | int]) -> int:
         """Give publications up, so that they are neither sent nor listed any more; returns how many."""
-        return self.connection.call(ForgetPublications(numbers=_numbers(publications))).count
+        return self.connection.call(ops.ForgetPublications(numbers=_numbers(publications))).count
 
 
-def _numbers(publications: Iterable[Publication | int]) -> tuple[int, ...]:
-    return tuple(one.number if isinstance(one, Publication) else one for one in publications)
+def _numbers(publications: Iterable[ops.Publication | int]) -> tuple[int, ...]:
+    return tuple(one.number if isinstance(one, ops.Publication) else one for one in publications)
 
 
-def _raise_refused(publications: Sequence[Publication], target: str) -> None:
+def _raise_refused(publications: Sequence[ops.Publication], target: str) -> None:
     refused = [one for one in publications if one.state in ("refused", "unknown")]
     if refused:
         first = refused[0]

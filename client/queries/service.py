@@ -11,7 +11,7 @@ from pantry.client.connection import Connection, connect
 from pantry.client.queries.values import parameter_values
 from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.queries import Query, Statement
-from pantry.wire.operations import ListQueries, QueryAnswer, QueryInfo, RunQuery
+from pantry.wire import operations as ops
 
 Form = Literal["astropy", "arrow", "pandas"]
 """As what rows are given: an astropy Table, a pyarrow Table, or a pandas DataFrame."""
@@ -48,9 +48,9 @@ class QueryService:
     def __repr__(self) -> str:
         return f"QueryService({self.name!r})"
 
-    def queries(self) -> list[QueryInfo]:
+    def queries(self) -> list[ops.QueryInfo]:
         """Return the configured queries and selections of this service, or of all, that you may ask."""
-        found = self.connection.call(ListQueries()).queries
+        found = self.connection.call(ops.ListQueries()).queries
         return [one for one in found if self.name in ("", one.service)]
 
     def ask(
@@ -82,7 +82,7 @@ class QueryService:
         LimitExceededError
             There are more rows than the service may give: never a part of them.
         """
-        operation = RunQuery(query=query, parameters=parameter_values(parameters), tables=tuple(tables or ()))
+        operation = ops.RunQuery(query=query, parameters=parameter_values(parameters), tables=tuple(tables or ()))
         return self._run(operation, form, tables or {})
 
     def run(
@@ -117,10 +117,10 @@ class QueryService:
             question = statement
         if not self.name:
             raise InvalidRequestError("which service? make a QueryService by its name")
-        operation = RunQuery(service=self.name, question=question, tables=tuple(tables or ()))
+        operation = ops.RunQuery(service=self.name, question=question, tables=tuple(tables or ()))
         return self._run(operation, form, tables or {})
 
-    def _run(self, operation: RunQuery, form: Form, tables: Mapping[str, Any]) -> Any:
+    def _run(self, operation: ops.RunQuery, form: Form, tables: Mapping[str, Any]) -> Any:
         if form not in _TYPES:
             raise InvalidRequestError(f"{form!r} is no form of rows", hint=f"there are {', '.join(_TYPES)}")
         with uploaded(tables) as fds:
@@ -156,7 +156,7 @@ def uploaded(tables: Mapping[str, Any]) -> Iterator[list[int]]:
             os.close(fd)
 
 
-def rows_of(answer: QueryAnswer, fds: tuple[int, ...], python_type: str) -> Any:
+def rows_of(answer: ops.QueryAnswer, fds: tuple[int, ...], python_type: str) -> Any:
     """Read an answer's file, and close it."""
     from pantry.client.formatters import ReadSource, convert, formatter_by_name
 

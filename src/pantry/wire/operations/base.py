@@ -24,6 +24,9 @@ class StreamOperation(Operation[R_co], frozen=True, kw_only=True, omit_defaults=
 
 def concrete_operations() -> tuple[type[Operation[Any]], ...]:
     """Return every operation class that can be asked for, sorted by tag."""
+    from pantry.wire.operations import load_all
+
+    load_all()
     found: dict[str, type[Operation[Any]]] = {}
     todo: list[type[Operation[Any]]] = [Operation]
     while todo:

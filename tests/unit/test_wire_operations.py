@@ -1,0 +1,40 @@
+"""Operations are imported when they are first asked for, and none is forgotten."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from pantry.wire import operations
+from pantry.wire.operations import base
+
+SOURCE = Path(operations.__file__)
+
+
+def test_every_name_that_types_see_is_found_where_it_is() -> None:
+    seen: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(SOURCE.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pantry.wire.operations."):
+            seen.setdefault((node.module or "").rpartition(".")[2], set()).update(one.name for one in node.names)
+    del seen["base"]
+    assert seen == {home: set(names) for home, names in operations._HOMES.items()}
+    for name in operations.__all__:
+        assert hasattr(operations, name)
+
+
+def test_every_module_of_operations_is_known() -> None:
+    modules = {one.stem for one in SOURCE.parent.glob("*.py")} - {"__init__", "base"}
+    assert modules == set(operations._HOMES)
+    assert {type(one) for one in base.concrete_operations()} == {type(base.Operation)}
+
+
+def test_the_client_starts_without_what_it_has_not_been_asked_for() -> None:
+    code = "import sys, pantry.client; from pantry.client import Butler; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
+    assert "pantry.wire.operations.data" in loaded
+    rare = {"publishing", "provenance", "keeping", "integrity", "importing", "subsetting", "queries", "cache"}
+    assert not loaded & {f"pantry.wire.operations.{name}" for name in rare}

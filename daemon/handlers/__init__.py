@@ -14,6 +14,7 @@ from pantry.daemon.handlers import (
     objects,
     provenance,
     publishing,
+    queries,
     registry,
     repositories,
     subsetting,
@@ -27,7 +28,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration, subsetting,
+        publishing, configuration, subsetting, queries,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

@@ -14,6 +14,7 @@ import yaml
 from sqlalchemy.engine import make_url
 
 from pantry.backends.contract import ObjectBackend
+from pantry.backends.mounted import mounted_at
 from pantry.daemon.registry import Registry, default_universe
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain
@@ -56,9 +57,15 @@ class _Wanted(NamedTuple):
     templates: dict[str, TemplateLike] = {}
     subset_of: str = ""
 
+    @property
+    def has_registry_inside(self) -> bool:
+        """Whether a registry in SQLite lies in the root; asks only the kernel."""
+        # SQLite is for one host only, and loses transactions on many a shared file system (sqlite.org/useovernet.html).
+        return is_local(self.root) and not mounted_at(local_directory(self.root)).is_shared
+
     def description(self, owner: str) -> RepositoryDescription:
         asked = self.asked
-        default = "sqlite:///.pantry/registry.sqlite3" if is_local(self.root) else IN_STATE_DIRECTORY
+        default = "sqlite:///.pantry/registry.sqlite3" if self.has_registry_inside else IN_STATE_DIRECTORY
         return RepositoryDescription(
             version=DATA_MODEL_VERSION,
             uuid=str(uuid.uuid4()),
@@ -162,12 +169,8 @@ def _refuse_inside(root: str, members: tuple[Repository, ...]) -> None:
 async def _make(repositories: Repositories, wanted: _Wanted, who: Identity) -> Repository:
     name, root = wanted.name, wanted.root
     if is_local(root):
-        try:
-            os.makedirs(os.path.join(local_directory(root), ".pantry"), exist_ok=True)
-        except OSError as exc:
-            raise BackendError(
-                f"{local_directory(root)} cannot be made: {exc.strerror}", hint="choose a root that may be written to"
-            ) from None
+        make = partial(_make_root, local_directory(root), with_registry=wanted.has_registry_inside)
+        await repositories.in_thread(make)
     description, registration = wanted.description(who.user_name), wanted.registration()
     if registration.registry:
         description = _without_password(description)
@@ -185,6 +188,15 @@ async def _make(repositories: Repositories, wanted: _Wanted, who: Identity) -> R
             raise
         await backend.settle_write(DESCRIPTION_KEY, token=description.uuid)
         return repository
+
+
+def _make_root(directory: str, *, with_registry: bool) -> None:
+    try:
+        os.makedirs(os.path.join(directory, ".pantry") if with_registry else directory, exist_ok=True)
+    except OSError as exc:
+        raise BackendError(
+            f"{directory} cannot be made: {exc.strerror}", hint="choose a root that may be written to"
+        ) from None
 
 
 async def _take_up(repositories: Repositories, wanted: _Wanted, who: Identity) -> Repository | None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import TypeVar
 
 import trio
 from sqlalchemy.engine import make_url
@@ -56,6 +57,7 @@ from pantry.wire.operations import AttachRepository
 log = logging.getLogger(__name__)
 
 OptionValue = str | int | float | bool
+T = TypeVar("T")
 
 
 class Repositories:
@@ -198,6 +200,10 @@ class Repositories:
             merged.update(one.options)
         return make_backend(root, merged, self._transfers)
 
+    async def in_thread(self, func: Callable[[], T]) -> T:
+        """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
+        return await self._transfers.call(func)
+
     def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
         """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
         replicas = [self.backend_for(root, options)]
@@ -207,6 +213,7 @@ class Repositories:
             self._transfers,
             absent=AbsentKeys(self._config.cache.negative_ttl_s),
             counters=self._counters,
+            stall_s=self._config.limits.stall_s,
             offline=self._offline,
         )
 

@@ -756,6 +756,7 @@ CANNOT = {
     "object.prefixes", "object.stat", "data.fetch",
     # Of the daemon and the network.
     "config.get",
+    "query.list", "query.run",
     "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
     # Of repositories: what a bundle is made from, and harvested into.
     "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",

@@ -107,6 +107,7 @@ from pantry.wire.operations.publishing import (
     PublishTargetList,
     RetryPublications,
 )
+from pantry.wire.operations.queries import ListQueries, QueryAnswer, QueryInfo, QueryList, RunQuery, ServiceInfo
 from pantry.wire.operations.registry import (
     Associate,
     Certify,
@@ -217,6 +218,7 @@ __all__ = [
     "ListPins",
     "ListPrefixes",
     "ListPublishTargets",
+    "ListQueries",
     "ListRepositories",
     "ListTree",
     "MemberTable",
@@ -251,10 +253,13 @@ __all__ = [
     "PutTicket",
     "PutTickets",
     "QuantumBatch",
+    "QueryAnswer",
     "QueryCollections",
     "QueryDataIds",
     "QueryDatasets",
     "QueryDimensionRecords",
+    "QueryInfo",
+    "QueryList",
     "QueryMetadata",
     "QueryQuanta",
     "QueryRelatives",
@@ -269,6 +274,8 @@ __all__ = [
     "RelativeBatch",
     "RepositoryList",
     "RetryPublications",
+    "RunQuery",
+    "ServiceInfo",
     "SetOffline",
     "Standings",
     "StatObject",

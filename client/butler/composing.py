@@ -163,13 +163,14 @@ class Composing(Reading, Writing):
     def _ref_of(self, source: Source, home: str) -> DatasetRef:
         import msgspec
 
-        place = source.repository or home
         if source.id is None:
             raise InvalidRequestError("a stored composite names its components by their ids")
-        ref = self.connection.call(GetDataset(repository=place, id=source.id)).ref
-        if ref is None:
-            raise DatasetNotFoundError(f"the dataset {source.id} is not in {place!r} any more")
-        return ref if place == self.repository else msgspec.structs.replace(ref, repository=place)
+        # A subset has what its composites take from others, by the same id.
+        for place in dict.fromkeys((home, source.repository or home)):
+            ref = self.connection.call(GetDataset(repository=place, id=source.id)).ref
+            if ref is not None:
+                return ref if place == self.repository else msgspec.structs.replace(ref, repository=place)
+        raise DatasetNotFoundError(f"the dataset {source.id} is not in {place!r} any more")
 
     def export_file(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.composites import COMPOSITE, Source
 from pantry.model.datasets import DatasetRef, DatasetType
 from pantry.model.formats import stored_form
-from pantry.wire.operations import GetDataset
+from pantry.wire.operations import GetDataset, ListRepositories
 
 if TYPE_CHECKING:
     from pantry.client.composites.delegates import Part
@@ -111,10 +112,24 @@ class Composing(Reading, Writing):
         if not isinstance(given, DatasetRef):
             return None
         # The name of the repository it was read from; `manifest_for` leaves it out there.
-        return Source(id=given.id, repository=given.repository or self._first(), component=component)
+        return Source(id=given.id, repository=given.repository or self._home_of(given), component=component)
 
-    def _first(self) -> str:
-        return self.info.chain[0] if self.info.chain else self.repository
+    def _home_of(self, ref: DatasetRef) -> str:
+        """Find the repository of a reference that does not say it: this Butler's own, else the first by name.
+
+        An id means the same dataset everywhere.
+        """
+        own = self.info.chain or (self.repository,)
+        for one in chain(own, self._others(own)):
+            if self.connection.call(GetDataset(repository=one, id=ref.id)).ref is not None:
+                return one
+        raise DatasetNotFoundError(
+            f"{ref} is in no repository that you may read here", hint="it may have been deleted since it was found"
+        )
+
+    def _others(self, own: Sequence[str]) -> Iterator[str]:
+        found = self.connection.call(ListRepositories()).repositories
+        yield from (one.name for one in found if not one.chain and one.name not in own)
 
     def get_components(
         self,
@@ -148,13 +163,14 @@ class Composing(Reading, Writing):
     def _ref_of(self, source: Source, home: str) -> DatasetRef:
         import msgspec
 
-        place = source.repository or home
         if source.id is None:
             raise InvalidRequestError("a stored composite names its components by their ids")
-        ref = self.connection.call(GetDataset(repository=place, id=source.id)).ref
-        if ref is None:
-            raise DatasetNotFoundError(f"the dataset {source.id} is not in {place!r} any more")
-        return ref if place == self.repository else msgspec.structs.replace(ref, repository=place)
+        # A subset has what its composites take from others, by the same id.
+        for place in dict.fromkeys((home, source.repository or home)):
+            ref = self.connection.call(GetDataset(repository=place, id=source.id)).ref
+            if ref is not None:
+                return ref if place == self.repository else msgspec.structs.replace(ref, repository=place)
+        raise DatasetNotFoundError(f"the dataset {source.id} is not in {place!r} any more")
 
     def export_file(
         self,

@@ -92,10 +92,17 @@ def _read_source(
 ) -> Any:
     if source.id is None:
         raise FormatterError(f"{name}: {what} is not a dataset by its id")
+    named = source.repository or home
+    if named != home:
+        try:
+            # A subset of the composite's repository has what it takes from others, by the same id.
+            return butler._read_by_id(home, source.id, source.component or None, parameters, depth + 1)
+        except DatasetNotFoundError:
+            pass
     try:
-        return butler._read_by_id(source.repository or home, source.id, source.component or None, parameters, depth + 1)
+        return butler._read_by_id(named, source.id, source.component or None, parameters, depth + 1)
     except (DatasetNotFoundError, RepositoryNotFoundError) as exc:
         raise DatasetNotFoundError(
-            f"{name}: {what} is the dataset {source.id} of {source.repository or home!r}: {exc.message}",
+            f"{name}: {what} is the dataset {source.id} of {named!r}: {exc.message}",
             hint="read the other components by their names, or make a composite with another one in its place",
         ) from None

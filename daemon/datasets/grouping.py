@@ -25,7 +25,7 @@ from pantry.daemon.datasets.putting import (
     exists_already,
 )
 from pantry.daemon.journal import Intent, Journal, Target
-from pantry.daemon.registry import Insert
+from pantry.daemon.registry import Insert, PutWish
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import InvalidRequestError, ObjectExistsError, PantryError
@@ -95,18 +95,19 @@ class PutGroups:
         InvalidRequestError
             Two of them are the same.
         """
-        puts = [
-            await self._puts.begin(
-                repository,
-                one.dataset_type,
-                one.data_id,
-                one.run,
-                one.id,
-                formatter=one.formatter,
-                extension=one.extension,
-            )
-            for repository, one in wishes
-        ]
+        # By their places: the order of the wishes is that of the answer.
+        places: dict[str, list[int]] = {}
+        for place, (repository, _) in enumerate(wishes):
+            places.setdefault(repository.name, []).append(place)
+        begun: dict[int, BegunPut] = {}
+        for numbers in places.values():
+            repository = wishes[numbers[0]][0]
+            those = [wishes[number][1] for number in numbers]
+            asked = [
+                (PutWish(one.dataset_type, one.run, one.data_id, one.extension, one.formatter), one.id) for one in those
+            ]
+            begun.update(zip(numbers, await self._puts.begin_all(repository, asked), strict=True))
+        puts = [begun[place] for place in range(len(wishes))]
         seen: set[tuple[str, object]] = set()
         for put in puts:
             for mark in (put.key, put.ref.id):

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import recover_later, undo_intent
 from pantry.daemon.journal import Intent, Journal, Target
+from pantry.daemon.registry import PutWish
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import (
@@ -190,15 +191,22 @@ class Puts:
         OriginUnavailableError
             This node works offline.
         """
-        check_collection_name(run)
-        repository.origin.require_online(run)
-        prepared = await self._repositories.queries.call(
-            partial(repository.registry.prepare_put, dataset_type, run, data_id, extension, formatter)
-        )
-        ref = DatasetRef(
-            id=dataset_id or uuid.uuid4(), dataset_type=prepared.dataset_type, data_id=prepared.data_id, run=run
-        )
-        return BegunPut(self, repository, ref, prepared.path, prepared.form)
+        wish = PutWish(dataset_type, run, data_id, extension, formatter)
+        return (await self.begin_all(repository, [(wish, dataset_id)]))[0]
+
+    async def begin_all(
+        self, repository: Repository, wishes: Sequence[tuple[PutWish, uuid.UUID | None]]
+    ) -> list[BegunPut]:
+        """Check several as `begin` does; the registry is asked once."""
+        for wish, _ in wishes:
+            check_collection_name(wish.run)
+            repository.origin.require_online(wish.run)
+        prepare = partial(repository.registry.prepare_puts, [wish for wish, _ in wishes])
+        begun = []
+        for (wish, id_), one in zip(wishes, await self._repositories.queries.call(prepare), strict=True):
+            ref = DatasetRef(id=id_ or uuid.uuid4(), dataset_type=one.dataset_type, data_id=one.data_id, run=wish.run)
+            begun.append(BegunPut(self, repository, ref, one.path, one.form))
+        return begun
 
     async def commit(self, put: BegunPut, metadata: Mapping[str, object] = {}) -> DatasetRef:
         """Store what the client wrote, all or nothing (DMS-MWBT-REQ-0073, 0076)."""

@@ -33,7 +33,7 @@ from pantry.daemon.registry.lookup import Lookup
 from pantry.daemon.registry.operator_tables import OperatorTable, read_tables
 from pantry.daemon.registry.overrides import Override, preferred
 from pantry.daemon.registry.placing import Placing
-from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut
+from pantry.daemon.registry.preparation import Preparation, PreparedIngest, PreparedPut, PutWish
 from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import NamedFile, Queries
 from pantry.daemon.registry.record_queries import RecordQueries
@@ -69,7 +69,7 @@ from pantry.wire.operations.registry import (
 )
 from pantry.wire.operations.repositories import QueryCollections
 
-__all__ = ["Insert", "NewDataset", "PreparedIngest", "PreparedPut", "Registry", "default_universe"]
+__all__ = ["Insert", "NewDataset", "PreparedIngest", "PreparedPut", "PutWish", "Registry", "default_universe"]
 
 T = TypeVar("T")
 
@@ -388,9 +388,14 @@ class Registry:
         DataIdValueError
             If a value has no dimension record.
         """
+        (prepared,) = self.prepare_puts([PutWish(dataset_type, run, data_id, extension, formatter)])
+        return prepared
+
+    def prepare_puts(self, wishes: Iterable[PutWish]) -> list[PreparedPut]:
+        """Check several datasets as `prepare_put` does, in one visit to the database."""
         with self._database.reading() as session:
             definitions = self._definitions.current(session)
-            return self._preparation.put(session, definitions, dataset_type, run, data_id, extension, formatter)
+            return [self._preparation.put(session, definitions, one) for one in wishes]
 
     def expand_data_id(
         self, dataset_type: str, data_id: Mapping[str, object], run: str = ""

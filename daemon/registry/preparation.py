@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -19,6 +19,16 @@ from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType
 from pantry.model.formats import Formats, StoredForm, check_extension, stored_form, usual_extension
 from pantry.model.interpretation import refuse_contradiction
+
+
+class PutWish(NamedTuple):
+    """A dataset that somebody wants to store; fields as of `Registry.prepare_put`."""
+
+    dataset_type: str
+    run: str
+    data_id: Mapping[str, object]
+    extension: str | None = None
+    formatter: str = ""
 
 
 class PreparedPut(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,20 +110,11 @@ class Preparation:
         self._data_ids = data_ids
         self.formats: tuple[Formats, ...] = ()
 
-    def put(
-        self,
-        session: Session,
-        definitions: Definitions,
-        dataset_type: str,
-        run: str,
-        data_id: Mapping[str, object],
-        extension: str | None,
-        formatter: str,
-    ) -> PreparedPut:
+    def put(self, session: Session, definitions: Definitions, wish: PutWish) -> PreparedPut:
         """Resolve and check one data id; see `Registry.prepare_put`."""
-        known = definitions.dataset_type(dataset_type)
-        expanded = self.expand(session, definitions, known, run, data_id)
-        form = self._form(known, formatter, extension)
+        known, run = definitions.dataset_type(wish.dataset_type), wish.run
+        expanded = self.expand(session, definitions, known, run, wish.data_id)
+        form = self._form(known, wish.formatter, wish.extension)
         (path,) = self.placing.paths(
             known, run, [expanded.required_values], [_implied(known, expanded)], [form.extension]
         )

@@ -58,6 +58,9 @@ def _scalar(value: Scalar) -> str:
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, str):
+        if "--" in value or "\\" in value:
+            # DaCHS 2.7 takes the first for a comment also in a string, and a quote after the second for no end of it.
+            raise ValueError("a text has no two minus signs in a row and no backslash, which some services misread")
         return "'" + check_text(value).replace("'", "''") + "'"
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:

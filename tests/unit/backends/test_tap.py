@@ -60,7 +60,13 @@ def tokens(text: str) -> list[str]:
 @given(_values, _values)
 def test_no_value_is_more_than_itself(first: ParameterValue, second: ParameterValue) -> None:
     """Whatever a value holds, what stands around it stays what it was, and each text is one string."""
-    text = written(Statement(text="SELECT a-:x,'b':y--:x\n FROM t", parameters={"x": first, "y": second}))
+    statement = Statement(text="SELECT a-:x,'b':y--:x\n FROM t", parameters={"x": first, "y": second})
+    if any("--" in one or "\\" in one for value in (first, second) for one in (value if isinstance(value, tuple) else (str(value),))
+           if isinstance(one, str)):  # fmt: skip
+        with pytest.raises(InvalidQueryError, match="minus"):
+            written(statement)
+        return
+    text = written(statement)
     found = tokens(text)
     assert found[: len("SELECTa-")] == list("SELECTa-")
     assert found[-len("FROMt") - 1 :] == ["comment", *"FROMt"]

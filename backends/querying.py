@@ -13,11 +13,22 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from pantry.backends.admission import Admission
-from pantry.model.queries import Circle, Instant, ParameterValue, Point, Polygon, Query, Statement, TopicQuery
+from pantry.model.queries import (
+    Circle,
+    Instant,
+    NamesQuery,
+    ParameterValue,
+    Point,
+    Polygon,
+    Query,
+    Statement,
+    TopicQuery,
+)
 
 __all__ = [
     "Circle",
     "Instant",
+    "NamesQuery",
     "ParameterValue",
     "Point",
     "Polygon",

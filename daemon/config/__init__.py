@@ -87,6 +87,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         Query results under way; a result that nobody reads holds a registry's connection.
     put_bytes : int
         Longest file that one put may write.
+    stall_s : float
+        A read of which nothing comes for so long is given up, in seconds.
     spacing_s : float
         While other users are active: time between two starts of one user's transfers, and of his queries.
     """
@@ -101,6 +103,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     services: int = 16
     streams_per_user: int = 16
     put_bytes: int = 1024 * GIB
+    stall_s: float = 90.0
     spacing_s: float = 0.01
 
 

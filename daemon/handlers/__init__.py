@@ -17,6 +17,7 @@ from pantry.daemon.handlers import (
     queries,
     registry,
     repositories,
+    subsetting,
 )
 from pantry.daemon.node import Node
 from pantry.daemon.server.dispatch import Dispatcher
@@ -27,7 +28,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration, queries,
+        publishing, configuration, subsetting, queries,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

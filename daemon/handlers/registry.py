@@ -63,7 +63,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return DatasetTypeList((*(one for one in stored if one.name not in names), *queried))
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
-        found = await repositories.writable(asked.repository, context.caller)
+        found = await repositories.writable(asked.repository, context.caller, unfinished=True)
         insert = partial(
             found.registry.insert_dimension_records,
             asked.records,

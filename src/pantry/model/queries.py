@@ -164,7 +164,25 @@ class TopicQuery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     max_rows: int = 100_000_000
 
 
-Query = Statement | TopicQuery
+class NamesQuery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Which topics an engineering facility database has, or which fields one of them.
+
+    The answer has a row for each topic (columns ``topic``, ``description``) or field (``field``, ``type``, ``unit``,
+    ``description``), all texts.
+
+    Attributes
+    ----------
+    topic : str
+        Whose fields; empty for the topics.
+    max_rows : int
+        Most rows that the answer may have; one more is an error (`LimitExceededError`), not a cut.
+    """
+
+    topic: str = ""
+    max_rows: int = 1_000_000
+
+
+Query = Statement | TopicQuery | NamesQuery
 
 
 def check_name(name: str, what: str) -> str:

@@ -61,8 +61,9 @@ def tokens(text: str) -> list[str]:
 def test_no_value_is_more_than_itself(first: ParameterValue, second: ParameterValue) -> None:
     """Whatever a value holds, what stands around it stays what it was, and each text is one string."""
     statement = Statement(text="SELECT a-:x,'b':y--:x\n FROM t", parameters={"x": first, "y": second})
-    if any("--" in one or "\\" in one for value in (first, second) for one in (value if isinstance(value, tuple) else (str(value),))
-           if isinstance(one, str)):  # fmt: skip
+    several = [value if isinstance(value, tuple) else (value,) for value in (first, second)]
+    elements = [one for value in several for one in value]
+    if any(isinstance(one, str) and ("--" in one or "\\" in one) for one in elements):
         with pytest.raises(InvalidQueryError, match="minus"):
             written(statement)
         return

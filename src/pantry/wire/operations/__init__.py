@@ -87,6 +87,8 @@ from pantry.wire.operations.objects import (
 from pantry.wire.operations.provenance import (
     MAX_QUANTA,
     GetProvenance,
+    QuantumBatch,
+    QueryQuanta,
     QueryRelatives,
     RecordQuanta,
     RelativeBatch,
@@ -142,6 +144,7 @@ from pantry.wire.operations.repositories import (
     RegisterCollection,
     RepositoryList,
 )
+from pantry.wire.operations.subsetting import BeginSubset, CopyDatasets, FinishSubset, SubsetBegun
 
 __all__ = [
     "MAX_QUANTA",
@@ -151,6 +154,7 @@ __all__ = [
     "AttachRepository",
     "BeginPut",
     "BeginPuts",
+    "BeginSubset",
     "CacheListing",
     "CacheStatus",
     "CachedObject",
@@ -160,6 +164,7 @@ __all__ = [
     "CollectionList",
     "CommitPut",
     "CommitPuts",
+    "CopyDatasets",
     "CountDatasets",
     "CountDone",
     "CreateRepository",
@@ -184,6 +189,7 @@ __all__ = [
     "FetchRanges",
     "FileTable",
     "FindDataset",
+    "FinishSubset",
     "ForgetPublications",
     "FoundDataset",
     "GetCacheStatus",
@@ -246,6 +252,7 @@ __all__ = [
     "PutDone",
     "PutTicket",
     "PutTickets",
+    "QuantumBatch",
     "QueryAnswer",
     "QueryCollections",
     "QueryDataIds",
@@ -254,6 +261,7 @@ __all__ = [
     "QueryInfo",
     "QueryList",
     "QueryMetadata",
+    "QueryQuanta",
     "QueryRelatives",
     "RecordBatch",
     "RecordMetadata",
@@ -274,6 +282,7 @@ __all__ = [
     "Status",
     "StoredPuts",
     "StreamOperation",
+    "SubsetBegun",
     "TreeBatch",
     "TreeEntry",
     "UnpinDatasets",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pantry.model.queries import Parameter, ParameterValue, Statement, TopicQuery
+from pantry.model.queries import Parameter, ParameterValue, Query
 from pantry.wire.operations.base import Operation
 
 MAX_TABLES = 16
@@ -103,7 +103,7 @@ class RunQuery(Operation[QueryAnswer], frozen=True, kw_only=True, omit_defaults=
         Name of a configured query or selection. Otherwise:
     service : str
         Whom to ask.
-    question : Statement or TopicQuery or None
+    question : Query or None
         What; a statement's ``tables`` stay empty.
     parameters : dict
         Values for a configured query.
@@ -116,7 +116,7 @@ class RunQuery(Operation[QueryAnswer], frozen=True, kw_only=True, omit_defaults=
     result_type = QueryAnswer
     query: str = ""
     service: str = ""
-    question: Statement | TopicQuery | None = None
+    question: Query | None = None
     parameters: dict[str, ParameterValue] = {}
     tables: tuple[str, ...] = ()
     cached_only: bool = False

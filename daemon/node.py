@@ -36,6 +36,7 @@ from pantry.daemon.publishing.datasets import PublishableDatasets
 from pantry.daemon.publishing.outbox import Entry, Outbox, running_outbox
 from pantry.daemon.publishing.publisher import RECOVER_S, Publisher
 from pantry.daemon.publishing.target import publish_targets
+from pantry.daemon.queries.datasets import QueryDatasets
 from pantry.daemon.queries.services import Services
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
@@ -95,6 +96,7 @@ class Node:
             admission=Admission(user_limit=limits.services_per_user, node_limit=limits.services, pace=self.pace),
             offline=self.offline,
         )
+        self.query_datasets = QueryDatasets(config.queries, self.services, queries)
         self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(
             cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers.dachs import DachsServer
 from tests.servers.efd import EfdPair, efd_pair
 from tests.servers.fuse_mount import FuseMount
 from tests.servers.glusterfs import GlusterServer
@@ -33,6 +34,19 @@ def postgresql() -> Iterator[PostgresqlServer]:
     path = Path(tempfile.mkdtemp(prefix="pty-"))
     path.chmod(0o755)  # its own user must reach the directory below
     server = PostgresqlServer(path / "pg")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def dachs(postgresql: PostgresqlServer) -> Iterator[DachsServer]:
+    """A real TAP and cone search service, in the session's database server."""
+    path = Path(tempfile.mkdtemp(prefix="pty-"))
+    path.chmod(0o755)
+    server = DachsServer(postgresql, path / "dachs")
     try:
         yield server.start()
     finally:

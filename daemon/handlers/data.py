@@ -124,6 +124,27 @@ async def resolve_first(
     raise _no_dataset(asked, f"none of the repositories {', '.join(one.name for one in found.members)}")
 
 
+def members_of(found: Repository | RepositoryChain) -> tuple[Repository, ...]:
+    """Return the repositories that a name means."""
+    return (found,) if isinstance(found, Repository) else found.members
+
+
+async def resolve_query(
+    node: Node, found: Repository | RepositoryChain, asked: OpenDataset | FindDataset
+) -> tuple[Repository, DatasetRef] | None:
+    """Find what is asked for if it is a dataset by query, of the first repository of a chain that has it."""
+    id_ = asked.id if isinstance(asked, OpenDataset) else None
+    if id_ is not None:
+        return node.query_datasets.by_id(members_of(found), id_)
+    for repository in members_of(found):
+        kind = node.query_datasets.type_of(repository, asked.dataset_type)
+        if kind is not None:
+            ref = await node.query_datasets.find(repository, kind, asked.data_id)
+            name = repository.name if isinstance(found, RepositoryChain) else ""
+            return repository, msgspec.structs.replace(ref, repository=name)
+    return None
+
+
 async def open_file(node: Node, repository: Repository, file: StoredFile, name: str, asked: OpenDataset) -> OpenedFile:
     """Open a resolved dataset's file."""
     if not file.hash:
@@ -155,6 +176,16 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def open_dataset(context: RequestContext, asked: OpenDataset) -> Opened:
         found = await repositories.readable_all(asked.repository, context.caller)
+        queried = await resolve_query(node, found, asked)
+        if queried is not None:
+            answer, fd = await node.query_datasets.open(
+                *queried,
+                context.caller,
+                administers=node.is_administrator(context.caller),
+                cached_only=asked.cached_only,
+            )
+            context.attach(fd)
+            return answer
         repository, (ref, file, name) = await resolve_first(node, found, asked)
         opened = await open_file(node, repository, file, name, asked)
         context.attach(opened.fd)
@@ -184,6 +215,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def begin_put(context: RequestContext, asked: BeginPut) -> PutTicket:
         repository = await repositories.writable(asked.repository, context.caller)
+        node.query_datasets.refuse_put(repository, asked.dataset_type)
         put = await node.puts.begin(
             repository,
             asked.dataset_type,
@@ -204,6 +236,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def put_content(context: RequestContext, asked: PutContent) -> PutDone:
         repository = await repositories.writable(asked.repository, context.caller)
+        node.query_datasets.refuse_put(repository, asked.dataset_type)
         targets = node.publisher.automatic(asked.dataset_type, repository.name)
         if not targets:
             return PutDone(await node.puts.put_content(repository, asked))
@@ -231,6 +264,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         for one in asked.puts:
             checked_formatter(one.formatter)
             wishes.append((await repositories.writable(one.repository, context.caller), one))
+            node.query_datasets.refuse_put(wishes[-1][0], one.dataset_type)
         group = await node.groups.begin(wishes)
         number = context.session.hold(group)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pantry.daemon.handlers.data import members_of, resolve_query
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
@@ -47,11 +48,19 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def register_type(context: RequestContext, asked: RegisterDatasetType) -> RegisteredDatasetType:
         found = await repositories.writable(asked.repository, context.caller)
+        node.query_datasets.refuse_put(found, asked.dataset_type.name)
         return RegisteredDatasetType(*await call(partial(found.registry.register_dataset_type, asked.dataset_type)))
 
     async def list_types(context: RequestContext, asked: ListDatasetTypes) -> DatasetTypeList:
         found = await repositories.readable_all(asked.repository, context.caller)
-        return DatasetTypeList(tuple(await call(partial(found.registry.list_dataset_types, asked.patterns))))
+        queried = node.query_datasets.types_of(members_of(found), asked.patterns)
+        names = {one.name for one in queried}
+        # The registry knows nothing of these, and says so of a name that it does not know.
+        patterns = tuple(one for one in asked.patterns if one not in names)
+        stored = []
+        if patterns or not asked.patterns:
+            stored = await call(partial(found.registry.list_dataset_types, patterns))
+        return DatasetTypeList((*(one for one in stored if one.name not in names), *queried))
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
         found = await repositories.writable(asked.repository, context.caller, unfinished=True)
@@ -83,6 +92,9 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def find(context: RequestContext, asked: FindDataset) -> FoundDataset:
         found = await repositories.readable_all(asked.repository, context.caller)
+        queried = await resolve_query(node, found, asked)
+        if queried is not None:
+            return FoundDataset(queried[1], None)
         return await call(partial(found.registry.find_dataset, asked))
 
     async def get(context: RequestContext, asked: GetDataset) -> FoundDataset:

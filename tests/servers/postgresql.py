@@ -54,6 +54,15 @@ class PostgresqlServer:
         self._port = 0
         self._process: ServerProcess | None = None
 
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def password(self) -> str:
+        """Of the user ``postgres``."""
+        return self._password
+
     def url(self, database: str) -> str:
         """SQLAlchemy URL of a database, password included."""
         return f"postgresql+psycopg://{_SYSTEM}:{self._password}@127.0.0.1:{self._port}/{database}"

@@ -13,6 +13,7 @@ import pytest
 from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.backends.s3.options import S3Options
+from pantry.backends.tap.options import TapOptions
 from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.repositories.description import RepositoryDescription
@@ -78,6 +79,7 @@ def same(documented_value: object, default: object) -> bool:
     [
         ("## The daemon's file", "key", DaemonConfig),
         ("### `s3`", "option", S3Options),
+        ("### `tap`", "option", TapOptions),
         ("### `vos`", "option", VOSpaceOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers.nginx import NginxServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
@@ -46,6 +47,18 @@ def seaweed() -> Iterator[SeaweedServer]:
             yield server
     finally:
         shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[NginxServer]:
+    """A real web server."""
+    path = Path(tempfile.mkdtemp(prefix="nginx-"))
+    path.chmod(0o755)  # its workers are another user's when it is started by root
+    try:
+        with NginxServer(path) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

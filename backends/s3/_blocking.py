@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pantry.backends.contract import ObjectStat, SinkError
+from pantry.backends.contract import ObjectStat, SinkError, is_key
 from pantry.backends.progress import Progress, reporting
+from pantry.backends.pumping import Pace, pump
+from pantry.backends.retry_after import retry_after_s
 from pantry.backends.s3 import _answers
 from pantry.backends.s3._answers import NotImplementedAnswerError, PreconditionError
-from pantry.backends.s3._pumping import Pace, pump
 from pantry.backends.s3.options import S3Options
 from pantry.errors import (
     BackendAccessError,
@@ -65,7 +66,7 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         error = _answers.translated(str(exc.response["Error"].get("Code", status)), status, key)
         headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if isinstance(error, TransientBackendError) and (wait_s := _answers.retry_after_s(headers)) is not None:
+        if isinstance(error, TransientBackendError) and (wait_s := retry_after_s(headers)) is not None:
             error.fields["retry_after_s"] = wait_s
         raise error from exc
     except (sdk.NoCredentialsError, sdk.CredentialRetrievalError, sdk.PartialCredentialsError) as exc:
@@ -181,12 +182,15 @@ class S3Store:
         BodyCutError
             If the body ended early; it tells from where to go on, and the version to ask for.
         """
+        import urllib3.exceptions
+
         with reporting(on_progress) as report, translate_s3_errors(key):
             answer = self._get(key, start, stop, if_version)
             with answer["Body"] as raw:
                 version = _answers.check_range(key, answer, start, stop, if_version)
                 pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
-                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace)
+                cut_by = (urllib3.exceptions.HTTPError, OSError)
+                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace, cut_by=cut_by)
         if ended.position != stop:
             raise BodyCutError(key, ended.reason, position=ended.position, stop=stop, version=version)
 
@@ -217,7 +221,7 @@ class S3Store:
         objects = [
             _answers.described(entry["Key"][len(self._prefix) :], entry, entry["Size"])
             for entry in answer.get("Contents", ())
-            if _answers.is_object_key(entry["Key"][len(self._prefix) :])
+            if is_key(entry["Key"][len(self._prefix) :])
         ]
         return Page(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 

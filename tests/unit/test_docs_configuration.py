@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from tests.docs.tables import DOCS, ROOT, code, rows, section
 
+from pantry.backends.http.options import HttpOptions
 from pantry.backends.s3.options import S3Options
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.repositories.description import RepositoryDescription
@@ -76,6 +77,7 @@ def same(documented_value: object, default: object) -> bool:
     [
         ("## The daemon's file", "key", DaemonConfig),
         ("### `s3`", "option", S3Options),
+        ("### `http` and `https`", "option", HttpOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],
 )

@@ -6,10 +6,10 @@ import time
 from email.utils import formatdate
 
 import pytest
+from pantry.backends.s3._pumping import Pace
 
 from pantry.backends.s3 import _pumping
 from pantry.backends.s3._answers import retry_after_s
-from pantry.backends.s3._pumping import Pace
 
 
 @pytest.fixture

@@ -52,7 +52,16 @@ class Ended(NamedTuple):
 
 
 def pump(
-    raw: Any, start: int, stop: int, fd: int, *, checkpoint: Callable[[], None], report: Progress, pace: Pace
+    raw: Any,
+    start: int,
+    stop: int,
+    fd: int,
+    *,
+    checkpoint: Callable[[], None],
+    report: Progress,
+    pace: Pace,
+    cut_by: tuple[type[Exception], ...],
+    seen: Callable[[bytes], None] | None = None,
 ) -> Ended:
     """Write a body's bytes at ``start <= offset < stop`` of ``fd``, each piece as soon as it is there.
 
@@ -71,9 +80,11 @@ def pump(
         Told the position.
     pace : Pace
         Says when to give up.
+    cut_by : tuple of exception types
+        What the SDK raises when the connection breaks.
+    seen : Callable[[bytes], None], optional
+        Given every piece, in order.
     """
-    import urllib3.exceptions
-
     # urllib3 1.26 has no read1.
     take = getattr(raw, "read1", raw.read)
     position = told = start
@@ -83,11 +94,13 @@ def pump(
         checkpoint()
         try:
             piece = take(min(PIECE_BYTES, stop - position))
-        except (urllib3.exceptions.HTTPError, OSError):
+        except cut_by:
             break
         if not piece:
             break
-        _write_all(fd, memoryview(piece), position)
+        write_all(fd, memoryview(piece), position)
+        if seen is not None:
+            seen(piece)
         position += len(piece)
         now_s = time.monotonic()
         if position - told >= PROGRESS_BYTES or now_s - told_s >= _TELL_S:
@@ -101,7 +114,8 @@ def pump(
     return Ended(position, reason)
 
 
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """Write ``data`` at ``offset`` of ``fd``; `SinkError` if that cannot be done."""
     try:
         while data:
             written = os.pwrite(fd, data, offset)

@@ -23,6 +23,9 @@ T = TypeVar("T")
 acting_uid: ContextVar[int] = ContextVar("acting_uid", default=-1)
 """The Unix user on whose behalf the current task works; set by the daemon's dispatcher."""
 
+QUIET_S = 5.0
+"""A turn that may be left behind and has not moved for so long is taken back if somebody waits, in seconds."""
+
 GRACE_S = 5.0
 """How long a thread of a turn that may be left behind has to notice that it was cancelled, in seconds."""
 
@@ -69,7 +72,7 @@ class _Threads:
         self.when_idle: list[Callable[[], None]] = []
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.running += 1
         self.idle = trio.Event()
 
@@ -89,11 +92,19 @@ class Turn:
     ----------
     uid : int
         The user to whom it is charged.
+    over : bool
+        Whether others may have its place; its thread may go on (see `Admission.turn`).
+    moved_s : float
+        When it last began a call or was told of progress, by trio's clock.
+    when_over : Callable, optional
+        Called if it ends while a thread of it runs, to count that one.
     """
 
     def __init__(self, admission: Admission, uid: int, outer: Turn | None, *, leave_behind: bool) -> None:
         self.uid = uid
         self.over = False
+        self.moved_s = trio.current_time()
+        self.when_over: Callable[[], None] | None = None
         self._admission = admission
         self._outer = outer
         self._leave_behind = leave_behind
@@ -104,6 +115,23 @@ class Turn:
     def hanging(self) -> int:
         """How many threads of it still run; after a call, those that were left behind."""
         return self._threads.running
+
+    @property
+    def may_be_taken_back(self) -> bool:
+        """Whether it can end before its thread does."""
+        return self._leave_behind and not self.over and self.hanging > 0
+
+    def moved(self) -> None:
+        """Note progress."""
+        self.moved_s = trio.current_time()
+
+    def end(self) -> None:
+        """Give the place to others, whether or not a thread still runs; once."""
+        if not self.over:
+            self.over = True
+            if self.hanging and self.when_over is not None:
+                self.when_over()
+            self._admission._end(self)
 
     def when_idle(self, func: Callable[[], None]) -> None:
         """Call ``func`` in the trio thread as soon as no thread of this turn runs: now, if none does."""
@@ -122,6 +150,7 @@ class Turn:
     async def run(self, func: Callable[[], T]) -> T:
         """Run ``func`` in a thread; tasks that were started inside the turn take it one after the other."""
         async with self._one:
+            self.moved()
             try:
                 return await trio.to_thread.run_sync(
                     func, abandon_on_cancel=self._leave_behind, limiter=cast(trio.CapacityLimiter, self._threads)
@@ -175,6 +204,7 @@ class Admission:
         self._number = 0
         self._pace = pace
         self._started: dict[int, float] = {}
+        self._turns: set[Turn] = set()
         if pace is not None:
             pace.join(self._serve)
 
@@ -191,13 +221,18 @@ class Admission:
         """Turns that are taken now."""
         return self._running_total
 
+    @property
+    def held(self) -> Turn | None:
+        """The turn that the current task has, if any."""
+        around = _turn.get()
+        return around.of(self) if around is not None else None
+
     async def call(self, func: Callable[[], T]) -> T:
         """Run blocking ``func`` in a thread: in the turn that the task has, else in one for `acting_uid`.
 
         Not left behind on cancellation, unless the turn says so.
         """
-        around = _turn.get()
-        held = around.of(self) if around is not None else None
+        held = self.held
         if held is not None:
             return await held.run(func)
         async with self.turn() as turn:
@@ -213,17 +248,34 @@ class Admission:
             Who wait for this work, to be charged to whichever's turn comes first; else `acting_uid`.
         leave_behind : bool
             When cancelled, wait at most `GRACE_S` for a thread to end. It may go on afterwards, and is
-            counted no more: `Turn.hanging` tells, and `Turn.when_idle` when none is left.
+            counted no more: `Turn.hanging` tells, and `Turn.when_idle` when none is left. The turn is
+            also taken back when somebody waits and it has not moved for `QUIET_S` (`Turn.moved`):
+            `Turn.over` tells, and the caller bounds how many such threads there are.
         """
         uid = await self._enter(askers)
         turn = Turn(self, uid, _turn.get(), leave_behind=leave_behind)
+        self._turns.add(turn)
         before = _turn.set(turn)
         try:
             yield turn
         finally:
             _turn.reset(before)
-            turn.over = True
-            self._leave(uid)
+            turn.end()
+
+    def _end(self, turn: Turn) -> None:
+        self._turns.discard(turn)
+        self._leave(turn.uid)
+
+    def _take_back_quiet(self) -> float:
+        """Take turns back of which nothing comes; return when there may be more to do, by trio's clock."""
+        now = trio.current_time()
+        next_s = now + QUIET_S
+        for turn in [one for one in self._turns if one.may_be_taken_back]:
+            if turn.moved_s + QUIET_S <= now:
+                turn.end()
+            else:
+                next_s = min(next_s, turn.moved_s + QUIET_S)
+        return next_s
 
     async def _enter(self, askers: Askers | None) -> int:
         self._number += 1
@@ -233,7 +285,10 @@ class Admission:
         try:
             for uid in tuple(askers or (acting_uid.get(),)):
                 self._join(place, uid)
-            await place.given.wait()
+            while True:
+                with trio.move_on_at(self._take_back_quiet()):
+                    await place.given.wait()
+                    break
         except BaseException:
             self._forget(place)
             if place.charged is not None:

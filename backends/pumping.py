@@ -60,7 +60,6 @@ def pump(
     checkpoint: Callable[[], None],
     report: Progress,
     pace: Pace,
-    cut_by: tuple[type[Exception], ...],
     seen: Callable[[bytes], None] | None = None,
 ) -> Ended:
     """Write a body's bytes at ``start <= offset < stop`` of ``fd``, each piece as soon as it is there.
@@ -80,11 +79,11 @@ def pump(
         Told the position.
     pace : Pace
         Says when to give up.
-    cut_by : tuple of exception types
-        What the SDK raises when the connection breaks.
     seen : Callable[[bytes], None], optional
         Given every piece, in order.
     """
+    import urllib3.exceptions
+
     # urllib3 1.26 has no read1.
     take = getattr(raw, "read1", raw.read)
     position = told = start
@@ -94,11 +93,11 @@ def pump(
         checkpoint()
         try:
             piece = take(min(PIECE_BYTES, stop - position))
-        except cut_by:
+        except (urllib3.exceptions.HTTPError, OSError):
             break
         if not piece:
             break
-        write_all(fd, memoryview(piece), position)
+        _write_all(fd, memoryview(piece), position)
         if seen is not None:
             seen(piece)
         position += len(piece)
@@ -114,8 +113,7 @@ def pump(
     return Ended(position, reason)
 
 
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """Write ``data`` at ``offset`` of ``fd``; `SinkError` if that cannot be done."""
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
     try:
         while data:
             written = os.pwrite(fd, data, offset)

@@ -1,4 +1,4 @@
-"""For how long a service that is busy asks to be left alone."""
+"""What a service says of when it may be asked again."""
 
 from __future__ import annotations
 

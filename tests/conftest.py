@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers.efd import EfdPair, efd_pair
+from tests.servers.fuse_mount import FuseMount
+from tests.servers.glusterfs import GlusterServer
 from tests.servers.nginx import NginxServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
+from tests.servers.vospace import VospaceServer
 
 settings.register_profile("pantry", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("pantry")
@@ -38,6 +42,17 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(scope="session")
+def efd(postgresql: PostgresqlServer) -> Iterator[EfdPair]:
+    """A base and a transformed engineering facility database with the same topics."""
+    path = Path(tempfile.mkdtemp(prefix="pty-"))
+    try:
+        with efd_pair(path, postgresql) as pair:
+            yield pair
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
 def seaweed() -> Iterator[SeaweedServer]:
     """A real S3 server."""
     run_dir = Path(tempfile.mkdtemp(prefix="swfs-"))  # a short path: it holds Unix sockets
@@ -56,6 +71,18 @@ def nginx() -> Iterator[NginxServer]:
     path.chmod(0o755)  # its workers are another user's when it is started by root
     try:
         with NginxServer(path) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def vospace() -> Iterator[VospaceServer]:
+    """A VOSpace service for the whole session; whoever changes its dialect changes it back."""
+    path = Path(tempfile.mkdtemp(prefix="vos-"))
+    try:
+        with VospaceServer() as server:
+            server.start(path)
             yield server
     finally:
         shutil.rmtree(path)
@@ -89,6 +116,33 @@ def storage_config(seaweed: SeaweedServer) -> dict[str, Any]:
             }
         ]
     }
+
+
+@pytest.fixture(scope="session")
+def seaweed_mounts(seaweed: SeaweedServer) -> tuple[FuseMount, FuseMount]:
+    """The S3 server's store mounted twice, as two hosts would."""
+    if shutil.which("fusermount3") is None:
+        pytest.skip("not installed: fusermount3 (scripts/system-packages)")
+    return seaweed.mount("host0"), seaweed.mount("host1")
+
+
+@pytest.fixture(scope="session")
+def gluster() -> Iterator[GlusterServer]:
+    """A real GlusterFS with two replicas."""
+    if reason := GlusterServer.why_not():
+        pytest.skip(reason)
+    path = Path(tempfile.mkdtemp(prefix="glfs-"))
+    try:
+        with GlusterServer(path) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def gluster_mounts(gluster: GlusterServer) -> tuple[FuseMount, FuseMount]:
+    """Its volume mounted twice, as two hosts would."""
+    return gluster.mount("host0"), gluster.mount("host1")
 
 
 @pytest.fixture

@@ -193,9 +193,7 @@ class HttpStore:
         is_all = (start, stop) == (body.start, body.stop)
         check = digest_check(answer.headers, whole=body.is_whole) if is_all else None
         seen = check.update if check is not None else None
-        ended = pump(
-            answer.raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace, cut_by=cut_by, seen=seen
-        )
+        ended = pump(answer.raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace, seen=seen)
         if check is not None and ended.position == stop and not check.holds():
             raise TransientBackendError(f"{key!r} was damaged on its way: {check.field} does not fit it", key=key)
         return ended

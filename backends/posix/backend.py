@@ -22,8 +22,10 @@ from pantry.backends.contract import (
     check_span,
     check_token,
 )
-from pantry.backends.posix import _blocking, _publishing
+from pantry.backends.mounted import mounted_at
+from pantry.backends.posix import _batches, _blocking, _publishing
 from pantry.backends.progress import Progress
+from pantry.backends.share import Share
 from pantry.errors import ConfigError, PantryError
 
 PAGE_SIZE = 1000
@@ -47,7 +49,11 @@ class PosixBackend:
 
     def __init__(self, path: str, admission: Admission, *, create: bool = False) -> None:
         self._root = _blocking.Root(_blocking.require_absolute(path), create=create)
-        self._admission = admission
+        self._admission: Admission | Share = admission
+        mounted = mounted_at(self._root.path)
+        if mounted.is_shared:
+            # A local disk does not hang; a server may, and its threads with it.
+            self._admission = Share(self.location, admission)
 
     def __repr__(self) -> str:
         return f"PosixBackend({self._root.path!r})"
@@ -135,13 +141,13 @@ class PosixBackend:
         """Store several small files; see `pantry.backends.contract.BatchWriting`."""
         for one in writes:
             _checked(one.key, one.token)
-        return _publishing.write_objects(self._root, writes)
+        return _batches.write_objects(self._root, writes)
 
     def settle_batch(self, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
         """Remove the proofs of several writes; see `pantry.backends.contract.BatchWriting`."""
         for key, token in written:
             _checked(key, token)
-        return _publishing.settle_objects(self._root, written)
+        return _batches.settle_objects(self._root, written)
 
     async def undo_write(self, key: str, *, token: str) -> bool:
         """Remove what a write with ``token`` left."""

@@ -63,6 +63,7 @@ _TRANSIENT = frozenset(
     }
 )
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge", "507"})
+
 _NOT_IMPLEMENTED = 501
 _NO_ROOM = 507
 

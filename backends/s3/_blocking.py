@@ -182,15 +182,12 @@ class S3Store:
         BodyCutError
             If the body ended early; it tells from where to go on, and the version to ask for.
         """
-        import urllib3.exceptions
-
         with reporting(on_progress) as report, translate_s3_errors(key):
             answer = self._get(key, start, stop, if_version)
             with answer["Body"] as raw:
                 version = _answers.check_range(key, answer, start, stop, if_version)
                 pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
-                cut_by = (urllib3.exceptions.HTTPError, OSError)
-                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace, cut_by=cut_by)
+                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace)
         if ended.position != stop:
             raise BodyCutError(key, ended.reason, position=ended.position, stop=stop, version=version)
 

@@ -66,6 +66,8 @@ class Deadline:
 
     Parameters
     ----------
+    turn : Turn
+        In which it is made; hears of progress too.
     stall_s : float
         Longest time without progress, in seconds.
     whole_s : float
@@ -77,7 +79,8 @@ class Deadline:
         To be entered by the attempt.
     """
 
-    def __init__(self, *, stall_s: float, whole_s: float) -> None:
+    def __init__(self, turn: Turn, *, stall_s: float, whole_s: float) -> None:
+        self._turn = turn
         self._stall_s = stall_s
         self._latest_s = trio.current_time() + whole_s
         self._token = trio.lowlevel.current_trio_token()
@@ -90,4 +93,5 @@ class Deadline:
             self._token.run_sync_soon(self._extend, idempotent=True)
 
     def _extend(self) -> None:
+        self._turn.moved()
         self.scope.deadline = min(self._latest_s, trio.current_time() + self._stall_s)

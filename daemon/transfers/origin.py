@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from pantry.backends.admission import Admission, Askers, Turn
@@ -24,7 +26,7 @@ from pantry.errors import (
 T = TypeVar("T")
 
 STALL_S = 90.0
-"""A read of which nothing came for so long is given up, in seconds; backends' own time-outs are shorter."""
+"""Of a read, longest time without progress, in seconds, if the configuration says nothing else."""
 
 PROBE_STALL_S = 10.0
 """The same for an origin that failed before, if there is another replica."""
@@ -52,6 +54,18 @@ class _Replica:
             self.hanging -= 1
 
         turn.when_idle(ended)
+
+    @contextmanager
+    def watching(self, turn: Turn) -> Iterator[None]:
+        """Count what a call leaves running: after it, or while it goes on without its turn."""
+        hung_before = turn.hanging
+        turn.when_over = partial(self.left_behind, turn)
+        try:
+            yield
+        finally:
+            turn.when_over = None
+            if turn.hanging > hung_before and not turn.over:
+                self.left_behind(turn)
 
 
 class _Failures:
@@ -101,6 +115,8 @@ class Origin:
         Whether no origin may be asked at all.
     jitter : random.Random, optional
         Spreads the back-off.
+    stall_s : float
+        A read of which nothing came for so long is given up, in seconds; backends' own time-outs are shorter.
     """
 
     def __init__(
@@ -112,7 +128,9 @@ class Origin:
         counters: Counters,
         offline: Callable[[], bool],
         jitter: random.Random | None = None,
+        stall_s: float = STALL_S,
     ) -> None:
+        self._stall_s = stall_s
         self.absent = absent
         self._replicas = [_Replica(backend, jitter) for backend in replicas]
         self._admission = admission
@@ -193,7 +211,11 @@ class Origin:
             failures = _Failures()
             for replica in self._replicas:
                 try:
-                    return await self._ask(replica, turn, key, size_bytes, attempt)
+                    if not turn.over:
+                        return await self._ask(replica, turn, key, size_bytes, attempt)
+                    # It was taken back while the replica before was silent.
+                    async with self._admission.turn(askers, leave_behind=True) as another:
+                        return await self._ask(replica, another, key, size_bytes, attempt)
                 except BackendError as exc:
                     failures.add(exc)
         error = failures.worst()
@@ -228,23 +250,21 @@ class Origin:
                 hint="a mounted file system that does not answer, perhaps",
             )
         is_probe = not replica.health.is_well and len(self._replicas) > 1
-        hung_before = turn.hanging
-        with replica.health.admit():
-            deadline = Deadline(
-                stall_s=PROBE_STALL_S if is_probe else STALL_S, whole_s=WHOLE_S + size_bytes / MIN_BYTES_PER_S
-            )
+        stall_s = min(PROBE_STALL_S, self._stall_s) if is_probe else self._stall_s
+        with replica.health.admit(), replica.watching(turn):
+            deadline = Deadline(turn, stall_s=stall_s, whole_s=WHOLE_S + size_bytes / MIN_BYTES_PER_S)
             try:
                 with deadline.scope:
                     return await attempt(replica, turn, deadline)
-                raise TransientBackendError(f"{replica.location} took too long to give {key!r}", key=key)
+                raise OriginUnavailableError(
+                    f"{replica.location} took too long to give {key!r}",
+                    hint="what is complete in the cache can be read; a mounted file system hangs, perhaps",
+                )
             except (ObjectChangedError, ObjectNotFoundError):
                 raise
             except BackendError:
                 self._counters.failures[replica.location] += 1
                 raise
-            finally:
-                if turn.hanging > hung_before:
-                    replica.left_behind(turn)
 
 
 class _Reading:

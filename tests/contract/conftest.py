@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +118,35 @@ class S3Outside:
         answer = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
         uploads = {entry["Key"][len(self.prefix) :] for entry in answer.get("Uploads", ())}
         return uploads | {key for key in self._names() if ".pantry-" in key}
+
+
+class PosixOutside:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, content: bytes) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}~")
+        fresh.write_bytes(content)
+        fresh.replace(path)
+
+    def get(self, key: str) -> bytes | None:
+        path = self.root / key
+        return path.read_bytes() if path.exists() else None
+
+    def _files(self) -> set[str]:
+        return {
+            str((Path(directory) / name).relative_to(self.root))
+            for directory, _, names in os.walk(self.root)
+            for name in names
+        }
+
+    def keys(self) -> set[str]:
+        return {name for name in self._files() if ".pantry-" not in name}
+
+    def residue(self) -> set[str]:
+        empty = {directory for directory, below, names in os.walk(self.root) if not below and not names} - {
+            str(self.root)
+        }
+        return {name for name in self._files() if ".pantry-" in name} | empty

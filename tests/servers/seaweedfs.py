@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.servers.fuse_mount import FuseMount
 from tests.servers.process import ServerError, ServerProcess, free_ports, http_answer
 
 REGION = "us-east-1"
@@ -44,6 +45,7 @@ class SeaweedServer:
         self.region = REGION
         self._base = 0
         self._dirs: tuple[Path, Path] | None = None
+        self._mounts: list[FuseMount] = []
         self._process: ServerProcess | None = None
 
     @property
@@ -101,11 +103,37 @@ class SeaweedServer:
         """Start again on the same ports and data, after `stop` or `kill`."""
         if self._dirs is None:
             raise ServerError("SeaweedFS was never started")
-        self.stop()
+        self._end()
         self._launch(*self._dirs, timeout_s)
 
+    def mount(self, name: str) -> FuseMount:
+        """Mount the whole store once more, as one more host would; unmounted by `stop` at the latest.
+
+        Raises
+        ------
+        ServerError
+            With the tail of the client's log.
+        """
+        program = weed_program()
+        if program is None or self._dirs is None:
+            raise ServerError("SeaweedFS is not running")
+        run_dir = self._dirs[1]
+        directory = run_dir / name
+        argv = [program, "-logtostderr=true", "mount", f"-filer={self.filer_address}", f"-dir={directory}"]
+        argv += ["-filer.path=/", f"-cacheDir={run_dir}/{name}-cache", f"-localSocket={run_dir}/{name}.sock"]
+        argv += ["-dirAutoCreate=false", "-allowOthers=false"]
+        mount = FuseMount("SeaweedFS's mount", argv, directory, run_dir / f"{name}.log")
+        self._mounts.append(mount)
+        return mount.start()
+
     def stop(self) -> None:
-        """Stop the server and wait until it is gone; no error if it is not running."""
+        """Unmount, stop the server and wait until it is gone; no error if it is not running."""
+        for mount in self._mounts:
+            mount.stop()
+        self._mounts.clear()
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.stop()
             self._process = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -13,6 +14,7 @@ from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.backends.http.options import HttpOptions
 from pantry.backends.s3.options import S3Options
+from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.model.loading import load_yaml
@@ -35,7 +37,7 @@ def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
                 yield name, field.default_factory()
             else:
                 yield name, _NO_DEFAULT if field.default is msgspec.NODEFAULT else field.default
-        elif inner is field.type:
+        elif inner is field.type or get_origin(field.type) is UnionType:
             yield from keys_of(inner, f"{name}.")
         else:
             yield from keys_of(inner, f"{name}.NAME." if get_origin(field.type) is dict else f"{name}[].")
@@ -78,6 +80,7 @@ def same(documented_value: object, default: object) -> bool:
         ("## The daemon's file", "key", DaemonConfig),
         ("### `s3`", "option", S3Options),
         ("### `http` and `https`", "option", HttpOptions),
+        ("### `vos`", "option", VOSpaceOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],
 )

@@ -69,10 +69,17 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         A write that must not replace is one atomic step of the service itself.
     local_files : bool
         Objects are local files, so `LocalPlacement` is offered.
+    writable : bool
+        Objects can be written at all; else `write_from` and `delete` raise `BackendAccessError`, and
+        `undo_write` and `settle_write` do nothing.
+    lists_dot_names : bool
+        `list_keys` gives keys of which a component begins with a dot.
     """
 
     conditional_write: bool = True
     local_files: bool = False
+    writable: bool = True
+    lists_dot_names: bool = True
 
 
 class ObjectBackend(Protocol):
@@ -219,6 +226,15 @@ def check_key(key: str) -> str:
         if part.startswith(RESERVED_PREFIX):
             raise InvalidRequestError(f"bad object key {key[:80]!r}: names with {RESERVED_PREFIX!r} are reserved")
     return key
+
+
+def is_key(text: str) -> bool:
+    """Whether ``text`` is a safe relative key; names that other programs made may be none."""
+    try:
+        check_key(text)
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def check_prefix(prefix: str) -> str:

@@ -52,7 +52,15 @@ class Ended(NamedTuple):
 
 
 def pump(
-    raw: Any, start: int, stop: int, fd: int, *, checkpoint: Callable[[], None], report: Progress, pace: Pace
+    raw: Any,
+    start: int,
+    stop: int,
+    fd: int,
+    *,
+    checkpoint: Callable[[], None],
+    report: Progress,
+    pace: Pace,
+    seen: Callable[[bytes], None] | None = None,
 ) -> Ended:
     """Write a body's bytes at ``start <= offset < stop`` of ``fd``, each piece as soon as it is there.
 
@@ -71,6 +79,8 @@ def pump(
         Told the position.
     pace : Pace
         Says when to give up.
+    seen : Callable[[bytes], None], optional
+        Given every piece, in order.
     """
     import urllib3.exceptions
 
@@ -88,6 +98,8 @@ def pump(
         if not piece:
             break
         _write_all(fd, memoryview(piece), position)
+        if seen is not None:
+            seen(piece)
         position += len(piece)
         now_s = time.monotonic()
         if position - told >= PROGRESS_BYTES or now_s - told_s >= _TELL_S:

@@ -16,6 +16,7 @@ from tests.servers.dachs import DachsServer
 from tests.servers.efd import EfdPair, efd_pair
 from tests.servers.fuse_mount import FuseMount
 from tests.servers.glusterfs import GlusterServer
+from tests.servers.nginx import NginxServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
@@ -75,6 +76,18 @@ def seaweed() -> Iterator[SeaweedServer]:
             yield server
     finally:
         shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[NginxServer]:
+    """A real web server."""
+    path = Path(tempfile.mkdtemp(prefix="nginx-"))
+    path.chmod(0o755)  # its workers are another user's when it is started by root
+    try:
+        with NginxServer(path) as server:
+            yield server
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

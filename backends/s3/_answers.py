@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pantry.backends.contract import ObjectStat, check_key
+from pantry.backends.contract import ObjectStat
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    InvalidRequestError,
     ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
@@ -151,12 +150,3 @@ def check_range(key: str, answer: Mapping[str, Any], start: int, stop: int, if_v
     if length != stop - start:
         raise TransientBackendError(f"{key!r} gave {length} bytes of {stop - start} from offset {start}", key=key)
     return version
-
-
-def is_object_key(key: str) -> bool:
-    """Whether a listed name is a key of the contract; folder markers of other programs are not."""
-    try:
-        check_key(key)
-    except InvalidRequestError:
-        return False
-    return True

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pantry.backends.contract import ObjectStat, SinkError
+from pantry.backends.contract import ObjectStat, SinkError, is_key
 from pantry.backends.progress import Progress, reporting
 from pantry.backends.pumping import Pace, pump
 from pantry.backends.retry_after import retry_after_s
@@ -218,7 +218,7 @@ class S3Store:
         objects = [
             _answers.described(entry["Key"][len(self._prefix) :], entry, entry["Size"])
             for entry in answer.get("Contents", ())
-            if _answers.is_object_key(entry["Key"][len(self._prefix) :])
+            if is_key(entry["Key"][len(self._prefix) :])
         ]
         return Page(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 

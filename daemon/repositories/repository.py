@@ -68,7 +68,7 @@ class Repository:
             root=self.backend.location,
             registry=self._registry_url,
             version=self.description.version,
-            writable=self.access.may_write(who) and not self.is_attached,
+            writable=self.access.may_write(who) and not self.is_attached and self.backend.capabilities.writable,
             formats=self.description.formats,
             templates=self.description.templates,
         )

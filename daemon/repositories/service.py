@@ -173,6 +173,11 @@ class Repositories:
         repository.access.require_write(who, name)
         if repository.is_attached:
             refuse_to_write()
+        if not repository.backend.capabilities.writable:
+            raise PermissionDeniedError(
+                f"the repository {name!r} is only read here: its storage is {repository.backend.location}",
+                hint="put datasets into another repository; a chain of both is read as one",
+            )
         if not unfinished:
             await self._require_finished(repository)
         return repository

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from tests.docs.tables import DOCS, ROOT, code, rows, section
 
+from pantry.backends.http.options import HttpOptions
 from pantry.backends.s3.options import S3Options
 from pantry.backends.tap.options import TapOptions
 from pantry.backends.vospace.options import VOSpaceOptions
@@ -80,6 +81,7 @@ def same(documented_value: object, default: object) -> bool:
         ("## The daemon's file", "key", DaemonConfig),
         ("### `s3`", "option", S3Options),
         ("### `tap`", "option", TapOptions),
+        ("### `http` and `https`", "option", HttpOptions),
         ("### `vos`", "option", VOSpaceOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],

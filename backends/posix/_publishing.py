@@ -30,6 +30,7 @@ import xxhash
 from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, ObjectWrite, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
 from pantry.backends.posix._blocking import Root, object_stat, open_parent, prune_parents
+from pantry.backends.posix._claiming import claim, release_claim
 from pantry.backends.posix._copying import copy_range
 from pantry.errors import BackendError, InvalidRequestError, PantryError
 
@@ -64,7 +65,7 @@ def write_object(
     """Copy ``size_bytes`` of the descriptor ``source`` to a new file, durable when this returns."""
     token = _own(token, key)
     with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
-        status = _copy_and_link(key, directory, name, source, size_bytes, token, checkpoint)
+        status = _copy_and_link(root, key, directory, name, source, size_bytes, token, checkpoint)
         os.fsync(directory)
         return status
 
@@ -84,7 +85,9 @@ def write_objects(root: Root, writes: Sequence[ObjectWrite]) -> list[PantryError
                     if parent not in directories:
                         directories[parent] = _open_directory(root, parent)
                     own = _own(one.token, one.key)
-                    _copy_and_link(one.key, directories[parent], name, one.fd, one.size_bytes, own, _no_checkpoint)
+                    _copy_and_link(
+                        root, one.key, directories[parent], name, one.fd, one.size_bytes, own, _no_checkpoint
+                    )
             except PantryError as exc:
                 errors[number] = exc
         failed = {parent: _sync_error(root, parent, fd) for parent, fd in directories.items()}
@@ -112,7 +115,14 @@ def _no_checkpoint() -> None:
 
 
 def _copy_and_link(
-    key: str, directory: int, name: str, source: int, size_bytes: int, token: str, checkpoint: Callable[[], None]
+    root: Root,
+    key: str,
+    directory: int,
+    name: str,
+    source: int,
+    size_bytes: int,
+    token: str,
+    checkpoint: Callable[[], None],
 ) -> ObjectStat:
     temp, new, mark = _names(token)
     published = False
@@ -125,6 +135,8 @@ def _copy_and_link(
         if copied != size_bytes:
             raise InvalidRequestError(f"the data of {key!r} has {copied} bytes, not {size_bytes}")
         os.fsync(fd)
+        if root.claims_names:
+            claim(directory, name, token)
         try:
             os.link(temp, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except OSError as exc:
@@ -138,6 +150,8 @@ def _copy_and_link(
         os.close(fd)
         if not published:
             _unlink_all(directory, (temp, new, mark))
+            if root.claims_names:
+                release_claim(directory, name, token)
 
 
 def place_object(
@@ -158,7 +172,7 @@ def place_object(
         with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
             if how == "symlink":
                 os.symlink(source_path, _names(token)[1], dir_fd=directory)
-                return _place_new(key, directory, name, source, token, _Mark())
+                return _place_new(root, key, directory, name, source, token, _Mark())
             moved = _Mark(source=source_path, source_device=status.st_dev, source_inode=status.st_ino)
             mark = moved if how == "move" else _Mark()
             try:
@@ -172,16 +186,18 @@ def place_object(
                         f"{source_path!r} cannot be hard-linked into the storage: {exc.strerror}",
                         hint="Hard links need one file system and a source of the daemon's own; copy or symlink it.",
                     ) from exc
-                return _move_by_copy(key, directory, name, source, token, mark, checkpoint)
-            return _place_new(key, directory, name, source, token, mark)
+                return _move_by_copy(root, key, directory, name, source, token, mark, checkpoint)
+            return _place_new(root, key, directory, name, source, token, mark)
     finally:
         os.close(source)
 
 
-def _place_new(key: str, directory: int, name: str, source: int, token: str, mark: _Mark) -> ObjectStat:
+def _place_new(root: Root, key: str, directory: int, name: str, source: int, token: str, mark: _Mark) -> ObjectStat:
     published = False
     try:
         os.fsync(source)
+        if root.claims_names:
+            claim(directory, name, token)
         _publish_by_rename(directory, token, name, mark)
         published = True
         os.fsync(directory)
@@ -189,15 +205,24 @@ def _place_new(key: str, directory: int, name: str, source: int, token: str, mar
     finally:
         if not published:
             _unlink_all(directory, _names(token))
+            if root.claims_names:
+                release_claim(directory, name, token)
 
 
 def _move_by_copy(
-    key: str, directory: int, name: str, source: int, token: str, mark: _Mark, checkpoint: Callable[[], None]
+    root: Root,
+    key: str,
+    directory: int,
+    name: str,
+    source: int,
+    token: str,
+    mark: _Mark,
+    checkpoint: Callable[[], None],
 ) -> ObjectStat:
     # The marker, without an inode, only remembers the source; the linked copy proves the target.
     _write_mark(directory, token, mark)
     try:
-        status = _copy_and_link(key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
+        status = _copy_and_link(root, key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
         os.fsync(directory)
         return status
     except BaseException:
@@ -245,6 +270,8 @@ def undo_object(root: Root, key: str, token: str) -> bool:
                 os.unlink(name, dir_fd=directory)
                 os.fsync(directory)  # before the proof goes
             removed = _unlink_all(directory, _names(token)) or removed
+            if root.claims_names:
+                release_claim(directory, name, token)
         finally:
             os.close(directory)
         if removed:
@@ -281,6 +308,8 @@ def settle_object(root: Root, key: str, token: str) -> None:
             if mark is not None and mark.source is not None and _owns_target(directory, name, token):
                 _unlink_source(mark.source, mark)
             _unlink_all(directory, _names(token))
+            if root.claims_names:
+                release_claim(directory, name, token)
         finally:
             os.close(directory)
 

@@ -18,7 +18,7 @@ help:
 	@echo "make dist    build the wheel and the sdist into dist/"
 	@echo "make clean   remove the virtual environment and everything built"
 
-setup: .stamps/venv
+setup: .stamps/venv .stamps/vos
 
 .stamps/system: scripts/system-packages
 	@mkdir -p .stamps
@@ -27,6 +27,10 @@ setup: .stamps/venv
 
 .stamps/venv: .stamps/system pyproject.toml constraints.txt scripts/make-venv
 	PYTHON="$(PYTHON)" scripts/make-venv $(VENV)
+	@touch $@
+
+.stamps/vos: .stamps/system tests/servers/vos-constraints.txt scripts/make-vos-venv
+	PYTHON="$(PYTHON)" scripts/make-vos-venv .venv-vos
 	@touch $@
 
 demo: setup
@@ -51,4 +55,4 @@ dist: setup
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf $(VENV) .venv-peer .stamps build dist
+	rm -rf $(VENV) .venv-peer .venv-vos .stamps build dist

@@ -72,7 +72,7 @@ class _Threads:
         self.when_idle: list[Callable[[], None]] = []
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.running += 1
         self.idle = trio.Event()
 

@@ -1,4 +1,4 @@
-"""Finding the backend of a root by its scheme, through the entry-point group ``pantry.backends``."""
+"""Finding the backend of a root by its scheme, through the entry-point groups of object and query backends."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import cast
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import BackendFactory, ObjectBackend
+from pantry.backends.querying import QueryBackend, QueryBackendFactory
 from pantry.errors import ConfigError
 
 GROUP = "pantry.backends"
 """The entry-point group; the name of an entry is the scheme of its URIs."""
+
+QUERY_GROUP = "pantry.query_backends"
+"""The group of query backends; of the scheme, what is before a ``+`` names the entry: ``tap+https:``."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _ALIASES = {"file": "posix"}
@@ -59,15 +63,29 @@ def make_backend(root_uri: str, options: Mapping[str, object], admission: Admiss
     ConfigError
         If no installed backend knows the scheme, or the options are wrong.
     """
-    scheme = backend_scheme(root_uri)
-    found = tuple(entry_points(group=GROUP, name=scheme))
+    factory = cast(BackendFactory, _entry(GROUP, backend_scheme(root_uri), "storage", known_schemes()))
+    return factory(root_uri, options, admission)
+
+
+def make_query_backend(root_uri: str, options: Mapping[str, object], admission: Admission) -> QueryBackend:
+    """Make the query backend of a service, such as ``tap+https://example.org/tap``; otherwise as `make_backend`."""
+    match = _SCHEME.match(root_uri)
+    known = sorted({entry.name for entry in entry_points(group=QUERY_GROUP)})
+    if match is None:
+        raise ConfigError(f"the service {root_uri!r} is no URI", hint=f"known kinds: {', '.join(known)}")
+    kind = match[1].lower().partition("+")[0]
+    factory = cast(QueryBackendFactory, _entry(QUERY_GROUP, kind, "queries", known))
+    return factory(root_uri, options, admission)
+
+
+def _entry(group: str, name: str, what: str, known: list[str]) -> object:
+    found = tuple(entry_points(group=group, name=name))
     if not found:
         raise ConfigError(
-            f"no backend for {scheme!r} storage is installed",
-            hint=f"Known schemes: {', '.join(known_schemes())}. Others come from packages with an entry point "
-            f"in the group {GROUP!r}.",
+            f"no backend for {name!r} {what} is installed",
+            hint=f"Known schemes: {', '.join(known)}. Others come from packages with an entry point "
+            f"in the group {group!r}.",
         )
     if len({entry.value for entry in found}) > 1:
-        raise ConfigError(f"several installed packages offer a backend for {scheme!r}", hint="Uninstall all but one.")
-    factory = cast(BackendFactory, found[0].load())
-    return factory(root_uri, options, admission)
+        raise ConfigError(f"several installed packages offer a backend for {name!r}", hint="Uninstall all but one.")
+    return found[0].load()

@@ -8,66 +8,38 @@ gives each value to its service by type, bound where the service can bind, else 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from pantry.backends.admission import Admission
+from pantry.model.queries import (
+    Circle,
+    Instant,
+    NamesQuery,
+    ParameterValue,
+    Point,
+    Polygon,
+    Query,
+    Statement,
+    TopicQuery,
+)
 
-ParameterValue = bool | int | float | str | bytes | None
-"""What a parameter may be. Times are given as ISO 8601 texts in the scale that the statement's declaration says."""
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A statement in the service's own language, such as ADQL or SQL.
-
-    Attributes
-    ----------
-    text : str
-        As an administrator wrote it, with ``:name`` where a parameter stands.
-    parameters : Mapping[str, ParameterValue]
-        A value for each name, no more and no fewer.
-    max_rows : int
-        Most rows that the answer may have; one more is an error (`LimitExceededError`), not a cut.
-    """
-
-    text: str
-    parameters: Mapping[str, ParameterValue] = {}
-    max_rows: int = 1_000_000
-
-
-class TopicQuery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Samples of one topic of an engineering facility database (EFD), MWBT-0041 to 0044.
-
-    Attributes
-    ----------
-    topic : str
-        Such as ``lsst.sal.ESS.temperature``.
-    fields : tuple of str
-        Names of fields; all if empty. A name may end in ``*`` for the elements of an array.
-    start_tai_ns, stop_tai_ns : int
-        Half-open span, nanoseconds since 1970-01-01 in TAI.
-    index : int or None
-        The ``salIndex`` to choose, if the topic has several.
-    nearest_before : bool
-        Only the last sample at or before ``stop_tai_ns`` and not before ``start_tai_ns``.
-    resample_ns : int
-        Length of the bins whose means are wanted, nanoseconds, from ``start_tai_ns`` on; 0 for the samples themselves.
-    max_rows : int
-        Most rows that the answer may have; one more is an error (`LimitExceededError`), not a cut.
-    """
-
-    topic: str
-    fields: tuple[str, ...] = ()
-    start_tai_ns: int
-    stop_tai_ns: int
-    index: int | None = None
-    nearest_before: bool = False
-    resample_ns: int = 0
-    max_rows: int = 100_000_000
-
-
-Query = Statement | TopicQuery
+__all__ = [
+    "Circle",
+    "Instant",
+    "NamesQuery",
+    "ParameterValue",
+    "Point",
+    "Polygon",
+    "Query",
+    "QueryBackend",
+    "QueryBackendFactory",
+    "QueryOutcome",
+    "Statement",
+    "TopicQuery",
+    "ViewDefinition",
+]
 
 
 class QueryOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,13 +75,29 @@ class QueryBackend(Protocol):
     async def run_into(self, query: Query, fd: int) -> QueryOutcome:
         """Write the rows of ``query`` as one Parquet file into ``fd``, which is empty; all or an error.
 
-        Memory is bounded, however many rows come. Units, descriptions and UCDs are in the schema as Pantry's
-        Parquet formatter reads them. On cancellation the service is told to stop, where it can be told.
+        One more row than ``query.max_rows`` is a `LimitExceededError`. Memory is bounded, however many rows come. What
+        is written counts as it comes: the daemon ends a query whose file its cache has no room for. Each value is of
+        the type that its parameter's declaration says; times are ISO 8601 texts. Units, descriptions and UCDs are in
+        the schema as Pantry's Parquet formatter reads them. On cancellation the service is told to stop, where it can
+        be told. If ``fd`` itself cannot be written, that is the caller's: a `pantry.backends.contract.SinkError`.
         """
         ...
 
     async def aclose(self) -> None:
         """Release connections and threads; the backend is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class ViewDefinition(Protocol):
+    """Backends whose database keeps selections as views (MWBT-0056)."""
+
+    async def define_view(self, name: str, text: str) -> None:
+        """Make the view ``name`` of the configured query ``text``, which has no parameters.
+
+        No error if the view is there and says the same; one of our making that says otherwise is replaced, and
+        what is none of ours is a `ConflictError`.
+        """
         ...
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pantry.client.association.request import TimeJoin
 from pantry.client.butler import Butler, ButlerCollections, DeferredDatasetHandle
 from pantry.client.objects import ObjectPrefix
+from pantry.client.queries import QueryService
 from pantry.errors import PantryError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetRef, DatasetType
+from pantry.model.queries import Circle, Point, Polygon
 from pantry.model.records import DimensionRecord
 from pantry.model.repository import RepositoryInfo
 from pantry.model.timespan import Timespan
@@ -35,6 +37,7 @@ def unload_ipython_extension(shell: object) -> None:
 __all__ = [
     "Butler",
     "ButlerCollections",
+    "Circle",
     "CollectionInfo",
     "CollectionType",
     "DataCoordinate",
@@ -44,6 +47,9 @@ __all__ = [
     "DimensionRecord",
     "ObjectPrefix",
     "PantryError",
+    "Point",
+    "Polygon",
+    "QueryService",
     "RepositoryInfo",
     "TimeJoin",
     "Timespan",

@@ -36,11 +36,12 @@ from pantry.daemon.publishing.datasets import PublishableDatasets
 from pantry.daemon.publishing.outbox import Entry, Outbox, running_outbox
 from pantry.daemon.publishing.publisher import RECOVER_S, Publisher
 from pantry.daemon.publishing.target import publish_targets
+from pantry.daemon.queries.services import Services
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity, identity_of
 from pantry.daemon.server.limits import UserLimits
 from pantry.daemon.server.streaming import StreamPlaces
-from pantry.errors import PantryError, PermissionDeniedError
+from pantry.errors import NotCachedError, PantryError, PermissionDeniedError
 
 RECENT_S = 86400.0
 """What was read within this time, in seconds, is fetched again when the scrub finds it damaged."""
@@ -87,6 +88,13 @@ class Node:
             opener=self.opener,
             offline=self.offline,
         )
+        self.services = Services(
+            config,
+            cache,
+            nursery,
+            admission=Admission(user_limit=limits.services_per_user, node_limit=limits.services, pace=self.pace),
+            offline=self.offline,
+        )
         self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(
             cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes
@@ -105,6 +113,8 @@ class Node:
 
     async def refetch(self, object_id: ObjectId, known: Remembered) -> None:
         """Fetch an object again that was damaged in the cache."""
+        if object_id.is_answer:
+            raise NotCachedError(f"{known.name} comes back when it is asked again")
         prefix = self.prefixes.of_realm(object_id.realm)
         origin = prefix.origin if prefix is not None else (await self.repositories.get(known.repository)).origin
         source = Source(origin, known.key)
@@ -115,7 +125,7 @@ class Node:
     async def _refetch_wanted(self, object_id: ObjectId, known: Remembered) -> None:
         """Fetch again what the scrub found damaged, if anybody is likely to want it."""
         is_recent = time.time_ns() - known.read_ns < RECENT_S * 1e9
-        if self.offline() or not (is_recent or self.cache.is_pinned(object_id)):
+        if object_id.is_answer or self.offline() or not (is_recent or self.cache.is_pinned(object_id)):
             return
         try:
             await self.refetch(object_id, known)
@@ -125,7 +135,9 @@ class Node:
     async def readable_realms(self, who: Identity) -> set[str]:
         """Return in which realms of the cache ``who`` may read everything."""
         realms = {one.realm for one in await self.repositories.all_readable(who)}
-        return realms | self.prefixes.readable_realms(who, administers=self.is_administrator(who))
+        administers = self.is_administrator(who)
+        realms |= self.prefixes.readable_realms(who, administers=administers)
+        return realms | self.services.readable_realms(who, administers=administers)
 
     def counters(self) -> Counters:
         """Return what the cache counted since the start."""
@@ -179,6 +191,7 @@ async def running_node(config: DaemonConfig) -> AsyncIterator[Node]:
                 with trio.CancelScope(shield=True):
                     await node.repositories.aclose()
                     await node.prefixes.aclose()
+                    await node.services.aclose()
     finally:
         cache.close()
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers.efd import EfdPair, efd_pair
 from tests.servers.fuse_mount import FuseMount
 from tests.servers.glusterfs import GlusterServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
+from tests.servers.vospace import VospaceServer
 
 settings.register_profile("pantry", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("pantry")
@@ -39,6 +41,17 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(scope="session")
+def efd(postgresql: PostgresqlServer) -> Iterator[EfdPair]:
+    """A base and a transformed engineering facility database with the same topics."""
+    path = Path(tempfile.mkdtemp(prefix="pty-"))
+    try:
+        with efd_pair(path, postgresql) as pair:
+            yield pair
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
 def seaweed() -> Iterator[SeaweedServer]:
     """A real S3 server."""
     run_dir = Path(tempfile.mkdtemp(prefix="swfs-"))  # a short path: it holds Unix sockets
@@ -48,6 +61,18 @@ def seaweed() -> Iterator[SeaweedServer]:
             yield server
     finally:
         shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def vospace() -> Iterator[VospaceServer]:
+    """A VOSpace service for the whole session; whoever changes its dialect changes it back."""
+    path = Path(tempfile.mkdtemp(prefix="vos-"))
+    try:
+        with VospaceServer() as server:
+            server.start(path)
+            yield server
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_SYNC_FILE_RANGE_WRITE = 2
 _RACE_RETRIES = 64
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -99,3 +100,8 @@ def rename_exclusive(source: str, target: str, *, dir_fd: int) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), source, None, target)
+
+
+def start_writeback(fd: int) -> None:
+    """Let the kernel begin to write a file's data to the disk, without waiting for it; a hint, and no more."""
+    _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)

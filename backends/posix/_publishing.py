@@ -21,18 +21,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import msgspec
 import xxhash
 
-from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, ObjectWrite, SinkError
+from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
 from pantry.backends.posix._blocking import Root, object_stat, open_parent, prune_parents
 from pantry.backends.posix._claiming import claim, release_claim
 from pantry.backends.posix._copying import copy_range
-from pantry.errors import BackendError, InvalidRequestError, PantryError
+from pantry.errors import BackendError, InvalidRequestError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # readable: O_PATH descriptors cannot be fsynced
 _UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EINVAL})
@@ -49,7 +49,7 @@ class _Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     source_inode: int | None = None
 
 
-def _own(token: str, key: str) -> str:
+def own_token(token: str, key: str) -> str:
     """Give each object of a token temporary names of its own: one token may write many into one directory."""
     return f"{token}.{xxhash.xxh3_64_hexdigest(key.rpartition('/')[2].encode())}"
 
@@ -63,55 +63,11 @@ def write_object(
     root: Root, key: str, source: int, size_bytes: int, token: str, checkpoint: Callable[[], None]
 ) -> ObjectStat:
     """Copy ``size_bytes`` of the descriptor ``source`` to a new file, durable when this returns."""
-    token = _own(token, key)
+    token = own_token(token, key)
     with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
         status = _copy_and_link(root, key, directory, name, source, size_bytes, token, checkpoint)
         os.fsync(directory)
         return status
-
-
-def write_objects(root: Root, writes: Sequence[ObjectWrite]) -> list[PantryError | None]:
-    """Do what `write_object` does for several small files; give the error of each that failed.
-
-    Each directory is opened once, and made durable once, with the names of all that came into it.
-    """
-    errors: list[PantryError | None] = [None] * len(writes)
-    directories: dict[str, int] = {}
-    try:
-        for number, one in enumerate(writes):
-            parent, _, name = one.key.rpartition("/")
-            try:
-                with root.translating(one.key, writing=True):
-                    if parent not in directories:
-                        directories[parent] = _open_directory(root, parent)
-                    own = _own(one.token, one.key)
-                    _copy_and_link(
-                        root, one.key, directories[parent], name, one.fd, one.size_bytes, own, _no_checkpoint
-                    )
-            except PantryError as exc:
-                errors[number] = exc
-        failed = {parent: _sync_error(root, parent, fd) for parent, fd in directories.items()}
-        errors = [error or failed.get(one.key.rpartition("/")[0]) for one, error in zip(writes, errors, strict=True)]
-    finally:
-        for fd in directories.values():
-            os.close(fd)
-    for one, error in zip(writes, errors, strict=True):
-        if error is not None:
-            prune_parents(root, one.key)
-    return errors
-
-
-def _sync_error(root: Root, parent: str, directory: int) -> PantryError | None:
-    try:
-        with root.translating(parent, writing=True):
-            os.fsync(directory)
-    except PantryError as exc:
-        return exc
-    return None
-
-
-def _no_checkpoint() -> None:
-    """Small files are not interrupted."""
 
 
 def _copy_and_link(
@@ -124,41 +80,68 @@ def _copy_and_link(
     token: str,
     checkpoint: Callable[[], None],
 ) -> ObjectStat:
-    temp, new, mark = _names(token)
-    published = False
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=directory)
+    draft = Draft(root, directory, token)
     try:
+        draft.copy(key, source, size_bytes, checkpoint)
+        os.fsync(draft.fd)
+        draft.publish(name)
+        return object_stat(key, os.fstat(draft.fd))
+    finally:
+        draft.close()
+
+
+class Draft:
+    """The file of a write before it has its name; what is not published when it is closed is gone."""
+
+    def __init__(self, root: Root, directory: int, token: str) -> None:
+        self._claims = root.claims_names
+        self._claimed = ""
+        self._directory = directory
+        self._token = token
+        self._published = False
+        self.fd = os.open(
+            _names(token)[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=directory
+        )
+
+    def copy(self, key: str, source: int, size_bytes: int, checkpoint: Callable[[], None]) -> None:
+        """Write the content."""
         try:
-            copied = copy_range(source, fd, start=0, stop=size_bytes, target_start=0, checkpoint=checkpoint)
+            copied = copy_range(source, self.fd, start=0, stop=size_bytes, target_start=0, checkpoint=checkpoint)
         except SinkError as exc:  # here the target is the storage itself
             raise OSError(exc.errno, exc.strerror) from exc
         if copied != size_bytes:
             raise InvalidRequestError(f"the data of {key!r} has {copied} bytes, not {size_bytes}")
-        os.fsync(fd)
-        if root.claims_names:
-            claim(directory, name, token)
+
+    def publish(self, name: str) -> None:
+        """Give the file, which is durable by now, its name, never replacing."""
+        directory = self._directory
+        temp, new, _ = _names(self._token)
+        if self._claims:
+            claim(directory, name, self._token)
+            self._claimed = name
         try:
             os.link(temp, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except OSError as exc:
             if exc.errno not in _UNSUPPORTED:
                 raise
             os.rename(temp, new, src_dir_fd=directory, dst_dir_fd=directory)
-            _publish_by_rename(directory, token, name, _Mark())
-        published = True
-        return object_stat(key, os.fstat(fd))
-    finally:
-        os.close(fd)
-        if not published:
-            _unlink_all(directory, (temp, new, mark))
-            if root.claims_names:
-                release_claim(directory, name, token)
+            _publish_by_rename(directory, self._token, name, _Mark())
+        self._published = True
+
+    def close(self) -> None:
+        """Close the file, and remove it unless it has its name."""
+        os.close(self.fd)
+        if not self._published:
+            _unlink_all(self._directory, _names(self._token))
+            if self._claimed:
+                release_claim(self._directory, self._claimed, self._token)
 
 
 def place_object(
     root: Root, key: str, source_path: str, how: str, token: str, checkpoint: Callable[[], None]
 ) -> ObjectStat:
     """Make the file ``source_path`` the object ``key`` by hard link, symbolic link or move."""
-    token = _own(token, key)
+    token = own_token(token, key)
     if how not in ("hardlink", "symlink", "move"):
         raise InvalidRequestError(f"a file is placed by hardlink, symlink or move, not {how!r}")
     if not os.path.isabs(source_path):
@@ -258,7 +241,7 @@ def _publish_by_rename(directory: int, token: str, name: str, mark: _Mark) -> No
 
 def undo_object(root: Root, key: str, token: str) -> bool:
     """Remove what a write with ``token`` left; True if there was anything."""
-    token = _own(token, key)
+    token = own_token(token, key)
     with root.translating(key, writing=True):
         try:
             directory, name = open_parent(root, key, _DIRECTORY)
@@ -297,7 +280,7 @@ def _owns_target(directory: int, name: str, token: str) -> bool:
 
 def settle_object(root: Root, key: str, token: str) -> None:
     """Remove what only an undo would have needed, and the source of a move."""
-    token = _own(token, key)
+    token = own_token(token, key)
     with root.translating(key, writing=True):
         try:
             directory, name = open_parent(root, key, _DIRECTORY)
@@ -314,19 +297,6 @@ def settle_object(root: Root, key: str, token: str) -> None:
             os.close(directory)
 
 
-def settle_objects(root: Root, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
-    """Do what `settle_object` does for several; give the error of each that failed."""
-    errors: list[PantryError | None] = []
-    for key, token in written:
-        try:
-            settle_object(root, key, token)
-        except PantryError as exc:
-            errors.append(exc)
-        else:
-            errors.append(None)
-    return errors
-
-
 def _unlink_source(path: str, mark: _Mark) -> None:
     try:
         status = os.stat(path, follow_symlinks=False)
@@ -340,7 +310,7 @@ def _unlink_source(path: str, mark: _Mark) -> None:
 def _target_directory(root: Root, key: str) -> Iterator[tuple[int, str]]:
     """Open the directory of ``key``, made if need be, and durable; pruned again if the body fails."""
     parent, _, name = key.rpartition("/")
-    directory = _open_directory(root, parent)
+    directory = open_directory(root, parent)
     try:
         yield directory, name
     except BaseException:
@@ -350,7 +320,7 @@ def _target_directory(root: Root, key: str) -> Iterator[tuple[int, str]]:
         os.close(directory)
 
 
-def _open_directory(root: Root, path: str) -> int:
+def open_directory(root: Root, path: str) -> int:
     """Open a directory, made if need be, and durable."""
     for left in reversed(range(_PRUNE_RACES)):
         try:

@@ -23,7 +23,7 @@ from pantry.backends.contract import (
     check_token,
 )
 from pantry.backends.mounted import mounted_at
-from pantry.backends.posix import _blocking, _publishing
+from pantry.backends.posix import _batches, _blocking, _publishing
 from pantry.backends.progress import Progress
 from pantry.backends.share import Share
 from pantry.errors import ConfigError, PantryError
@@ -141,13 +141,13 @@ class PosixBackend:
         """Store several small files; see `pantry.backends.contract.BatchWriting`."""
         for one in writes:
             _checked(one.key, one.token)
-        return _publishing.write_objects(self._root, writes)
+        return _batches.write_objects(self._root, writes)
 
     def settle_batch(self, written: Sequence[tuple[str, str]]) -> list[PantryError | None]:
         """Remove the proofs of several writes; see `pantry.backends.contract.BatchWriting`."""
         for key, token in written:
             _checked(key, token)
-        return _publishing.settle_objects(self._root, written)
+        return _batches.settle_objects(self._root, written)
 
     async def undo_write(self, key: str, *, token: str) -> bool:
         """Remove what a write with ``token`` left."""

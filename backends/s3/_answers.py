@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pantry.backends.contract import ObjectStat, check_key
@@ -67,8 +64,6 @@ _TRANSIENT = frozenset(
     }
 )
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge", "507"})
-MAX_RETRY_AFTER_S = 300.0
-"""Longest wait that a service can ask for, in seconds."""
 
 _NOT_IMPLEMENTED = 501
 _NO_ROOM = 507
@@ -101,24 +96,6 @@ def translated(code: str, status: int, key: str) -> BackendError:
     if code in _TRANSIENT or status >= 500 or status in (408, 429):
         return TransientBackendError(said, key=key)
     return BackendError(said, key=key)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Say for how many seconds the service asks not to be asked; None if it does not.
-
-    Both forms of RFC 9110, section 10.2.3: seconds, or a date. At most `MAX_RETRY_AFTER_S`.
-    """
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        wait_s = float(value)
-    except ValueError:
-        try:
-            wait_s = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return None if math.isnan(wait_s) else min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
 
 
 def described(key: str, answer: Mapping[str, Any], size_bytes: int) -> ObjectStat:

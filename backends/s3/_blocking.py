@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from pantry.backends.contract import ObjectStat, SinkError
 from pantry.backends.progress import Progress, reporting
+from pantry.backends.pumping import Pace, pump
+from pantry.backends.retry_after import retry_after_s
 from pantry.backends.s3 import _answers
 from pantry.backends.s3._answers import NotImplementedAnswerError, PreconditionError
-from pantry.backends.s3._pumping import Pace, pump
 from pantry.backends.s3.options import S3Options
 from pantry.errors import (
     BackendAccessError,
@@ -65,7 +66,7 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         error = _answers.translated(str(exc.response["Error"].get("Code", status)), status, key)
         headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if isinstance(error, TransientBackendError) and (wait_s := _answers.retry_after_s(headers)) is not None:
+        if isinstance(error, TransientBackendError) and (wait_s := retry_after_s(headers)) is not None:
             error.fields["retry_after_s"] = wait_s
         raise error from exc
     except (sdk.NoCredentialsError, sdk.CredentialRetrievalError, sdk.PartialCredentialsError) as exc:

@@ -20,9 +20,10 @@ class TimeJoin(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes
     ----------
-    source : str, DatasetRef, iterable of DatasetRef, or table
+    source : str, DatasetRef, iterable of DatasetRef, EfdTopic, or table
         A dimension element with a time span, such as ``visit`` or ``exposure``; a dataset type, or datasets, whose
-        tables have a column of times; or such a table itself.
+        tables have a column of times; a topic of the engineering facility database, ``butler.efd[topic]``, which
+        needs a ``tolerance``; or such a table itself.
     name : str
         What its columns begin with; by default the element or dataset type.
     columns : iterable of str, optional
@@ -82,7 +83,11 @@ class TimeJoin(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if self.name:
             return self.name
         kind = getattr(self.source, "dataset_type", None)
-        found = self.source if isinstance(self.source, str) else getattr(kind, "name", "")
+        found = (
+            self.source
+            if isinstance(self.source, str)
+            else (getattr(kind, "name", "") or getattr(self.source, "short_name", ""))
+        )
         if not found:
             raise InvalidRequestError("a table that is joined needs a name", hint="TimeJoin(source=table, name='dome')")
         return str(found)

@@ -13,6 +13,8 @@ from astropy.table import Column, MaskedColumn, Table, vstack
 from pantry.client.association.instants import times_of
 from pantry.client.association.matching import Instants
 from pantry.client.association.request import TimeJoin
+from pantry.client.efd.facility import EfdTopic
+from pantry.client.efd.results import TIME, as_form
 from pantry.client.formatters import convert
 from pantry.errors import FormatterError, InvalidRequestError
 from pantry.model.datasets import DatasetRef
@@ -72,6 +74,8 @@ def gather(butler: Butler, join: TimeJoin, wanted: Wanted) -> Source:
             temporal = [one.name for one in butler.dimensions.elements.values() if one.temporal]
             raise InvalidRequestError(f"{given!r} has no time span", hint=f"these have: {', '.join(temporal)}")
         return _metadata(butler, join, wanted) if join.metadata else _tables(butler, join, _refs(butler, join), wanted)
+    if isinstance(given, EfdTopic):
+        return _samples(given, join, wanted)
     if join.metadata:
         raise InvalidRequestError("declared metadata is joined by dataset type", hint="give the name of one")
     if isinstance(given, DatasetRef):
@@ -151,6 +155,24 @@ def _metadata(butler: Butler, join: TimeJoin, wanted: Wanted) -> Source:
         table[_DATASET] = Column(np.arange(len(rows), dtype=np.int32))
     about = {"metadata": name, **_asked(butler, join), "datasets": [str(ref.id) for ref, _ in rows]}
     return Source(*_bounds([spans[ref.id] for ref, _ in rows]), table, about)
+
+
+def _samples(topic: EfdTopic, join: TimeJoin, wanted: Wanted) -> Source:
+    """Ask an engineering facility database for what can be near the rows, and no more (DMS-MWBT-REQ-0041)."""
+    tolerance = join.tolerance_ns()
+    if tolerance is None:
+        raise InvalidRequestError(
+            f"how far from a row may a sample of {topic.name} be?", hint="TimeJoin(..., tolerance=60) is a minute"
+        )
+    first, last = (0, 0) if wanted.span is None else (wanted.span[0] - tolerance, wanted.span[1] + tolerance + 1)
+    fields = () if join.columns is None else tuple(dict.fromkeys([*join.columns, *join.equal.values()]))
+    span = Timespan(*(min(max(one, BEGIN_NS), END_NS) for one in (first, last)))
+    found = topic.query(fields, timespan=span, form="arrow")
+    begin = np.asarray(found[TIME].cast("int64"), dtype=np.int64)
+    table = as_form(found.drop_columns([TIME]), "astropy")
+    table.meta.clear()
+    about = {"topic": topic.name, **({"salIndex": topic.index} if topic.index is not None else {})}
+    return Source(begin, None, table, about)
 
 
 def _refs(butler: Butler, join: TimeJoin) -> Sequence[DatasetRef]:

@@ -158,7 +158,7 @@ class _Work:
         call, repository = self._butler.connection.call, self._butler.repository
         types = call(ListDatasetTypes(repository=repository)).dataset_types
         runs = dict.fromkeys(ref.run for ref in refs)
-        wanted = self._searched(collections)
+        wanted = searched(self._butler, collections)
         known = call(QueryCollections(repository=repository, patterns=tuple(runs))).collections if runs else ()
         self._collections = {one.name: one for one in (*wanted, *known)}
         with self._index.writing():
@@ -174,17 +174,6 @@ class _Work:
             defaults = {"collections": list(collections), "run": run}
             self._index.run("INSERT OR REPLACE INTO about VALUES ('defaults', ?)", (json.dumps(defaults).encode(),))
             self._index.revise()
-
-    def _searched(self, collections: Sequence[str]) -> list[CollectionInfo]:
-        """Give collections with all that they chain."""
-        found: dict[str, CollectionInfo] = {}
-        todo = tuple(dict.fromkeys(collections))
-        while todo:
-            asked = QueryCollections(repository=self._butler.repository, patterns=todo)
-            new = self._butler.connection.call(asked).collections
-            found.update((one.name, one) for one in new)
-            todo = tuple(dict.fromkeys(child for one in new for child in one.children if child not in found))
-        return list(found.values())
 
     def gather(self, rows: Mapping[DimensionGroup, Mapping[Key, None]]) -> None:
         """Take over the dimension records that the data ids need."""
@@ -338,6 +327,17 @@ class _Work:
             self._index.run("UPDATE about SET value = ? WHERE key = 'complete'", (b"1",))
         found = self._index.row("SELECT count(*) FROM record")
         return int(found[0]) if found is not None else 0
+
+
+def searched(butler: RepositoryAccess, collections: Iterable[str]) -> list[CollectionInfo]:
+    """Give collections with all that they chain."""
+    found: dict[str, CollectionInfo] = {}
+    todo = tuple(dict.fromkeys(collections))
+    while todo:
+        new = butler.connection.call(QueryCollections(repository=butler.repository, patterns=todo)).collections
+        found.update((one.name, one) for one in new)
+        todo = tuple(dict.fromkeys(child for one in new for child in one.children if child not in found))
+    return list(found.values())
 
 
 def total_of(files: Iterable[DescribedFile]) -> int:

@@ -41,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 
 _MAX_BYTES = 8 << 20
 """Most bytes of records or quanta in one request, well below the longest frame."""
-_MAX_RECORDS = 5_000
-_MAX_QUANTA = 2_000
+MAX_RECORDS = 5_000
+MAX_QUANTA = 2_000
 _THREADS = 4
 
 
@@ -148,7 +148,7 @@ class _Work:
             map(Row._make, rows), lambda row: (row.dataset_type, row.run, row.formatter)
         ):
             known = definitions.dataset_type(name)
-            for some in _chunks(group, most, lambda row: 200 + 2 * len(row.path)):
+            for some in chunks(group, most, lambda row: 200 + 2 * len(row.path)):
                 yield _Batch(known.definition, known.group.required, some)
 
     def _missing(self, batches: Sequence[_Batch]) -> tuple[list[_Batch], int]:
@@ -217,7 +217,7 @@ class _Work:
         decoder = msgspec.msgpack.Decoder(DimensionRecord)
         records = [decoder.decode(body) for (body,) in self._index.rows(f"SELECT body FROM record {condition}")]  # noqa: S608
         count = done = 0
-        for batch in _chunks(records, _MAX_RECORDS, lambda one: len(one.region or b"") + 40 * len(one.values)):
+        for batch in chunks(records, MAX_RECORDS, record_bytes):
             operation = InsertDimensionRecords(
                 repository=self._repository, records=tuple(batch), skip_existing=True, compare=True
             )
@@ -263,7 +263,7 @@ class _Work:
         decoder = msgspec.msgpack.Decoder(Quantum)
         quanta = [decoder.decode(body) for (body,) in self._index.rows("SELECT body FROM quantum ORDER BY id")]
         count = done = 0
-        for batch in _chunks(quanta, _MAX_QUANTA, _quantum_bytes):
+        for batch in chunks(quanta, MAX_QUANTA, quantum_bytes):
             count += self._link.call(RecordQuanta(repository=self._repository, quanta=tuple(batch))).count
             done += len(batch)
             self._progress("quanta", done, len(quanta))
@@ -278,17 +278,25 @@ class _Work:
             self._link.call(ImportMembers(repository=self._repository, chains=chains))
 
 
-def _quantum_bytes(quantum: Quantum) -> int:
+def record_bytes(record: DimensionRecord) -> int:
+    """Estimate the bytes of a dimension record in a request."""
+    return len(record.region or b"") + 40 * len(record.values)
+
+
+def quantum_bytes(quantum: Quantum) -> int:
+    """Estimate the bytes of a quantum in a request."""
     ids = len(quantum.outputs) + len(quantum.predicted_inputs or ()) + len(quantum.actual_inputs or ())
     return 200 + 40 * ids + sum(len(key) + len(str(value)) for key, value in quantum.environment.items())
 
 
-def _chunks(items: Iterable[T], most: int, n_bytes: Callable[[T], int]) -> Iterator[list[T]]:
-    """Cut into parts of at most ``most`` things and `_MAX_BYTES`."""
+def chunks(
+    items: Iterable[T], most: int, n_bytes: Callable[[T], int], *, most_bytes: int = _MAX_BYTES
+) -> Iterator[list[T]]:
+    """Cut into parts of at most ``most`` things and ``most_bytes``, unless one thing has more."""
     part: list[T] = []
     size = 0
     for item in items:
-        if part and (len(part) >= most or size + n_bytes(item) > _MAX_BYTES):
+        if part and (len(part) >= most or size + n_bytes(item) > most_bytes):
             yield part
             part, size = [], 0
         part.append(item)

@@ -14,6 +14,7 @@ from pantry.client.butler.correcting import Correcting
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
+from pantry.client.butler.engineering import Engineering
 from pantry.client.butler.forms import FormatsLike, TemplatesLike, path_templates, user_formats
 from pantry.client.butler.graphing import Graphing
 from pantry.client.butler.importing import Importing
@@ -50,6 +51,7 @@ class Butler(
     Definitions,
     Lineage,
     Associating,
+    Engineering,
     Publishing,
 ):
     """Finds, reads and writes the datasets of a repository.

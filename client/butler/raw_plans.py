@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pantry.client.butler.access import names
-from pantry.client.butler.raw_sources import Kept, RecordMerge, TableSource
+from pantry.client.butler.raw_sources import Kept, RecordMerge, TableSource, TopicSource
 from pantry.errors import InvalidRequestError, MissingCollectionError, MissingDatasetTypeError
 from pantry.model.datasets import DatasetRef
 from pantry.model.formats import header_rules
@@ -86,6 +86,8 @@ class RawPlans:
             return RecordMerge(self._butler, rule)
         from pantry.client.instruments.merging import TimedMerge
 
+        if rule.topic:
+            return TimedMerge(rule, TopicSource(self._butler, rule))
         return TimedMerge(rule, TableSource(self._butler, rule, self._tables))
 
     def corrections(

@@ -1,12 +1,22 @@
-"""Where values for headers of raws come from: tables and records of the repository."""
+"""Where values for headers of raws come from: tables and records of the repository, and the EFD."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from pantry.errors import DatasetNotFoundError, FormatterError, MissingCollectionError, MissingDatasetTypeError
+from pantry.errors import (
+    BackendError,
+    DatasetNotFoundError,
+    FormatterError,
+    InvalidQueryError,
+    MissingCollectionError,
+    MissingDatasetTypeError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 
 if TYPE_CHECKING:
     from pantry.client.butler.butler import Butler
@@ -60,6 +70,53 @@ class TableSource:
                 self._kept.clear()
             found = self._kept[key] = _samples(table, self._rule, columns, f"{ref.dataset_type.name} of {ref.run}")
         return found
+
+
+class TopicSource:
+    """Samples of the engineering facility database; a `SampleSource` (DMS-MWBT-REQ-0041, 0044).
+
+    That it cannot be asked is a warning, unless the values are required: raws read on while it is down.
+    """
+
+    def __init__(self, butler: Raws, rule: Merge) -> None:
+        self._butler = butler
+        self._rule = rule
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the EFD's {self._rule.topic}"
+
+    def samples(self, subject: Subject, columns: Sequence[str], begin_ns: int, end_ns: int) -> Samples | None:
+        """Return the samples between two instants; see `SampleSource`."""
+        rule = self._rule
+        topic = cast("Butler", self._butler).efd.topic(rule.topic, index=rule.index, service=rule.service)
+        try:
+            table = topic.query(list(columns), timespan=(begin_ns, end_ns + 1), form="arrow")
+        except InvalidQueryError as exc:
+            raise FormatterError(exc.message, hint=exc.hint) from exc
+        except (BackendError, NotFoundError, PermissionDeniedError) as exc:
+            if rule.required:
+                raise
+            warnings.warn(f"{self.name} is left out of the header: {exc.message}", stacklevel=2)
+            return None
+        return _of_arrow(table, columns, self.name) if table.num_rows else None
+
+
+def _of_arrow(table: Any, columns: Sequence[str], name: str) -> Samples:
+    import numpy as np
+
+    from pantry.client.efd.results import TIME
+    from pantry.client.formatters.arrow import to_column
+    from pantry.client.instruments.merging import Samples
+
+    units = {one.name: one.metadata[b"unit"].decode() for one in table.schema if b"unit" in (one.metadata or {})}
+    return Samples(
+        times_ns=np.asarray(table[TIME].cast("int64")),
+        columns={column: np.ma.asarray(to_column(column, table[column])) for column in columns},
+        units={column: unit for column, unit in units.items() if column in columns},
+        name=name,
+    )
 
 
 def _samples(table: Any, rule: Merge, columns: Sequence[str], name: str) -> Samples:

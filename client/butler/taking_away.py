@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pantry.client.butler.access import DataId, RepositoryAccess, names
@@ -12,6 +12,7 @@ from pantry.model.datasets import DatasetRef
 if TYPE_CHECKING:
     from pantry.client.bundles import Bundled, Harvested
     from pantry.client.staging import Staged
+    from pantry.client.subsetting import Subset
 
 
 class TakingAway(RepositoryAccess):
@@ -176,3 +177,91 @@ class TakingAway(RepositoryAccess):
         from pantry.client.bundles import harvest
 
         return harvest(self, bundle, transfer=transfer, progress=progress)
+
+    def subset(
+        self,
+        datasets: Iterable[DatasetRef],
+        name: str,
+        root: str | os.PathLike[str],
+        *,
+        collections: str | Iterable[str] | None = None,
+        data_ids: Iterable[DataId] = (),
+        transfer: Literal["auto", "hardlink", "copy"] = "auto",
+        registry: str = "",
+        storage_options: Mapping[str, str | int | float | bool] | None = None,
+        readers: str | Iterable[str] = (),
+        writers: str | Iterable[str] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Subset:
+        """Make a new repository that has a copy of a part of this one (DMS-MWBT-REQ-0011).
+
+        The daemon transfers the files, and compares each with its registered hash; none is loaded. With them come the
+        dimension records that they need, their dataset types, runs and ids, the components of composites, declared
+        metadata, and the quanta that made them and their ancestors. Afterwards the new repository needs neither this
+        one nor a network. Before it is complete nobody can read it. Asked again with the same source, name and root,
+        it goes on where it was cut off; a complete subset gets what is missing.
+
+        Parameters
+        ----------
+        datasets : iterable of DatasetRef
+            Which: what `query_datasets` finds, or a graph of `query_graph`, of which also the dataset types and
+            data ids of outputs come along.
+        name : str
+            How users will call the new repository.
+        root : str or path
+            Where its files go: a directory, or a URI such as ``s3://bucket/prefix``.
+        collections : str or iterable of str, optional
+            Chains, TAGGED and CALIBRATION collections that come along, with what they chain; of their members those
+            that are among the datasets, calibrations with their validity. By default this Butler's own.
+        data_ids : iterable of Mapping, optional
+            Further data ids, such as those of outputs that will be put into it: their records are taken along.
+        transfer : str
+            ``copy``; ``hardlink``, where both repositories are directories on one file system; ``auto`` copies, which
+            XFS and Btrfs do by sharing blocks, and links only files that nobody may write to.
+        registry, storage_options, readers, writers
+            As of `Butler.create`. Dimensions, formats and path templates are this repository's.
+        progress : callable, optional
+            Called with what is done, how many are, and how many there will be.
+
+        Returns
+        -------
+        Subset
+            What was done.
+
+        Raises
+        ------
+        NotFoundError
+            There are no datasets, or no such collection. Nothing was made.
+        ConflictError
+            Another repository has the name or the root.
+        IntegrityError
+            A file is not what was registered. What is complete stays.
+        PermissionDeniedError
+            You may not create repositories with this daemon.
+
+        Examples
+        --------
+        >>> refs = butler.query_datasets("raw", where="exposure IN (12, 13)")
+        >>> butler.subset(refs, "mini", "/data/mini").datasets
+        """
+        from pantry.client.subsetting import absolute, subset
+        from pantry.wire.operations import BeginSubset
+
+        begin = BeginSubset(
+            name=name,
+            root=absolute(root),
+            source=self.repository,
+            registry=registry,
+            storage_options=dict(storage_options or {}),
+            readers=names(readers),
+            writers=names(writers),
+        )
+        return subset(
+            self,
+            datasets,
+            begin,
+            collections=self._default_collections if collections is None else names(collections),
+            data_ids=data_ids,
+            transfer=transfer,
+            progress=progress,
+        )

@@ -56,10 +56,15 @@ def _instant(given: Any) -> int | None:
             raise ValueError(f"{given!r} has a time zone, and times of validity are TAI")
         return (time - _EPOCH) // timedelta(microseconds=1) * 1000
     if hasattr(given, "tai") and hasattr(given, "jd1"):
-        tai = given.tai
-        # jd1 is a whole number of half days: nothing is lost by rounding it.
-        return round((float(tai.jd1) - 2440587.5) * 2) * _HALF_DAY_NS + round(float(tai.jd2) * 2 * _HALF_DAY_NS)
+        return instant_ns(given)
     try:
         return operator.index(given)
     except TypeError:
         raise ValueError(f"{given!r} is not a time") from None
+
+
+def instant_ns(time: Any) -> int:
+    """Return the TAI nanoseconds since 1970 of an `astropy.time.Time`."""
+    tai = time.tai
+    # jd1 is a whole number of half days: nothing is lost by rounding it.
+    return round((float(tai.jd1) - 2440587.5) * 2) * _HALF_DAY_NS + round(float(tai.jd2) * 2 * _HALF_DAY_NS)

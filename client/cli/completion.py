@@ -171,3 +171,18 @@ def _ask(ctx: click.Context, incomplete: str, names: Callable[[Connection, str],
             return [name for name in names(daemon, _repository(ctx)) if name.startswith(incomplete)]
     except (PantryError, OSError):
         return []
+
+
+def efd_topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a topic of the engineering facility database."""
+    from pantry.client.efd.facility import Efd
+
+    return _ask(ctx, incomplete, lambda daemon, _: Efd(daemon).topics(service=ctx.params.get("service") or ""))
+
+
+def efd_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a field of the topic that was given."""
+    from pantry.client.efd.facility import Efd
+
+    topic = ctx.params.get("topic") or next(iter(ctx.args), "")
+    return _ask(ctx, incomplete, lambda daemon, _: Efd(daemon).fields(topic, service=ctx.params.get("service") or ""))

@@ -28,6 +28,7 @@ _COMMANDS = {
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),
+    "efd": ("efd:efd", "Ask the engineering facility database."),
     "get": ("files:get", "Print a dataset, or write its file."),
     "header-corrections": ("header_corrections:header_corrections", "List corrections of raw headers."),
     "ingest": ("ingest:ingest", "Take existing files into a repository."),

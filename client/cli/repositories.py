@@ -1,4 +1,4 @@
-"""``pantry repo``: create, attach, chain, import, list, info."""
+"""``pantry repo``: create, attach, chain, import, subset, list, info."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pantry.client.cli.arguments import repository_argument
 from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.repo_import import import_export
+from pantry.client.cli.repo_subset import subset
 from pantry.client.cli.session import daemon
 from pantry.model.formats import NO_FORMATS
 from pantry.model.repository import RepositoryInfo
@@ -143,6 +144,7 @@ def chain(ctx: click.Context, name: str, repositories: tuple[str, ...], as_json:
 
 
 repo.add_command(import_export)
+repo.add_command(subset)
 
 
 def _absolute(where: str) -> str:

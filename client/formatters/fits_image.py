@@ -29,6 +29,7 @@ from pantry.client.formatters.fits_hdus import (
     select_hdu,
     write_hdus,
 )
+from pantry.client.formatters.fits_pixels import Box, read_pixels, turned_round
 from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
 from pantry.client.formatters.sky_boxes import SKY_PARAMETERS, sky_box
 from pantry.client.formatters.table_checks import PLAIN_ARRAYS
@@ -37,8 +38,6 @@ from pantry.model.builtin_formats import FitsImageOptions
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-
-Box = tuple[int, int, int, int]
 
 _COMPONENTS = (
     "image",
@@ -95,7 +94,9 @@ class FitsImageFormatter:
         """Write a CCDData or NDData, or an array of numbers."""
         options = request.options(FitsImageOptions)
         with writing(obj, "FITS image"):
-            write_hdus(_packed(image_hdus(obj), options), file, request.provenance)
+            hdus = image_hdus(obj)
+            hdus = turned_round(hdus) if options.compression == "none" else _packed(hdus, options)
+            write_hdus(hdus, file, request.provenance)
 
 
 def image_hdus(obj: object) -> fits.HDUList:
@@ -194,8 +195,6 @@ _DITHERS = {"none": -1, "subtractive_1": 1, "subtractive_2": 2}
 
 def _packed(hdus: fits.HDUList, options: FitsImageOptions) -> fits.HDUList:
     """Compress the tiles of each image, which are then behind an empty primary HDU."""
-    if options.compression == "none":
-        return hdus
     packed = (
         fits.CompImageHDU(
             hdu.data,
@@ -271,7 +270,7 @@ def _component(
     source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None, component: str
 ) -> object:
     if component == "image":
-        return _image(hdus, hdu, header, box)
+        return _image(source, hdus, hdu, header, box)
     if component in ("header", "metadata"):
         return header if component == "header" else header_dict(header)
     if component == "wcs":
@@ -286,14 +285,6 @@ def _component(
     from astropy.nddata import VarianceUncertainty
 
     return uncertainty.represent_as(VarianceUncertainty).array
-
-
-def _pixels(hdu: Any, box: Box | None) -> Any:
-    if box is None:
-        return hdu.data
-    x0, y0, x1, y1 = box
-    # astropy's section seeks row by row, so that a narrow box of a wide image reads few bytes.
-    return hdu.section[(..., slice(y0, y1), slice(x0, x1))]
 
 
 def _wcs(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
@@ -316,7 +307,7 @@ def _mask(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any:
     if not _has(hdus, "MASK"):
         return None
     hdu = select_hdu(source, hdus, "MASK")
-    pixels = _pixels(hdu, box)
+    pixels = read_pixels(source, hdu, box)
     return pixels.astype(bool) if pixels.dtype == np.uint8 else pixels
 
 
@@ -331,24 +322,24 @@ def _uncertainty(source: ReadSource, hdus: fits.HDUList, box: Box | None) -> Any
     if not _has(hdus, "UNCERT"):
         if not _has(hdus, "VARIANCE"):  # as the images of LSST's pipelines have it
             return None
-        return nddata.VarianceUncertainty(_pixels(select_hdu(source, hdus, "VARIANCE"), box))
+        return nddata.VarianceUncertainty(read_pixels(source, select_hdu(source, hdus, "VARIANCE"), box))
     hdu = select_hdu(source, hdus, "UNCERT")
     stored = str(hdu.header.get("UTYPE", "StdDevUncertainty"))
     if stored not in _UNCERTAINTIES.values():
         raise FormatterError(f"{source.name}: unknown uncertainty type {stored!r}")
     unit = units.Unit(hdu.header["BUNIT"]) if hdu.header.get("BUNIT") else None
-    return getattr(nddata, stored)(_pixels(hdu, box), unit=unit)
+    return getattr(nddata, stored)(read_pixels(source, hdu, box), unit=unit)
 
 
-def _image(hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None, **more: Any) -> Any:
+def _image(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None, **more: Any) -> Any:
     from astropy import units
     from astropy.nddata import CCDData
 
     written = str(header.get("BUNIT", "") or "").strip()
     unit = units.Unit(written, parse_strict="silent") if written else units.dimensionless_unscaled
-    return CCDData(_pixels(hdu, box), unit=unit, wcs=_wcs(header, hdus), meta=header, **more)
+    return CCDData(read_pixels(source, hdu, box), unit=unit, wcs=_wcs(header, hdus), meta=header, **more)
 
 
 def _ccd_data(source: ReadSource, hdus: fits.HDUList, hdu: Any, header: fits.Header, box: Box | None) -> Any:
     parts = {"mask": _mask(source, hdus, box), "uncertainty": _uncertainty(source, hdus, box)}
-    return _image(hdus, hdu, header, box, psf=_psf(source, hdus), **parts)
+    return _image(source, hdus, hdu, header, box, psf=_psf(source, hdus), **parts)

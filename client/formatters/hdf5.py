@@ -6,7 +6,8 @@ attribute of the group itself. What is not a dict is stored as the dataset ``dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
 import h5py
@@ -54,7 +55,7 @@ class Hdf5Formatter:
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the content of the file, or of ``path``."""
         check_request(source, component, parameters, components=_COMPONENTS, known=("path", *TABLE_PARAMETERS))
-        with reading(source, "HDF5"), source.open() as file, h5py.File(file, "r") as root:
+        with reading(source, "HDF5"), _opened(source) as root:
             if component == "provenance":
                 return FileProvenance() if KEY not in root.attrs else from_json(str(root.attrs[KEY]), source.name)
             if component == "paths":
@@ -91,6 +92,17 @@ class Hdf5Formatter:
         if not isinstance(path, str) or path not in root or path.endswith(_TABLE_SUFFIX):
             raise FormatterError(f"{source.name} has no {path!r}", hint=f"it has {', '.join(_paths(root)[:50])}")
         return root[path]
+
+
+@contextmanager
+def _opened(source: ReadSource) -> Iterator[h5py.File]:
+    if source.path is not None:
+        # The file never changes, so that there is nothing to lock.
+        with h5py.File(source.path, "r", locking=False) as root:
+            yield root
+    else:
+        with source.open() as file, h5py.File(file, "r") as root:
+            yield root
 
 
 def _paths(root: h5py.File) -> list[str]:
@@ -152,7 +164,8 @@ def _values(dataset: Any, rows: Rows | None) -> Any:
     if rows is None:
         return dataset[()]
     runs = rows.runs()
-    return rows.cut_runs(np.concatenate([dataset[start:stop] for start, stop in runs]), runs)
+    parts = [dataset[start:stop] for start, stop in runs]
+    return rows.cut_runs(parts[0] if len(parts) == 1 else np.concatenate(parts), runs)
 
 
 def _read_dataset(dataset: Any, rows: Rows | None = None) -> object:
@@ -234,11 +247,12 @@ def _write_item(group: h5py.Group, name: str, value: Any, options: Hdf5Options) 
 
 
 def _chunks(shape: tuple[int, ...], options: Hdf5Options) -> dict[str, Any]:
-    # Contiguous, unless large: a few rows of contiguous data read few bytes anyhow, without a chunk index.
-    if np.prod(shape, dtype=int) <= 1 << 16:
+    # Contiguous where it can be: a few rows read few bytes anyhow, without a chunk index.
+    is_packed = options.compression != "none"
+    if np.prod(shape, dtype=int) <= 1 << 16 or not (is_packed or options.checksums):
         return {}
-    filters: dict[str, Any] = {"fletcher32": True, "chunks": True}
-    if options.compression != "none":
+    filters: dict[str, Any] = {"fletcher32": options.checksums, "chunks": True}
+    if is_packed:
         filters |= {"compression": options.compression, "shuffle": options.shuffle}
     if options.compression == "gzip":
         filters["compression_opts"] = options.compression_level

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -46,7 +47,7 @@ class ParquetFormatter:
             components=("columns", "rowcount", "schema", "provenance"),
             known=TABLE_PARAMETERS,
         )
-        with reading(source, "Parquet"), source.open() as file, pq.ParquetFile(file) as parquet:
+        with reading(source, "Parquet"), _opened(source) as parquet:
             if component == "provenance":
                 return _provenance(source, parquet.schema_arrow)
             if component == "rowcount":
@@ -74,8 +75,25 @@ class ParquetFormatter:
                 row_group_size=options.row_group_rows,
                 compression=options.compression,
                 compression_level=options.compression_level,
-                write_page_checksum=True,
+                # Most numbers are seen once: a dictionary of them makes the file longer and takes most of the time.
+                use_dictionary=[field.name for field in table.schema if _is_text(field.type)],
+                write_page_checksum=options.checksums,
             )
+
+
+@contextmanager
+def _opened(source: ReadSource) -> Iterator[pq.ParquetFile]:
+    if source.path is not None:  # Arrow's own threads read it, without Python's lock
+        with pq.ParquetFile(source.path) as parquet:
+            yield parquet
+    else:
+        with source.open() as file, pq.ParquetFile(file) as parquet:
+            yield parquet
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(text or pa.types.is_dictionary(kind))
 
 
 def _provenance(source: ReadSource, schema: pa.Schema) -> FileProvenance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _PLAIN = "prefix:"
+_ANSWERS = "query:"
 
 
 class ObjectId(NamedTuple):
@@ -15,7 +16,8 @@ class ObjectId(NamedTuple):
     realm : str
         Whose content may be shared: repositories that trust one another.
     hash : str
-        xxh3-128 of the content, 32 hex digits; of a plain object, of what makes up its version.
+        xxh3-128 of the content, 32 hex digits; of a plain object, of what makes up its version; of the answer to
+        a query, a hash of the question.
     """
 
     realm: str
@@ -23,10 +25,20 @@ class ObjectId(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether no registry knows it, so that it may change at the origin."""
-        return self.realm.startswith(_PLAIN)
+        """Whether no registry knows it, so that it may change at the origin and its name is not its content's hash."""
+        return self.realm.startswith((_PLAIN, _ANSWERS))
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is what a service answered to a query, and comes back only if that is asked again."""
+        return self.realm.startswith(_ANSWERS)
 
 
 def plain_realm(prefix: str) -> str:
     """Return the realm of the plain objects of a prefix; no repository's realm has a colon."""
     return _PLAIN + prefix
+
+
+def answers_realm(service: str) -> str:
+    """Return the realm of a service's answers, as the node's own credentials get them."""
+    return _ANSWERS + service

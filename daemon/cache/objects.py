@@ -424,9 +424,12 @@ class ObjectCache(Account):
             self.lingering.unlink(path, charged(size_bytes))
             return
         target = self.path_of(object_id)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         os.chmod(path, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-        os.rename(path, target)
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            os.rename(path, target)
         now = time.time_ns()
         self._objects[object_id] = Remembered(size_bytes=size_bytes, read_ns=now, name=name, verified_ns=now)
         self._changed.add(object_id)

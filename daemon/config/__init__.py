@@ -8,6 +8,7 @@ import re
 import msgspec
 
 from pantry.daemon.config.publishing import PublishConfig
+from pantry.daemon.config.queries import QueryConfig, SelectionConfig, ServiceConfig, problems
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
@@ -80,6 +81,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         Threads that talk to storage services.
     queries_per_user, queries : int
         Threads that talk to registries.
+    services_per_user, services : int
+        Queries of services under way.
     streams_per_user : int
         Query results under way; a result that nobody reads holds a registry's connection.
     put_bytes : int
@@ -96,6 +99,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     transfers: int = 32
     queries_per_user: int = 8
     queries: int = 16
+    services_per_user: int = 4
+    services: int = 16
     streams_per_user: int = 16
     put_bytes: int = 1024 * GIB
     stall_s: float = 90.0
@@ -221,7 +226,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
         ``debug``, ``info``, ``warning`` or ``error``.
     metrics_port : int
         TCP port on 127.0.0.1 that gives metrics to Prometheus; 0 for none.
-    cache, limits, storage, repositories, overrides, tables, prefixes, publish
+    cache, limits, storage, repositories, overrides, tables, prefixes, publish, services, queries, selections
         See there.
     source : str
         The file that it was read from; empty for defaults only.
@@ -244,6 +249,9 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, TableConfig] = {}
     prefixes: dict[str, PrefixConfig] = {}
     publish: dict[str, PublishConfig] = {}
+    services: dict[str, ServiceConfig] = {}
+    queries: dict[str, QueryConfig] = {}
+    selections: dict[str, SelectionConfig] = {}
     source: str = ""
 
 
@@ -331,6 +339,8 @@ def _check(config: DaemonConfig) -> None:
             raise ConfigError(f"{where}: prefixes.{name}.root: {prefix.root!r} is no URI and no absolute path")
         if prefix.ttl_s < 0 or prefix.stale_if_error_s < 0:
             raise ConfigError(f"{where}: prefixes.{name}: ttl_s and stale_if_error_s must not be negative")
+    for problem in problems(config.services, config.queries, config.selections):
+        raise ConfigError(f"{where}: {problem}")
     if config.limits.spacing_s < 0:
         raise ConfigError(f"{where}: limits: spacing_s: must not be negative")
     for name in LimitsConfig.__struct_fields__:

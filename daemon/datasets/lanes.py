@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 MOST_PUTS = 64
 """Puts of one batch: bounds how long the first of them waits for the last."""
 
+SETTLE_AFTER_S = 0.05
+"""How long a batch waits, in seconds, for the next one to tidy up after it; at once would be in the answer's way."""
+
 
 class LanePut:
     """One put to be committed.
@@ -96,6 +99,7 @@ class CommitLane:
         self._busy = False
         self._waiting: list[LanePut] = []
         self._unsettled: list[LanePut] = []
+        self._settling = False
 
     async def commit(self, put: LanePut) -> None:
         """Return when the dataset is stored and registered, or raise why not."""
@@ -136,7 +140,8 @@ class CommitLane:
             self._unsettled += _going(batch)
             if self._waiting:
                 self._waiting[0].woken.set()
-            else:
+            if self._unsettled and not self._settling:
+                self._settling = True
                 self._nursery.start_soon(self._settle_rest)
 
     def _store(self, batch: Sequence[LanePut], settled: Sequence[LanePut]) -> None:
@@ -162,11 +167,15 @@ class CommitLane:
 
     async def _settle_rest(self) -> None:
         """Tidy up after the last batch, unless another one has come that does it."""
-        settled, self._unsettled = self._unsettled, []
-        if settled:
-            with trio.CancelScope(shield=True):
-                async with self._transfers.turn(Askers(put.uid for put in settled)) as turn:
-                    await turn.run(partial(self._settle, settled))
+        try:
+            await trio.sleep(SETTLE_AFTER_S)
+        finally:
+            self._settling = False
+            settled, self._unsettled = self._unsettled, []
+            if settled:
+                with trio.CancelScope(shield=True):
+                    async with self._transfers.turn(Askers(put.uid for put in settled)) as turn:
+                        await turn.run(partial(self._settle, settled))
 
     def _settle(self, puts: Sequence[LanePut]) -> None:
         written = [(put.write.key, put.write.token) for put in puts]

@@ -292,18 +292,28 @@ class Puts:
             self.cache.make_room_for_files(1)
             with self.cache.disk.watched():
                 await lane.commit(put)
-            repository.origin.absent.forget(put.file.path)
-            self.keep(repository, put.path, put.file)
         except OtherFormatterError:
+            put.release()
             return None
         except BaseException as exc:
-            if put.ref is not None:
-                await self._undo_failed(repository, put.intent, put.file.path, exc)
+            try:
+                if put.ref is not None:
+                    await self._undo_failed(repository, put.intent, put.file.path, exc)
+            finally:
+                put.release()
             raise
         finally:
             self.under_way -= 1
-            put.release()
+        repository.origin.absent.forget(put.file.path)
+        # After the answer, and before whatever is asked next.
+        self._nursery.start_soon(self._keep_content, repository, put)
         return put.ref
+
+    async def _keep_content(self, repository: Repository, put: ContentPut) -> None:
+        try:
+            self.keep(repository, put.path, put.file)
+        finally:
+            put.release()
 
     async def _begin_and_commit(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
         put = await self.begin(repository, asked.dataset_type, asked.data_id, asked.run, asked.id)

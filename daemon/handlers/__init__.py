@@ -14,8 +14,10 @@ from pantry.daemon.handlers import (
     objects,
     provenance,
     publishing,
+    queries,
     registry,
     repositories,
+    subsetting,
 )
 from pantry.daemon.node import Node
 from pantry.daemon.server.dispatch import Dispatcher
@@ -26,7 +28,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration,
+        publishing, configuration, subsetting, queries,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

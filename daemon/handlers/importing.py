@@ -17,7 +17,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     repositories = node.repositories
 
     async def definitions(context: RequestContext, asked: ImportDefinitions) -> CountDone:
-        found = await repositories.writable(asked.repository, context.caller)
+        found = await repositories.writable(asked.repository, context.caller, unfinished=True)
         return CountDone(await repositories.queries.call(partial(found.registry.imports.define, asked)))
 
     async def datasets(context: RequestContext, asked: ImportDatasets) -> Standings:
@@ -26,7 +26,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return Standings(await node.importer.load(found, asked, context.fds, same_user=same_user))
 
     async def members(context: RequestContext, asked: ImportMembers) -> CountDone:
-        found = await repositories.writable(asked.repository, context.caller)
+        found = await repositories.writable(asked.repository, context.caller, unfinished=True)
         if any(len(one.ids) % 16 for one in asked.members):
             raise InvalidRequestError("ids of datasets have 16 bytes each")
         if sum(len(one.ids) for one in asked.members) > 16 * MAX_MEMBERS:

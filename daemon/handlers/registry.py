@@ -54,7 +54,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return DatasetTypeList(tuple(await call(partial(found.registry.list_dataset_types, asked.patterns))))
 
     async def insert_records(context: RequestContext, asked: InsertDimensionRecords) -> CountDone:
-        found = await repositories.writable(asked.repository, context.caller)
+        found = await repositories.writable(asked.repository, context.caller, unfinished=True)
         insert = partial(
             found.registry.insert_dimension_records,
             asked.records,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pantry.daemon.node import Node
+from pantry.daemon.repositories.creating import create_repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.model.collections import CollectionType, check_collection_name
@@ -29,7 +30,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     repositories = node.repositories
 
     async def create(context: RequestContext, asked: CreateRepository) -> RepositoryInfo:
-        made = await repositories.create(asked, context.caller)
+        made = await create_repository(repositories, asked, context.caller)
         return made.info(context.caller)
 
     async def attach(context: RequestContext, asked: AttachRepository) -> RepositoryInfo:

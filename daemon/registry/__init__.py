@@ -15,7 +15,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from pantry.daemon.registry.attributes import default_universe, read_attributes
+from pantry.daemon.registry.attributes import UNFINISHED, default_universe, delete_attribute, read_attributes
 from pantry.daemon.registry.collections import Collections, query_collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
@@ -88,6 +88,8 @@ class Registry:
         The repository's, made at its creation.
     version : int
         Version of its data model.
+    is_unfinished : bool
+        Whether it is still being filled, so that nobody should read it; see `still_unfinished`.
     provenance : Provenance
         What was made of what.
     imports : Imports
@@ -109,6 +111,7 @@ class Registry:
         self.universe = universe = known.universe
         self.uuid = uuid
         self.version = version
+        self.is_unfinished = False
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)
@@ -138,7 +141,7 @@ class Registry:
         self.writes = 0
 
     @classmethod
-    def create(cls, url: str, universe: Mapping[str, Any], *, uuid: str) -> Registry:
+    def create(cls, url: str, universe: Mapping[str, Any], *, uuid: str, unfinished: bool = False) -> Registry:
         """Make a new registry in an SQLite file or a PostgreSQL database and open it.
 
         Parameters
@@ -149,6 +152,8 @@ class Registry:
             Configuration of the dimensions (see `default_universe`).
         uuid : str
             The repository's.
+        unfinished : bool
+            Nobody should read it until `finish`.
 
         Raises
         ------
@@ -160,6 +165,8 @@ class Registry:
         schema = Schema(DimensionUniverse(universe))
         database = Database(url)
         attributes = {"uuid": uuid, "version": str(DATA_MODEL_VERSION), "universe": json.dumps(universe)}
+        if unfinished:
+            attributes[UNFINISHED] = "yes"
         try:
             with database.writing() as session:
                 if database.has_table(session, schema.attribute.name):
@@ -205,7 +212,9 @@ class Registry:
                     hint="make a new repository and ingest the files again; nothing in the old one was changed",
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
-            return cls(database, uuid=attributes["uuid"], version=version, universe=universe, tables=tables)
+            made = cls(database, uuid=attributes["uuid"], version=version, universe=universe, tables=tables)
+            made.is_unfinished = UNFINISHED in attributes
+            return made
         except BaseException:
             database.close()
             raise
@@ -214,6 +223,23 @@ class Registry:
         """Finish the writes under way and close all connections."""
         self._writer.close()
         self._database.close()
+
+    @property
+    def universe_config(self) -> dict[str, Any]:
+        """Configuration of the dimensions that are the repository's own, without elements of operators' tables."""
+        config = self.universe.config
+        own = {name: body for name, body in config["elements"].items() if name not in self._schema.foreign}
+        return {**config, "elements": own}
+
+    def still_unfinished(self) -> bool:
+        """Look again whether it is still being filled: another daemon may have finished it."""
+        self.is_unfinished = UNFINISHED in read_attributes(self._database)
+        return self.is_unfinished
+
+    def finish(self) -> None:
+        """Say that it may be read."""
+        self._write(delete_attribute, self._schema, UNFINISHED)
+        self.is_unfinished = False
 
     def override(self, overrides: Sequence[Override]) -> None:
         """Let searches of the first dataset find others; once, before any search."""

@@ -8,8 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
-from pantry.daemon.registry.engine import Database
+from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.schema import Schema
 from pantry.errors import RepositoryNotFoundError
+
+UNFINISHED = "unfinished"
+"""Attribute of a registry that is still being filled (docs/decisions/0047-subsets.md)."""
 
 
 def default_universe() -> dict[str, Any]:
@@ -26,3 +30,9 @@ def read_attributes(database: Database) -> dict[str, str]:
             raise RepositoryNotFoundError("there is no registry here", hint=database.shown_url)
         table = sa.table("repository_attributes", sa.column("key"), sa.column("value"))
         return dict(session.rows(database.compile(sa.select(table.c.key, table.c.value))))
+
+
+def delete_attribute(session: Session, schema: Schema, key: str) -> None:
+    """Delete an attribute; no error if there is none."""
+    table = schema.attribute
+    session.run(session.database.compile(sa.delete(table).where(table.c.key == key)))

@@ -13,13 +13,14 @@ from pantry.daemon.registry.definitions import DefinitionsCache
 from pantry.daemon.registry.descent import Descent
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.lookup import Lookup
+from pantry.daemon.registry.producers import producers
 from pantry.daemon.registry.provenance_tables import ProvenanceTables
 from pantry.daemon.registry.recording import Recording
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef
 from pantry.model.provenance import Consumer, DatasetProvenance, Quantum, QuantumStatus
-from pantry.wire.operations.provenance import MAX_QUANTA, MAX_STARTS, QueryRelatives, RelativeBatch
+from pantry.wire.operations.provenance import MAX_QUANTA, MAX_STARTS, QuantumBatch, QueryRelatives, RelativeBatch
 
 MAX_CONSUMERS = 1_000
 
@@ -123,6 +124,11 @@ class Provenance:
                 keys += [] if key is None else [key]
             if keys:
                 yield from self._descent.relatives(session, definitions, list(dict.fromkeys(keys)), query)
+
+    def producers(self, ids: Sequence[bytes]) -> Iterator[QuantumBatch]:
+        """Give the quanta that made datasets, in batches; holds a transaction as `Registry.query_datasets`."""
+        with self._database.reading() as session:
+            yield from producers(self._database, self._tables, session, ids)
 
     def _others(self, session: Session, ids: Sequence[UUID]) -> list[int]:
         """Primary keys of those of these datasets that quanta name."""

@@ -47,6 +47,8 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
         What is stored in which format, and read as what.
     templates : dict of str to str or TemplateRule
         Where new files go: by the name of the dataset type, or a pattern, a template of their paths.
+    subset_of : str
+        UUID of the repository that it was made from a part of, of a chain those of all; else empty.
     """
 
     version: int
@@ -57,6 +59,7 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
     storage: dict[str, str | int | float | bool] = {}
     formats: Formats = NO_FORMATS
     templates: dict[str, TemplateLike] = {}
+    subset_of: str = ""
 
 
 def dump_description(description: RepositoryDescription) -> bytes:

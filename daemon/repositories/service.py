@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import TypeVar
 
-import msgspec
 import trio
-import yaml
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.loading import make_backend
-from pantry.backends.mounted import mounted_at
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
-from pantry.daemon.registry import Registry, default_universe
+from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.registry.overrides import Override
@@ -32,8 +30,6 @@ from pantry.daemon.repositories.description import (
     DESCRIPTION_KEY,
     IN_STATE_DIRECTORY,
     RepositoryDescription,
-    check_repository_formats,
-    dump_description,
     read_description,
 )
 from pantry.daemon.repositories.remembered import RememberedDescriptions
@@ -48,20 +44,20 @@ from pantry.errors import (
     ConfigError,
     ConflictError,
     InvalidRequestError,
-    ObjectExistsError,
     OriginUnavailableError,
     PantryError,
     PermissionDeniedError,
+    RepositoryNotFoundError,
     TransientBackendError,
 )
-from pantry.model.dimensions import DimensionUniverse
-from pantry.model.repository import DATA_MODEL_VERSION, check_repository_name
+from pantry.model.repository import check_repository_name
 from pantry.model.templates import Templates
-from pantry.wire.operations import AttachRepository, CreateRepository
+from pantry.wire.operations import AttachRepository
 
 log = logging.getLogger(__name__)
 
 OptionValue = str | int | float | bool
+T = TypeVar("T")
 
 
 class Repositories:
@@ -131,7 +127,16 @@ class Repositories:
         """Return a repository that ``who`` may read, or raise."""
         repository = await self.get(name)
         repository.access.require_read(who, name)
+        await self._require_finished(repository)
         return repository
+
+    async def _require_finished(self, repository: Repository) -> None:
+        registry = repository.registry
+        if registry.is_unfinished and await self.queries.call(registry.still_unfinished):
+            raise RepositoryNotFoundError(
+                f"{repository.name!r} is a subset that was not made to its end",
+                hint="run `pantry repo subset` again with the same arguments: it goes on where it was cut off",
+            )
 
     async def readable_all(self, name: str, who: Identity) -> Repository | RepositoryChain:
         """Return a repository or a chain of them that ``who`` may read, or raise."""
@@ -159,12 +164,17 @@ class Repositories:
 
         return flatten(name, children)
 
-    async def writable(self, name: str, who: Identity) -> Repository:
-        """Return a repository that ``who`` may write to, or raise; of a chain that is the first."""
+    async def writable(self, name: str, who: Identity, *, unfinished: bool = False) -> Repository:
+        """Return a repository that ``who`` may write to, or raise; of a chain that is the first.
+
+        With ``unfinished`` also one that is still being filled.
+        """
         repository = await self.get(self._members(name)[0] if self.is_chain(name) else name)
         repository.access.require_write(who, name)
         if repository.is_attached:
             refuse_to_write()
+        if not unfinished:
+            await self._require_finished(repository)
         return repository
 
     async def all_readable(self, who: Identity) -> list[Repository]:
@@ -178,7 +188,7 @@ class Repositories:
             except PantryError as exc:
                 log.warning("repository %s cannot be opened: %s", name, exc.message)
                 continue
-            if repository.access.may_read(who):
+            if repository.access.may_read(who) and not repository.registry.is_unfinished:
                 found.append(repository)
         return found
 
@@ -189,6 +199,10 @@ class Repositories:
         for one in sorted(matching, key=lambda one: len(one.match)):
             merged.update(one.options)
         return make_backend(root, merged, self._transfers)
+
+    async def in_thread(self, func: Callable[[], T]) -> T:
+        """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
+        return await self._transfers.call(func)
 
     def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
         """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
@@ -209,7 +223,7 @@ class Repositories:
             return await self._assemble_attached(name, registration, registration.attachment)
         origin = self.origin_for(registration.root, registration.options)
         description = await self._describe(registration.root, origin)
-        return await self._assemble(
+        return await self.assemble(
             name, registration, description, origin, partial(Registry.open, tables=self._tables(name))
         )
 
@@ -243,7 +257,7 @@ class Repositories:
             hint="let it ask the origin once: `cache.offline` in the daemon's configuration",
         )
 
-    async def _assemble(
+    async def assemble(
         self,
         name: str,
         registration: Registration,
@@ -251,6 +265,7 @@ class Repositories:
         origin: Origin,
         connect: Callable[[str], Registry],
     ) -> Repository:
+        """Put a repository together, which nobody finds by its name yet; see `adopt`."""
         url = self._registry_url(registration, description)
         try:
             shown = make_url(url).render_as_string(hide_password=True)
@@ -298,7 +313,7 @@ class Repositories:
             )
         relative = url.removeprefix("sqlite:///")
         if relative != url and not relative.startswith("/"):
-            return "sqlite:///" + os.path.join(_local_directory(registration.root), relative)
+            return "sqlite:///" + os.path.join(local_directory(registration.root), relative)
         return url
 
     async def attach(self, request: AttachRepository, who: Identity) -> Repository:
@@ -313,9 +328,9 @@ class Repositories:
         RepositoryNotFoundError, ConfigError
             There is none, or one that cannot be read.
         """
-        name = self._may_register(request.name, who)
+        name = self.may_register(request.name, who)
         directory, key = attaching.split_configuration(request.configuration)
-        root = _absolute_root(directory)
+        root = absolute_root(directory)
         origin = self.origin_for(root, request.storage_options)
         try:
             configuration = await attaching.read_gen3_configuration(origin.primary, key)
@@ -352,7 +367,7 @@ class Repositories:
         ConflictError
             The name is taken.
         """
-        name = self._may_register(name, who)
+        name = self.may_register(name, who)
         found = await self.readable_all(SEPARATOR.join(members), who)
         if isinstance(found, Repository):
             raise InvalidRequestError(f"a chain is of two repositories at least, not of {found.name!r} alone")
@@ -372,7 +387,20 @@ class Repositories:
                 found.append(chain)
         return found
 
-    def _may_register(self, name: str, who: Identity) -> str:
+    @asynccontextmanager
+    async def registering(self, name: str) -> AsyncIterator[None]:
+        """Let nobody else register or open a repository by this name."""
+        async with self._opening.setdefault(name, trio.Lock()):
+            yield
+
+    def adopt(self, name: str, registration: Registration, repository: Repository) -> None:
+        """Register a repository that `assemble` gave."""
+        self.index.add(name, registration)
+        self._remembered.store(registration.root, repository.description)
+        self._open[name] = repository
+
+    def may_register(self, name: str, who: Identity) -> str:
+        """Check that ``who`` may register a repository by a name, and that it is free."""
         if who.uid not in (0, os.geteuid()) and not who.matches(self._config.administrators):
             raise PermissionDeniedError(
                 f"user {who.user_name} may not create or attach repositories with this daemon",
@@ -382,64 +410,6 @@ class Repositories:
         if self.index.get(name) is not None:
             raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
         return name
-
-    async def create(self, request: CreateRepository, who: Identity) -> Repository:
-        """Make a repository and register it.
-
-        If that fails, no description and no registration remain, so that it can be tried again; a
-        directory that was made, or a registry without datasets, may.
-
-        Raises
-        ------
-        PermissionDeniedError
-            ``who`` is no administrator of this daemon.
-        ConflictError
-            The name is taken, or the root holds a repository already.
-        """
-        name = self._may_register(request.name, who)
-        universe = _parse_universe(request.dimensions) if request.dimensions else default_universe()
-        check_repository_formats(request.formats, "formats")
-        Templates(request.templates).check_fields(DimensionUniverse(universe))
-        root = _absolute_root(request.root)
-        # SQLite is for one host only, and loses transactions on many a shared file system (sqlite.org/useovernet.html).
-        inside = _is_local(root) and not mounted_at(_local_directory(root)).is_shared
-        if _is_local(root):
-            await self._transfers.call(partial(_make_root, _local_directory(root), with_registry=inside))
-        description = RepositoryDescription(
-            version=DATA_MODEL_VERSION,
-            uuid=str(uuid.uuid4()),
-            registry=request.registry or ("sqlite:///.pantry/registry.sqlite3" if inside else IN_STATE_DIRECTORY),
-            storage=request.storage_options,
-            access=AccessRules(owner=who.user_name, readers=request.readers, writers=request.writers),
-            formats=request.formats,
-            templates=request.templates,
-        )
-        registration = Registration(
-            root=root,
-            registry=request.registry if "@" in request.registry else "",
-            options=request.storage_options,
-        )
-        if registration.registry:
-            # A URL with a password stays in the daemon's own index, which only it can read.
-            description = _without_password(description)
-        lock = self._opening.setdefault(name, trio.Lock())
-        async with lock:
-            origin = self.origin_for(root, request.storage_options)
-            backend = origin.primary
-            await _write_description(backend, description)
-            try:
-                repository = await self._assemble(
-                    name, registration, description, origin, partial(_create_registry, universe, description.uuid)
-                )
-                self.index.add(name, registration)
-            except BaseException:
-                with trio.CancelScope(shield=True):
-                    await backend.undo_write(DESCRIPTION_KEY, token=description.uuid)
-                raise
-            await backend.settle_write(DESCRIPTION_KEY, token=description.uuid)
-            self._remembered.store(root, description)
-            self._open[name] = repository
-            return repository
 
 
 def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
@@ -454,61 +424,24 @@ def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
     return [replica + rest for replica in longest.replicas]
 
 
-def _make_root(directory: str, *, with_registry: bool) -> None:
-    os.makedirs(os.path.join(directory, ".pantry") if with_registry else directory, exist_ok=True)
-
-
-def _create_registry(universe: Mapping[str, object], repository_uuid: str, url: str) -> Registry:
-    path = url.removeprefix("sqlite:///")
-    if path != url:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    return Registry.create(url, universe, uuid=repository_uuid)
-
-
-def _without_password(description: RepositoryDescription) -> RepositoryDescription:
-    shown = make_url(description.registry).set(password=None).render_as_string()
-    return msgspec.structs.replace(description, registry=shown)
-
-
-async def _write_description(backend: ObjectBackend, description: RepositoryDescription) -> None:
-    body = dump_description(description)
-    fd = os.memfd_create("pantry.yaml", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, body)
-        await backend.write_from(DESCRIPTION_KEY, fd, len(body), token=description.uuid)
-    except ObjectExistsError:
-        raise ConflictError(
-            f"there is a repository at {backend.location} already", hint="choose an empty root, or attach that one"
-        ) from None
-    finally:
-        os.close(fd)
-
-
-def _parse_universe(text: str) -> Mapping[str, object]:
-    try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"dimensions: not YAML: {exc}") from None
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("elements"), dict):
-        raise ConfigError("dimensions: needs a mapping 'elements'", hint="use the form of Gen3's dimensions.yaml")
-    return parsed
-
-
-def _is_local(root: str) -> bool:
+def is_local(root: str) -> bool:
+    """Whether a root is a directory."""
     return "://" not in root or root.startswith("file://")
 
 
-def _local_directory(root: str) -> str:
-    if not _is_local(root):
+def local_directory(root: str) -> str:
+    """Return the directory of a local root, or raise."""
+    if not is_local(root):
         raise ConfigError(
             f"a registry path relative to {root} needs a local root", hint="give an absolute registry URL"
         )
     return root.removeprefix("file://")
 
 
-def _absolute_root(root: str) -> str:
-    if _is_local(root):
-        path = _local_directory(root)
+def absolute_root(root: str) -> str:
+    """Return a root in the form in which it is registered; a relative path is refused."""
+    if is_local(root):
+        path = local_directory(root)
         if not os.path.isabs(path):
             raise InvalidRequestError(f"the root {root!r} must be an absolute path or a URI")
         return os.path.normpath(path)

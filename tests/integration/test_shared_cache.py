@@ -75,6 +75,10 @@ doors = [
     ops.ImportDatasets(repository="shared", dataset_type="blob", run="u/mine", transfer="copy", dimensions=(),
                        items=(ops.ImportItem("", ()),), ids=bytes(16), check=True),
     ops.ImportMembers(repository="shared"),
+    ops.BeginSubset(name="mine", root="/tmp/mine", source="shared"),
+    ops.CopyDatasets(repository="mine", source="shared", dataset_type="blob", run="u/one", dimensions=(), values=((),),
+                     ids=UUID(dataset).bytes),
+    ops.FinishSubset(repository="shared"),
     ops.EvictObjects(hashes=(hash,)),
     ops.Certify(repository="shared", collection="c", ids=(UUID(dataset),), timespan=Timespan(0, 1)),
     ops.Decertify(repository="shared", collection="c", dataset_type="blob", timespan=Timespan(0, 1)),
@@ -99,6 +103,7 @@ streams = [
     ops.ListTree(repository="shared", collection="u/one", dataset_type="blob"),
     ops.QueryMetadata(query=ops.QueryDatasets(repository="shared", dataset_types=("*",), collections=("*",))),
     ops.QueryRelatives(repository="shared", id=UUID(dataset), direction="descendants"),
+    ops.QueryQuanta(repository="shared", ids=UUID(dataset).bytes),
 ]
 for operation in doors:
     try:
@@ -185,7 +190,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 42
+    assert len(lines) == 46
     assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

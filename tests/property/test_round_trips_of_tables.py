@@ -254,6 +254,31 @@ def test_refusals_name_the_column_and_what_to_do(name: str, column: Column, mess
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        MaskedColumn(np.array([63, 255, 0], "u1"), mask=[False] * 3),  # astropy's null of such a column is 63
+        MaskedColumn(np.array([63, 255, 0], "u1"), mask=[False, True, False]),
+        MaskedColumn(np.array([[63, 255], [0, 1]], "u1"), mask=[[False, True], [True, False]]),
+        MaskedColumn([999_999, 1], mask=[False, False]),
+        MaskedColumn([999_999, 1], mask=[False, True]),
+    ],
+)
+def test_no_element_is_taken_for_a_null(column: MaskedColumn, tmp_path: Path) -> None:
+    write("fits_table", Table({"a": column}), tmp_path / "x")
+    same(read("fits_table", tmp_path / "x")["a"], column)
+
+
+def test_a_table_of_many_rows_as_another_program_reads_it(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    kinds = dict(zip("abcdefgh", ("?", "u1", ">i2", "u4", "u8", "f4", "c8", "U3"), strict=True))
+    rows = {name: random.integers(0, 100, 20_000).astype(kind) for name, kind in kinds.items()}
+    write("fits_table", Table(rows), tmp_path / "x")
+    found = fitsio.read(str(tmp_path / "x"), ext=1)
+    for name, values in rows.items():
+        np.testing.assert_array_equal(found[name].astype(values.dtype) if name == "h" else found[name], values)
+
+
 def test_columns_that_fits_cannot_tell_apart(tmp_path: Path) -> None:
     with pytest.raises(FormatterError, match="'a' and 'A' apart"):
         write("fits_table", Table({"a": [1], "A": [2]}), tmp_path / "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.backends.s3.options import S3Options
+from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.daemon.config import DaemonConfig, load_config
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.model.loading import load_yaml
@@ -34,7 +36,7 @@ def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
                 yield name, field.default_factory()
             else:
                 yield name, _NO_DEFAULT if field.default is msgspec.NODEFAULT else field.default
-        elif inner is field.type:
+        elif inner is field.type or get_origin(field.type) is UnionType:
             yield from keys_of(inner, f"{name}.")
         else:
             yield from keys_of(inner, f"{name}.NAME." if get_origin(field.type) is dict else f"{name}[].")
@@ -76,6 +78,7 @@ def same(documented_value: object, default: object) -> bool:
     [
         ("## The daemon's file", "key", DaemonConfig),
         ("### `s3`", "option", S3Options),
+        ("### `vos`", "option", VOSpaceOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import shutil
 import subprocess
 import warnings
@@ -15,7 +16,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.wcs import WCS
 
-from pantry.client.formatters import convert
+from pantry.client.formatters import convert, formatter_by_name
 from pantry.errors import FormatterError
 
 from .formatters_support import read, read_counting, round_trip, write
@@ -174,3 +175,17 @@ def test_a_read_image_written_again_is_standard(ccd: CCDData, tmp_path: Path) ->
     np.testing.assert_allclose(read("fits_image", path, "wcs").wcs.get_pc(), ccd.wcs.wcs.get_pc(), atol=1e-12)
     done = subprocess.run(["fitsverify", "-q", path], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("verification OK")
+
+
+def test_nobody_sees_pixels_turned_round_while_they_are_written() -> None:
+    pixels = np.arange(12, dtype="f4").reshape(3, 4)
+    seen: list[bool] = []
+
+    class Watching(io.BytesIO):
+        def write(self, content: Any, /) -> int:
+            seen.append(bool((pixels == np.arange(12).reshape(3, 4)).all()))
+            return super().write(content)
+
+    formatter_by_name("fits_image").write(pixels, Watching())
+    assert seen
+    assert all(seen)

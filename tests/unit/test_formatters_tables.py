@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time
 
-from pantry.client.formatters import convert
+from pantry.client.formatters import WriteRequest, convert, formatter_by_name
 from pantry.errors import FormatterError
 
 from .formatters_support import read, read_counting, round_trip, write
@@ -169,3 +171,35 @@ def test_hdf5_rows_read_few_bytes(tmp_path: Path) -> None:
 def test_fits_meta_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatterError, match="'when' cannot be kept"):
         write("fits_table", Table({"a": [1]}, meta={"when": object()}), tmp_path / "f")
+
+
+def test_parquet_has_dictionaries_of_text_only(tmp_path: Path) -> None:
+    many = pa.table({"id": np.arange(300_000), "band": ["g", "r", "i"] * 100_000})
+    write("parquet", many, tmp_path / "x.parq")
+    parquet = pq.ParquetFile(tmp_path / "x.parq")
+    chunks = [parquet.metadata.row_group(0).column(number) for number in range(2)]
+    assert [chunk.has_dictionary_page for chunk in chunks] == [False, True]
+    assert {chunk.compression for chunk in chunks} == {"LZ4"}
+    assert read("parquet", tmp_path / "x.parq").equals(many)
+
+
+@pytest.mark.parametrize("checksums", [False, True])
+def test_checksums_within_files_are_an_option(checksums: bool, tmp_path: Path) -> None:
+    pixels = np.arange(1 << 17, dtype="f8")
+    request = WriteRequest(given={"checksums": checksums, "compression": "none"})
+    for name, obj in {"hdf5": pixels, "parquet": pa.table({"a": pixels})}.items():
+        with (tmp_path / name).open("w+b") as file:
+            formatter_by_name(name).write(obj, file, request)
+        damaged = bytearray((tmp_path / name).read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+
+    def found(read_it: Callable[[], object]) -> bool:
+        try:
+            read_it()
+        except (OSError, FormatterError):
+            return True
+        return False
+
+    assert found(lambda: read("hdf5", tmp_path / "hdf5")) == checksums
+    assert found(lambda: pq.read_table(tmp_path / "parquet", page_checksum_verification=True)) == checksums

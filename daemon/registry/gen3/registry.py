@@ -57,6 +57,7 @@ class Gen3Registry(Registry):
         self.uuid = uuid
         self.version = DATA_MODEL_VERSION
         self.writes = 0
+        self.is_unfinished = False
         self._database = database
         self._schema = schema
         self._definitions = Gen3Definitions(database, schema)

@@ -76,11 +76,14 @@ class ParquetOptions(WriteOptions, frozen=True, kw_only=True):
         Of codecs that have levels; None for the codec's own.
     row_group_rows : int
         Rows of a row group: what a read of few rows costs at least.
+    checksums : bool
+        Write a CRC-32 with each page, for readers that look at it.
     """
 
-    compression: Literal["none", "snappy", "gzip", "lz4", "zstd", "brotli"] = "zstd"
+    compression: Literal["none", "snappy", "gzip", "lz4", "zstd", "brotli"] = "lz4"
     compression_level: Annotated[int, msgspec.Meta(ge=-7, le=22)] | None = None
     row_group_rows: Positive = 1 << 17
+    checksums: bool = False
 
 
 class Hdf5Options(WriteOptions, frozen=True, kw_only=True):
@@ -94,11 +97,14 @@ class Hdf5Options(WriteOptions, frozen=True, kw_only=True):
         Of ``gzip``.
     shuffle : bool
         Put bytes of equal significance together before they are compressed.
+    checksums : bool
+        Write datasets with more than 65,536 elements in chunks, each with a Fletcher-32 that readers check.
     """
 
     compression: Literal["none", "gzip", "lzf"] = "none"
     compression_level: Annotated[int, msgspec.Meta(ge=0, le=9)] = 4
     shuffle: bool = True
+    checksums: bool = False
 
 
 class EcsvOptions(WriteOptions, frozen=True, kw_only=True):

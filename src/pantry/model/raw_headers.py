@@ -15,7 +15,7 @@ _WRITTEN = re.compile(r"\s*(?P<column>[^\[\]]*[^\[\]\s])\s*(\[(?P<unit>[^\[\]]*)
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Values of headers from a source beside the files: either ``table`` or ``record``.
+    """Values of headers from a source beside the files: ``table``, ``record`` or ``topic``.
 
     Attributes
     ----------
@@ -28,6 +28,12 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         Where tables are searched.
     record : str
         The dimension element of a record, as ``exposure``.
+    topic : str
+        The topic of an engineering facility database, as ``lsst.sal.ESS.temperature``; its fields are the columns.
+    service : str
+        Which of them; empty for the usual one.
+    index : int or None
+        Only samples with this ``salIndex``.
     time : str
         The table's column of times.
     time_format : str
@@ -43,13 +49,16 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     replace : bool
         Also where the header has a value.
     required : bool
-        That there is no table, or no sample, is an error.
+        That there is no table, or no sample, or that a topic cannot be asked for, is an error.
     """
 
     values: dict[str, str]
     table: str = ""
     collections: tuple[str, ...] = ()
     record: str = ""
+    topic: str = ""
+    service: str = ""
+    index: int | None = None
     time: str = "time"
     time_format: Literal["", "unix", "unix_ns", "mjd"] = ""
     time_scale: Literal["utc", "tai"] = "utc"
@@ -61,8 +70,10 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 
     def check(self, place: str) -> None:
         """Raise `ConfigError` if it cannot be followed."""
-        if bool(self.table) == bool(self.record):
-            raise ConfigError(f"{place}: give either table or record")
+        if sum(bool(one) for one in (self.table, self.record, self.topic)) != 1:
+            raise ConfigError(f"{place}: give one of table, record and topic")
+        if (self.service or self.index is not None) and not self.topic:
+            raise ConfigError(f"{place}: service and index are of a topic")
         if self.table and not self.collections:
             raise ConfigError(f"{place}: in which collections is {self.table} searched?", hint="give collections")
         if not self.values or len(self.values) > MAX_VALUES:

@@ -7,14 +7,14 @@ from email.utils import formatdate
 
 import pytest
 
-from pantry.backends.s3 import _pumping
-from pantry.backends.s3._answers import retry_after_s
-from pantry.backends.s3._pumping import Pace
+from pantry.backends import pumping
+from pantry.backends.pumping import Pace
+from pantry.backends.retry_after import retry_after_s
 
 
 @pytest.fixture
 def begin(monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(_pumping.time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(pumping.time, "monotonic", lambda: 1000.0)
     return 1000.0
 
 

@@ -90,3 +90,29 @@ class QueryRelatives(
     max_depth: int | None = None
     dataset_types: tuple[str, ...] = ()
     others: tuple[UUID, ...] = ()
+
+
+MAX_PRODUCED = 5_000
+"""Most dataset ids of one `QueryQuanta`."""
+
+
+class QuantumBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch of quanta."""
+
+    quanta: list[Quantum]
+
+
+class QueryQuanta(StreamOperation[QuantumBatch], frozen=True, kw_only=True, tag="provenance.quanta"):
+    """Give the quanta that made some datasets, each once, with all their inputs and outputs.
+
+    Attributes
+    ----------
+    repository : str
+        In which repository.
+    ids : bytes
+        16 bytes for each dataset, at most `MAX_PRODUCED`; those that no quantum made are passed over.
+    """
+
+    result_type = QuantumBatch
+    repository: str
+    ids: bytes

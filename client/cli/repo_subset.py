@@ -1,0 +1,89 @@
+"""``pantry repo subset``."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import click
+
+from pantry.client.cli.arguments import repository_argument
+from pantry.client.cli.lazy import Command
+from pantry.client.cli.output import json_option, note, print_json, size
+from pantry.client.cli.progress import steps_bar
+from pantry.client.cli.session import butler
+from pantry.client.cli.stage import selected, selection_options
+from pantry.errors import NotFoundError
+
+
+@click.command(cls=Command)
+@repository_argument
+@click.argument("name")
+@click.argument("root")
+@selection_options
+@click.option("--copy", is_flag=True, required=True, help="Copy the files; needed, so that nobody copies by mistake.")
+@click.option(
+    "--transfer",
+    type=click.Choice(["auto", "hardlink", "copy"]),
+    default="auto",
+    show_default=True,
+    help="How files get there; auto is safe.",
+)
+@click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
+@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@json_option
+@click.pass_context
+def subset(
+    ctx: click.Context,
+    repository: str,
+    name: str,
+    root: str,
+    dataset_types: tuple[str, ...],
+    collections: tuple[str, ...],
+    data_id: tuple[str, ...],
+    where: str,
+    order_by: tuple[str, ...],
+    limit: int | None,
+    graph: BinaryIO | None,
+    exclude_file: str | None,
+    copy: bool,
+    transfer: Any,
+    registry: str,
+    reader: tuple[str, ...],
+    writer: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a repository called NAME in ROOT with a copy of what a query finds, or of a graph.
+
+    ROOT is a directory or s3://bucket/prefix. Records, dataset types, provenance and the collections of -c come along.
+    Run again after an interruption, the command goes on; until it is done nobody can read the new repository.
+
+    For example:
+      pantry repo subset demo mini /data/mini raw bias -c LSSTCam/defaults --where "exposure IN (12, 13)" --copy
+      pantry repo subset demo mini s3://bucket/mini --graph graph.json -c LSSTCam/defaults --copy
+    """
+    source = butler(ctx, repository, collections)
+    refs, outputs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
+    if not refs:
+        raise NotFoundError(
+            "no datasets match, and no subset was made", hint="`pantry query-datasets` shows what there is"
+        )
+    with steps_bar() as draw:
+        done = source.subset(
+            refs,
+            name,
+            root,
+            data_ids=outputs,
+            transfer=transfer,
+            registry=registry,
+            readers=reader,
+            writers=writer,
+            progress=draw,
+        )
+    if as_json:
+        print_json(done)
+        return
+    note(
+        f"{done.datasets} datasets, {size(done.size_bytes)}, and {done.quanta} quanta copied to {done.repository} in "
+        f"{done.root}; {done.present} datasets were there already"
+    )

@@ -1,0 +1,220 @@
+"""Datasets of one repository, taken into another by the daemon itself (docs/decisions/0047-subsets.md)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from urllib.parse import unquote
+
+import trio
+
+from pantry.backends.contract import LocalPlacement
+from pantry.daemon.datasets.importing import Importer
+from pantry.daemon.datasets.ingesting import _each, _New, _SourceFile
+from pantry.daemon.repositories.repository import Repository
+from pantry.errors import BackendError, DatasetNotFoundError, IntegrityError, InvalidRequestError, ObjectExistsError
+from pantry.model.datasets import StoredFile
+from pantry.wire.operations import CopyDatasets, FileTable, ImportDatasets, ImportItem, IngestFiles
+from pantry.wire.operations.importing import IS_STORED
+from pantry.wire.operations.subsetting import MAX_COPIED, SubsetTransfer
+
+_OPENED_AT_ONCE = 16
+_WRITABLE = 0o222
+
+OpenFile = Callable[[Repository, StoredFile, str], Awaitable[int]]
+"""Opens a file of a repository, by way of the cache; gives a descriptor, which the caller closes."""
+
+
+class Copier(Importer):
+    """Copies datasets from one repository into another; for one request.
+
+    Parameters
+    ----------
+    importer : Importer
+        Whose parts it works with.
+    source : Repository
+        Where the datasets are; the asking user may read it.
+    open_file : OpenFile
+        Opens what is not in a directory.
+    how : str
+        See `SubsetTransfer`.
+    """
+
+    def __init__(self, importer: Importer, source: Repository, open_file: OpenFile, how: SubsetTransfer) -> None:
+        super().__init__(importer._journal, importer._repositories, importer._puts, importer._transfers)
+        self._source = source
+        self._open_file = open_file
+        self._how = how
+        self._local = source.backend if isinstance(source.backend, LocalPlacement) else None
+        self._root = unquote(source.backend.location.removeprefix("file://")) if self._local is not None else ""
+        self._hashes: dict[str, str] = {}
+
+    async def copy(self, target: Repository, asked: CopyDatasets) -> bytes:
+        """Copy what is not there yet; give how each dataset stood before, see `Standings`.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            The source has not one of them, or not its file.
+        IntegrityError
+            A file is not what the source has registered.
+        ConflictError
+            As of `Importer.load`.
+        """
+        ids = _ids(asked)
+        items = tuple(ImportItem("", values) for values in asked.values)
+        request = ImportDatasets(
+            repository=target.name,
+            dataset_type=asked.dataset_type,
+            run=asked.run,
+            transfer="copy",
+            dimensions=asked.dimensions,
+            items=items,
+            ids=asked.ids,
+            check=True,
+        )
+        standings = await self.load(target, request, (), same_user=True)
+        wanted = [number for number, stood in enumerate(standings) if stood != IS_STORED]
+        if not wanted:
+            return standings
+        describe = self._source.registry.describe_files
+        table = await self._repositories.queries.call(
+            partial(describe, asked.dataset_type, [ids[number] for number in wanted])
+        )
+        for formatter in dict.fromkeys(table.formatters):
+            places = [place for place, one in enumerate(table.formatters) if one == formatter]
+            await self._copy_some(target, asked, ids, wanted, table, places)
+        return standings
+
+    async def _copy_some(
+        self,
+        target: Repository,
+        asked: CopyDatasets,
+        ids: list[bytes],
+        wanted: list[int],
+        table: FileTable,
+        places: list[int],
+    ) -> None:
+        """Copy datasets of one format; ``places`` of ``wanted`` and of ``table``."""
+        paths = [self._path(table.paths[place], ids[wanted[place]]) for place in places]
+        self._hashes.update(zip(paths, (table.hashes[place] for place in places), strict=True))
+        request = ImportDatasets(
+            repository=target.name,
+            dataset_type=asked.dataset_type,
+            run=asked.run,
+            transfer="copy",
+            dimensions=asked.dimensions,
+            items=tuple(
+                ImportItem(path, asked.values[wanted[place]]) for path, place in zip(paths, places, strict=True)
+            ),
+            ids=b"".join(ids[wanted[place]] for place in places),
+            formatter=table.formatters[places[0]],
+            metadata={name: [column[place] for place in places] for name, column in table.metadata.items()},
+        )
+        distinct = dict(zip(paths, places, strict=True))
+        with ExitStack() as opened:
+            fds = await self._open_all(opened, table, list(distinct.values()))
+            await self.load(target, request, fds, same_user=False)
+
+    def _path(self, key: str, id_: bytes) -> str:
+        if not key:
+            raise DatasetNotFoundError(
+                f"the dataset {id_.hex()} is registered in {self._source.name!r} without a file",
+                hint="import it again from where its file is, or leave it out",
+            )
+        return os.path.join(self._root, key)
+
+    async def _open_all(self, opened: ExitStack, table: FileTable, places: list[int]) -> list[int]:
+        if (local := self._local) is not None:
+
+            def open_each() -> list[int]:
+                fds = []
+                for fd, _ in local.open_each([table.paths[place] for place in places]):
+                    opened.callback(os.close, fd)
+                    fds.append(fd)
+                return fds
+
+            return await self._transfers.call(open_each)
+        found: dict[int, int] = {}
+        limit = trio.CapacityLimiter(_OPENED_AT_ONCE)
+
+        async def open_one(place: int) -> None:
+            async with limit:
+                file = StoredFile(
+                    path=table.paths[place],
+                    size_bytes=table.sizes[place],
+                    hash=table.hashes[place],
+                    formatter=table.formatters[place],
+                    ingest_ns=table.ingest_ns[place],
+                )
+                fd = await self._open_file(self._source, file, table.names[place])
+                opened.callback(os.close, fd)
+                found[place] = fd
+
+        await _each(open_one, places)
+        return [found[place] for place in places]
+
+    async def _measure(
+        self,
+        repository: Repository,
+        request: ImportDatasets,
+        places: list[str],
+        numbers: list[int],
+        fds: Sequence[int],
+        *,
+        same_user: bool,
+    ) -> list[_SourceFile]:
+        sources = await super()._measure(repository, request, places, numbers, fds, same_user=same_user)
+        for source in sources:
+            # Of an attached repository's file nobody had computed it.
+            if (registered := self._hashes[source.path]) and source.hash != registered:
+                raise IntegrityError(
+                    f"{source.path} in {self._source.name!r} has the hash {source.hash}, registered is {registered}",
+                    hint="its file was damaged or replaced, and nothing was copied: the repository's owner can tell",
+                )
+        return sources
+
+    async def _store_one(
+        self,
+        repository: Repository,
+        request: IngestFiles | ImportDatasets,
+        dataset: _New,
+        source: _SourceFile,
+        token: str,
+    ) -> None:
+        may_link = self._how == "auto" and self._local is not None and _is_read_only(source)
+        if (self._how == "hardlink" or may_link) and await self._is_linked(repository, dataset, source, token):
+            return
+        await super()._store_one(repository, request, dataset, source, token)
+
+    async def _is_linked(self, repository: Repository, dataset: _New, source: _SourceFile, token: str) -> bool:
+        backend = repository.backend
+        try:
+            if self._local is None or not isinstance(backend, LocalPlacement):
+                raise BackendError("only files between two directories can be linked")
+            await self._link(backend, dataset.file.path, source, "hardlink", token)
+        except ObjectExistsError:
+            raise
+        except BackendError as exc:
+            if self._how == "auto":
+                return False
+            raise InvalidRequestError(
+                f"{source.path} cannot be a hard link in {backend.location}: {exc.message}",
+                hint="source and subset must be directories of one file system; the transfer auto copies where need be",
+            ) from None
+        return True
+
+
+def _is_read_only(source: _SourceFile) -> bool:
+    return source.fd is not None and not stat.S_IMODE(os.fstat(source.fd).st_mode) & _WRITABLE
+
+
+def _ids(asked: CopyDatasets) -> list[bytes]:
+    if not 0 < len(asked.values) <= MAX_COPIED:
+        raise InvalidRequestError(f"one request copies 1 to {MAX_COPIED} datasets, not {len(asked.values)}")
+    if len(asked.ids) != 16 * len(asked.values):
+        raise InvalidRequestError(f"{len(asked.ids)} bytes are no ids of {len(asked.values)} datasets")
+    return [asked.ids[begin : begin + 16] for begin in range(0, len(asked.ids), 16)]

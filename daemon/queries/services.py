@@ -1,0 +1,309 @@
+"""The services of the configuration: who may ask them what, and how."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+
+import msgspec
+import trio
+
+from pantry.backends.admission import Admission
+from pantry.backends.loading import make_query_backend
+from pantry.backends.placeholders import names_of, split_statement
+from pantry.backends.querying import Query, QueryBackend, Statement, TopicQuery, ViewDefinition
+from pantry.daemon.cache.object_id import ObjectId, answers_realm
+from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.config import DaemonConfig
+from pantry.daemon.config.queries import ServiceConfig
+from pantry.daemon.queries.answers import Answer, Answers, Question
+from pantry.daemon.queries.definitions import Definition, Definitions, filled, written
+from pantry.daemon.server.identity import Identity
+from pantry.daemon.transfers.health import Health
+from pantry.errors import InvalidQueryError, NotFoundError, PermissionDeniedError
+from pantry.model.queries import Parameter, ParameterType, ParameterValue, checked_value
+
+OWN_STATEMENT = "statement"
+
+
+class Service:
+    """One service, connected when it is first asked.
+
+    Parameters
+    ----------
+    name : str
+        As configured.
+    config : ServiceConfig
+        What is configured.
+    admission : Admission
+        For its backend.
+    """
+
+    def __init__(self, name: str, config: ServiceConfig, admission: Admission) -> None:
+        self.name = name
+        self.config = config
+        self.realm = answers_realm(name)
+        self.backend: QueryBackend = make_query_backend(config.root, config.options, admission)
+        self.health = Health(f"the service {name!r}")
+        self.views: set[str] = set()
+        self.defining = trio.Lock()
+        # The credentials too: what other ones may see is another answer.
+        self._digest = hashlib.blake2b(
+            msgspec.msgpack.encode((config.root, sorted(config.options.items()))), digest_size=32
+        ).digest()
+
+    def object_id(self, query: Query, tables: Mapping[str, str]) -> ObjectId:
+        """Return by which name the cache knows the answer to a query; ``tables`` are hashes of what is uploaded."""
+        if isinstance(query, Statement):
+            query = msgspec.structs.replace(query, parameters=dict(sorted(query.parameters.items())), tables={})
+        asked = msgspec.msgpack.encode((query, sorted(tables.items())))
+        return ObjectId(self.realm, hashlib.blake2b(asked, digest_size=16, key=self._digest).hexdigest())
+
+
+class Services:
+    """All of them.
+
+    Parameters
+    ----------
+    config : DaemonConfig
+        What is configured.
+    cache, nursery, admission, offline
+        As of `Answers`.
+
+    Raises
+    ------
+    ConfigError
+        A query cannot be taken apart.
+    """
+
+    def __init__(
+        self,
+        config: DaemonConfig,
+        cache: ObjectCache,
+        nursery: trio.Nursery,
+        *,
+        admission: Admission,
+        offline: Callable[[], bool],
+    ) -> None:
+        self.definitions = Definitions(config.services, config.queries, config.selections)
+        self._configured = config.services
+        self._admission = admission
+        self._answers = Answers(cache, nursery, admission, offline)
+        self._open: dict[str, Service] = {}
+
+    async def aclose(self) -> None:
+        """Close all backends."""
+        for service in self._open.values():
+            await service.backend.aclose()
+        self._open.clear()
+
+    def may_read(self, name: str, who: Identity, *, administers: bool) -> bool:
+        """Whether ``who`` may run the queries of a configured service."""
+        return administers or who.matches(self._configured[name].readers)
+
+    def may_state(self, name: str, who: Identity, *, administers: bool) -> bool:
+        """Whether ``who`` may send a service statements of their own."""
+        return administers or (
+            self.may_read(name, who, administers=False) and who.matches(self._configured[name].statements)
+        )
+
+    def readable(self, name: str, who: Identity, *, administers: bool) -> Service:
+        """Return a service that ``who`` may ask configured queries, or raise."""
+        if name not in self._configured:
+            raise NotFoundError(
+                f"no service is configured by the name {name[:80]!r}",
+                hint="`QueryService().queries()` shows those you may ask",
+            )
+        if not self.may_read(name, who, administers=administers):
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not ask the service {name!r}",
+                hint=f"the node's administrator can add you to services.{name}.readers in the daemon's configuration",
+            )
+        return self._get(name)
+
+    def _get(self, name: str) -> Service:
+        found = self._open.get(name)
+        if found is None:
+            found = self._open[name] = Service(name, self._configured[name], self._admission)
+        return found
+
+    def all_readable(self, who: Identity, *, administers: bool) -> list[str]:
+        """Return the names of the services that ``who`` may ask."""
+        return [name for name in sorted(self._configured) if self.may_read(name, who, administers=administers)]
+
+    def location(self, name: str) -> str:
+        """Return the URI of a service, without any secret."""
+        return self._get(name).backend.location
+
+    def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
+        """Return in which realms of the cache the answers of such services are."""
+        return {answers_realm(name) for name in self.all_readable(who, administers=administers)}
+
+    async def run(
+        self,
+        name: str,
+        parameters: Mapping[str, ParameterValue],
+        tables: Mapping[str, tuple[int, str]],
+        who: Identity,
+        *,
+        administers: bool,
+        cached_only: bool = False,
+    ) -> tuple[Definition, Service, Answer]:
+        """Run a configured query.
+
+        Parameters
+        ----------
+        name : str
+            Of the query or selection.
+        parameters : Mapping
+            Values of its parameters.
+        tables : Mapping
+            Of uploaded tables, by parameter: descriptor and hash.
+        who, administers
+            Who asks.
+        cached_only : bool
+            As of `Answers.open`.
+        """
+        definition = self.definitions.get(name)
+        service = self.readable(definition.service, who, administers=administers)
+        statement = filled(definition, parameters, {key: fd for key, (fd, _) in tables.items()})
+        await self._define_views(service, definition.views)
+        answer = await self._ask(service, statement, tables, name, definition.ttl_s, who, cached_only=cached_only)
+        return definition, service, answer
+
+    async def run_own(
+        self,
+        name: str,
+        query: Query,
+        tables: Mapping[str, tuple[int, str]],
+        who: Identity,
+        *,
+        administers: bool,
+        cached_only: bool = False,
+    ) -> tuple[Service, Answer]:
+        """Ask a service what the user made up; arguments as of `run`.
+
+        Topics of an engineering facility database are for all who may ask the service, statements for those who may
+        send their own.
+        """
+        service = self.readable(name, who, administers=administers)
+        if not isinstance(query, service.backend.kinds):
+            raise InvalidQueryError(
+                f"the service {name!r} does not answer a {type(query).__name__}",
+                hint=f"it answers {', '.join(one.__name__ for one in service.backend.kinds)}",
+            )
+        views: tuple[str, ...] = ()
+        if isinstance(query, Statement):
+            if not self.may_state(name, who, administers=administers):
+                raise PermissionDeniedError(
+                    f"user {who.user_name} may not send the service {name!r} statements of their own",
+                    hint="`QueryService().queries()` shows what you may ask; the node's administrator can add you to "
+                    f"services.{name}.statements",
+                )
+            asked = self.definitions.with_selections(name, query.text)
+            values = _own_values(asked.text, query.parameters, asked.parameters)
+            views = asked.views
+            query = msgspec.structs.replace(
+                query, text=asked.text, parameters=values, tables={key: fd for key, (fd, _) in tables.items()}
+            )
+        most = min(query.max_rows, service.config.max_rows)
+        if most < 1:
+            raise InvalidQueryError(f"max_rows is at least 1, not {most}")
+        query = msgspec.structs.replace(query, max_rows=most)
+        await self._define_views(service, views)
+        what = query.topic if isinstance(query, TopicQuery) else OWN_STATEMENT
+        answer = await self._ask(service, query, tables, what, service.config.ttl_s, who, cached_only=cached_only)
+        return service, answer
+
+    async def _ask(
+        self,
+        service: Service,
+        query: Query,
+        tables: Mapping[str, tuple[int, str]],
+        name: str,
+        ttl_s: float,
+        who: Identity,
+        *,
+        cached_only: bool,
+    ) -> Answer:
+        question = Question(
+            object_id=service.object_id(query, {key: digest for key, (_, digest) in tables.items()}),
+            query=query,
+            name=f"{service.name}/{name}",
+            ttl_s=ttl_s,
+            timeout_s=service.config.timeout_s,
+            max_bytes=service.config.max_bytes,
+        )
+        return await self._answers.open(service.backend, service.health, question, uid=who.uid, cached_only=cached_only)
+
+    async def _define_views(self, service: Service, names: tuple[str, ...]) -> None:
+        """See that selections are views of the service's database, once in this daemon's life."""
+        for name in names:
+            async with service.defining:
+                if name in service.views:
+                    continue
+                if not isinstance(service.backend, ViewDefinition):
+                    raise InvalidQueryError(
+                        f"the service {service.name!r} keeps no views",
+                        hint=f"leave out selections.{name}.view, so that the selection is put into each query",
+                    )
+                await service.backend.define_view(name, self.definitions.selections[name].text)
+                service.views.add(name)
+
+
+def _own_values(
+    text: str, given: Mapping[str, ParameterValue], declared: Mapping[str, Parameter]
+) -> dict[str, ParameterValue]:
+    """Return the values for a statement of a user's own; those of its selections as they are declared."""
+    values: dict[str, ParameterValue] = {}
+    names = names_of(split_statement(text), "parameter")
+    if unknown := given.keys() - set(names):
+        raise InvalidQueryError(f"the statement has no parameter {', '.join(sorted(unknown))[:80]!r}")
+    for name in names:
+        one = declared.get(name)
+        value = given.get(name, one.default if one is not None else None)
+        if value is None:
+            raise InvalidQueryError(f"the statement needs a value for {name!r}")
+        if one is None:
+            one = Parameter(type=_kind(name, value))
+        values[name] = written(checked_value(name, one, value), one.scale)
+    return values
+
+
+_KINDS: dict[ParameterType, ParameterType | None] = {
+    "bool": None,
+    "int": "ints",
+    "float": "floats",
+    "text": "texts",
+    "time": None,
+    "point": None,
+    "circle": None,
+    "polygon": None,
+}
+"""Types of single values, and those of lists of them."""
+
+
+def _kind(name: str, value: ParameterValue) -> ParameterType:
+    """Tell the type of a value that nobody declared."""
+    for single, several in _KINDS.items():
+        kind = several if isinstance(value, tuple) else single
+        if kind is None:
+            continue
+        try:
+            checked_value(name, Parameter(type=kind), value)
+        except InvalidQueryError:
+            continue
+        return kind
+    raise InvalidQueryError(f"the value of {name!r} is of no type that a statement can have")
+
+
+def copy_table(source: int, target: int, most_bytes: int) -> int:
+    """Copy an uploaded file, which its sender may still change; return its length. For a worker thread."""
+    offset = 0
+    while chunk := os.pread(source, 1 << 20, offset):
+        offset += len(chunk)
+        if offset > most_bytes:
+            raise InvalidQueryError(f"an uploaded table has at most {most_bytes} bytes")
+        os.write(target, chunk)
+    return offset

@@ -20,6 +20,9 @@ from pantry.errors import IntegrityError
 MOST_KNOWN = 200_000
 """Files whose content is remembered as checked; the ones that were opened longest ago are forgotten."""
 
+MOST_READINGS = 5
+"""How often a file that changes while it is read is read before it is refused."""
+
 
 class _Seen(NamedTuple):
     """What of a file changes when its content may have: anybody can set the one time, nobody the other."""
@@ -141,15 +144,21 @@ class _Opening:
 
     def _check(self, fd: int, moved: Callable[[], None]) -> None:
         self.was_read = True
-        digest = self._hash(fd, moved)
-        # Again: what was written meanwhile may not have been read.
-        if digest != self._object_id.hash or _Seen.of(os.fstat(fd)) != self.seen:
-            raise IntegrityError(
-                f"{self._name}: the file in the storage is not what was registered",
-                hint="it is damaged or was replaced; restore it there, or ingest it anew",
-                expected=self._object_id.hash,
-                found=digest,
-            )
+        for _ in range(MOST_READINGS):
+            digest = self._hash(fd, moved)
+            if digest != self._object_id.hash:
+                break
+            # Again: what was written meanwhile may not have been read. Mostly it was only a link that went: a
+            # write is settled after its answer.
+            before, self.seen = self.seen, _Seen.of(os.fstat(fd))
+            if before == self.seen:
+                return
+        raise IntegrityError(
+            f"{self._name}: the file in the storage is not what was registered",
+            hint="it is damaged or was replaced; restore it there, or ingest it anew",
+            expected=self._object_id.hash,
+            found=digest,
+        )
 
     def _hash(self, fd: int, moved: Callable[[], None]) -> str:
         state = xxhash.xxh3_128()

@@ -31,6 +31,9 @@ SHARED_KINDS = frozenset(
 )
 """Types of file systems that other machines write to at the same time; FUSE's are ``fuse`` or ``fuse.NAME``."""
 
+EXCLUSIVE_FUSE_KINDS = frozenset({"fuse.glusterfs"})
+"""FUSE's file systems of which it was tried that a link never replaces what another host makes at the same time."""
+
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -52,6 +55,19 @@ class Mounted(NamedTuple):
     def is_shared(self) -> bool:
         """Whether other machines may write to it at the same time."""
         return self.kind in SHARED_KINDS or self.kind.partition(".")[0] == "fuse"
+
+    @property
+    def links_are_exclusive(self) -> bool:
+        """Whether of two hosts that link to one name only one succeeds.
+
+        A client that decides by what it remembers lets both: that of SeaweedFS does in nine of ten tries, also
+        with ``O_EXCL`` and ``RENAME_NOREPLACE``. Only its directories are made by the server.
+        """
+        return self.kind.partition(".")[0] != "fuse" or self.kind in EXCLUSIVE_FUSE_KINDS
+
+
+LOCAL = Mounted("", "")
+"""A file system of which nothing is known but that it is this host's own."""
 
 
 def mounted_at(path: str) -> Mounted:

@@ -21,7 +21,7 @@ def write_objects(root: Root, writes: Sequence[ObjectWrite]) -> list[PantryError
     batch = [_Written(one) for one in writes]
     directories: dict[str, int] = {}
     try:
-        _try_each(root, batch, lambda one: one.copy(_directory_of(root, one.parent, directories)))
+        _try_each(root, batch, lambda one: one.copy(root, _directory_of(root, one.parent, directories)))
         _try_each(root, batch, _Written.make_durable)
         _try_each(root, batch, _Written.publish)
         failed = {parent: _sync_error(root, parent, fd) for parent, fd in directories.items()}
@@ -84,9 +84,9 @@ class _Written:
         self._write = write
         self._draft: Draft | None = None
 
-    def copy(self, directory: int) -> None:
+    def copy(self, root: Root, directory: int) -> None:
         """Write the content, and let the disk begin with it."""
-        self._draft = Draft(directory, own_token(self._write.token, self.key))
+        self._draft = Draft(root, directory, own_token(self._write.token, self.key))
         self._draft.copy(self.key, self._write.fd, self._write.size_bytes, _no_checkpoint)
         start_writeback(self._draft.fd)
 

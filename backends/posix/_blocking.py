@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key
+from pantry.backends.mounted import LOCAL, Mounted
 from pantry.backends.posix._beneath import DIRECTORY, open_beneath
 from pantry.backends.posix._copying import copy_range
 from pantry.backends.posix._errors import STALE, translate_os_errors
@@ -22,6 +25,12 @@ from pantry.errors import (
     ObjectNotFoundError,
     TransientBackendError,
 )
+
+log = logging.getLogger(__name__)
+
+LATE_S = 1.0
+"""How long a file on a shared file system may be missing, stale or short before that is believed, in seconds."""
+_LOOK_AGAIN_S = 0.02
 
 _SURE_CHARACTERS = MAX_KEY_BYTES // 4
 """A key of no more characters has no more than `MAX_KEY_BYTES` bytes."""
@@ -47,10 +56,22 @@ class Root:
         Absolute.
     create : bool
         Make the directory if it does not exist.
+    mounted : Mounted
+        The file system that holds it.
+
+    Attributes
+    ----------
+    is_shared : bool
+        Whether other hosts may write to it, whose changes are seen late.
+    claims_names : bool
+        Whether a name must be claimed before it is linked, see `pantry.backends.posix._claiming`.
     """
 
-    def __init__(self, path: str, *, create: bool) -> None:
+    def __init__(self, path: str, *, create: bool, mounted: Mounted = LOCAL) -> None:
         self.path = path
+        self.is_shared = mounted.is_shared
+        self.claims_names = not mounted.links_are_exclusive
+        self._kind = mounted.kind
         self._create = create
         self._fd = -1
         self._owners = frozenset[int]()
@@ -70,6 +91,11 @@ class Root:
                         f"the storage root {self.path} is not a directory",
                         hint="Mount it or make it, or set the option create = true.",
                     ) from exc
+                if self.is_shared:
+                    how = "claimed by directories" if self.claims_names else "linked"
+                    log.info(
+                        "%s is on %s, which other hosts may write to: new names are %s", self.path, self._kind, how
+                    )
                 self._owners = frozenset({0, os.geteuid(), os.fstat(self._fd).st_uid})
             return self._fd
 
@@ -211,7 +237,53 @@ def read_object(
     checkpoint: Callable[[], None],
     on_progress: Progress | None = None,
 ) -> None:
-    """Copy ``span`` of the file into ``target`` at the same offsets, exactly or not at all."""
+    """Copy ``span`` of the file into ``target`` at the same offsets, exactly or not at all.
+
+    On a shared file system whoever reads has mostly heard of the file from another host, and this one may
+    not know it yet, or not its length: it is looked for again during `LATE_S`. A mount that came back is
+    opened again.
+    """
+    until = time.monotonic() + LATE_S
+    while True:
+        told = _Told(on_progress)
+        try:
+            return _read_once(root, key, span, target, if_version, checkpoint, told.progress)
+        except (ObjectNotFoundError, TransientBackendError) as exc:
+            if not root.is_shared or told.any or time.monotonic() > until or not _may_be_late(exc):
+                raise
+            checkpoint()
+            time.sleep(_LOOK_AGAIN_S)
+
+
+class _Told:
+    """Passes progress on, and knows whether there was any: then a read is not begun again."""
+
+    def __init__(self, on_progress: Progress | None) -> None:
+        self.any = False
+        self._on_progress = on_progress
+        self.progress = None if on_progress is None else self._tell
+
+    def _tell(self, position: int) -> None:
+        self.any = True
+        if self._on_progress is not None:
+            self._on_progress(position)
+
+
+def _may_be_late(error: BackendError) -> bool:
+    """Whether the file may be there in a moment: not yet known, shorter than it is, or on a mount that comes back."""
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in STALE | {errno.ENOENT}
+
+
+def _read_once(
+    root: Root,
+    key: str,
+    span: ByteRange,
+    target: int,
+    if_version: str | None,
+    checkpoint: Callable[[], None],
+    on_progress: Progress | None = None,
+) -> None:
     with reporting(on_progress) as report, root.translating(key):
         fd = open_object(root, key)
 

@@ -30,6 +30,7 @@ import xxhash
 from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
 from pantry.backends.posix._blocking import Root, object_stat, open_parent, prune_parents
+from pantry.backends.posix._claiming import claim, release_claim
 from pantry.backends.posix._copying import copy_range
 from pantry.errors import BackendError, InvalidRequestError
 
@@ -64,15 +65,22 @@ def write_object(
     """Copy ``size_bytes`` of the descriptor ``source`` to a new file, durable when this returns."""
     token = own_token(token, key)
     with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
-        status = _copy_and_link(key, directory, name, source, size_bytes, token, checkpoint)
+        status = _copy_and_link(root, key, directory, name, source, size_bytes, token, checkpoint)
         os.fsync(directory)
         return status
 
 
 def _copy_and_link(
-    key: str, directory: int, name: str, source: int, size_bytes: int, token: str, checkpoint: Callable[[], None]
+    root: Root,
+    key: str,
+    directory: int,
+    name: str,
+    source: int,
+    size_bytes: int,
+    token: str,
+    checkpoint: Callable[[], None],
 ) -> ObjectStat:
-    draft = Draft(directory, token)
+    draft = Draft(root, directory, token)
     try:
         draft.copy(key, source, size_bytes, checkpoint)
         os.fsync(draft.fd)
@@ -85,7 +93,9 @@ def _copy_and_link(
 class Draft:
     """The file of a write before it has its name; what is not published when it is closed is gone."""
 
-    def __init__(self, directory: int, token: str) -> None:
+    def __init__(self, root: Root, directory: int, token: str) -> None:
+        self._claims = root.claims_names
+        self._claimed = ""
         self._directory = directory
         self._token = token
         self._published = False
@@ -106,6 +116,9 @@ class Draft:
         """Give the file, which is durable by now, its name, never replacing."""
         directory = self._directory
         temp, new, _ = _names(self._token)
+        if self._claims:
+            claim(directory, name, self._token)
+            self._claimed = name
         try:
             os.link(temp, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except OSError as exc:
@@ -120,6 +133,8 @@ class Draft:
         os.close(self.fd)
         if not self._published:
             _unlink_all(self._directory, _names(self._token))
+            if self._claimed:
+                release_claim(self._directory, self._claimed, self._token)
 
 
 def place_object(
@@ -140,7 +155,7 @@ def place_object(
         with root.translating(key, writing=True), _target_directory(root, key) as (directory, name):
             if how == "symlink":
                 os.symlink(source_path, _names(token)[1], dir_fd=directory)
-                return _place_new(key, directory, name, source, token, _Mark())
+                return _place_new(root, key, directory, name, source, token, _Mark())
             moved = _Mark(source=source_path, source_device=status.st_dev, source_inode=status.st_ino)
             mark = moved if how == "move" else _Mark()
             try:
@@ -154,16 +169,18 @@ def place_object(
                         f"{source_path!r} cannot be hard-linked into the storage: {exc.strerror}",
                         hint="Hard links need one file system and a source of the daemon's own; copy or symlink it.",
                     ) from exc
-                return _move_by_copy(key, directory, name, source, token, mark, checkpoint)
-            return _place_new(key, directory, name, source, token, mark)
+                return _move_by_copy(root, key, directory, name, source, token, mark, checkpoint)
+            return _place_new(root, key, directory, name, source, token, mark)
     finally:
         os.close(source)
 
 
-def _place_new(key: str, directory: int, name: str, source: int, token: str, mark: _Mark) -> ObjectStat:
+def _place_new(root: Root, key: str, directory: int, name: str, source: int, token: str, mark: _Mark) -> ObjectStat:
     published = False
     try:
         os.fsync(source)
+        if root.claims_names:
+            claim(directory, name, token)
         _publish_by_rename(directory, token, name, mark)
         published = True
         os.fsync(directory)
@@ -171,15 +188,24 @@ def _place_new(key: str, directory: int, name: str, source: int, token: str, mar
     finally:
         if not published:
             _unlink_all(directory, _names(token))
+            if root.claims_names:
+                release_claim(directory, name, token)
 
 
 def _move_by_copy(
-    key: str, directory: int, name: str, source: int, token: str, mark: _Mark, checkpoint: Callable[[], None]
+    root: Root,
+    key: str,
+    directory: int,
+    name: str,
+    source: int,
+    token: str,
+    mark: _Mark,
+    checkpoint: Callable[[], None],
 ) -> ObjectStat:
     # The marker, without an inode, only remembers the source; the linked copy proves the target.
     _write_mark(directory, token, mark)
     try:
-        status = _copy_and_link(key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
+        status = _copy_and_link(root, key, directory, name, source, os.fstat(source).st_size, token, checkpoint)
         os.fsync(directory)
         return status
     except BaseException:
@@ -227,6 +253,8 @@ def undo_object(root: Root, key: str, token: str) -> bool:
                 os.unlink(name, dir_fd=directory)
                 os.fsync(directory)  # before the proof goes
             removed = _unlink_all(directory, _names(token)) or removed
+            if root.claims_names:
+                release_claim(directory, name, token)
         finally:
             os.close(directory)
         if removed:
@@ -263,6 +291,8 @@ def settle_object(root: Root, key: str, token: str) -> None:
             if mark is not None and mark.source is not None and _owns_target(directory, name, token):
                 _unlink_source(mark.source, mark)
             _unlink_all(directory, _names(token))
+            if root.claims_names:
+                release_claim(directory, name, token)
         finally:
             os.close(directory)
 

@@ -48,9 +48,9 @@ class PosixBackend:
     """
 
     def __init__(self, path: str, admission: Admission, *, create: bool = False) -> None:
-        self._root = _blocking.Root(_blocking.require_absolute(path), create=create)
+        mounted = mounted_at(_blocking.require_absolute(path))
+        self._root = _blocking.Root(_blocking.require_absolute(path), create=create, mounted=mounted)
         self._admission: Admission | Share = admission
-        mounted = mounted_at(self._root.path)
         if mounted.is_shared:
             # A local disk does not hang; a server may, and its threads with it.
             self._admission = Share(self.location, admission)

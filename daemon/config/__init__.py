@@ -119,11 +119,14 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     replicas : tuple of str
         URIs or absolute paths that stand in a root for ``match`` to give its copies: read, in this
         order, when the root itself fails; never written.
+    direct : bool
+        Readers get the files of a mounted file system themselves, not copies in the cache: it is as fast.
     """
 
     match: str
-    options: dict[str, str | int | float | bool]
+    options: dict[str, str | int | float | bool] = {}
     replicas: tuple[str, ...] = ()
+    direct: bool = False
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import PartialObject, Source
 from pantry.daemon.cache.partials import PartialObjects
+from pantry.daemon.datasets.direct import DirectFiles
 from pantry.daemon.datasets.readahead import ReadAhead
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import (
@@ -26,6 +27,9 @@ from pantry.errors import (
 from pantry.model.datasets import StoredFile
 
 log = logging.getLogger(__name__)
+
+MOST_READ_FOR_A_PART = 16 << 20
+"""A stored file of more bytes is not read through to be checked when somebody wants a part of it."""
 
 
 class Wanted(NamedTuple):
@@ -153,6 +157,7 @@ class Opener:
     def __init__(self, cache: ObjectCache, partials: PartialObjects) -> None:
         self._cache = cache
         self._partials = partials
+        self.direct = DirectFiles()
 
     async def open(
         self,
@@ -208,6 +213,13 @@ class Opener:
             raise NotCachedError(
                 f"{wanted.name} is not complete in the cache", hint="`pantry cache prefetch` fetches it"
             )
+        if self._is_direct(wanted, partial=partial):
+            try:
+                return OpenedFile(await self._open_direct(wanted), was_cached=False)
+            except PantryError as exc:
+                if len(wanted.source.origin.backends) == 1:
+                    raise
+                log.warning("%s: a copy is read, since the file itself cannot be: %s", wanted.name, exc.message)
         counters = self._cache.counters
         counters.misses += 1
         counters.joins += wanted.object_id in self._partials
@@ -229,6 +241,19 @@ class Opener:
             if uncached:
                 raise
             raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
+
+    def _is_direct(self, wanted: Wanted, *, partial: bool) -> bool:
+        origin, key = wanted.source.origin, wanted.source.key
+        if not origin.direct or wanted.object_id.is_plain:
+            return False
+        # For a part of a large file, the whole is not read; a part comes through the cache.
+        return (
+            not partial or wanted.size_bytes <= MOST_READ_FOR_A_PART or self.direct.knows(origin, key, wanted.object_id)
+        )
+
+    async def _open_direct(self, wanted: Wanted) -> int:
+        source = wanted.source
+        return await self.direct.open(source.origin, source.key, wanted.object_id, wanted.size_bytes, name=wanted.name)
 
     async def _open_complete(self, wanted: Wanted) -> int | None:
         fd = await self._open_cached(wanted)

@@ -381,7 +381,9 @@ class Puts:
             self._journal.clear(intent.token)
 
     def keep(self, repository: Repository, path: str, file: StoredFile) -> None:
-        """Make what was written part of the cache, if there is room."""
+        """Make what was written part of the cache, if there is room, and readers do not get the stored file itself."""
+        if repository.origin.direct:
+            return
         try:
             reservation = self.cache.reserve(file.size_bytes)
         except (CacheFullError, CacheDiskError):

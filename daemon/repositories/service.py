@@ -219,6 +219,7 @@ class Repositories:
             absent=AbsentKeys(self._config.cache.negative_ttl_s),
             counters=self._counters,
             stall_s=self._config.limits.stall_s,
+            direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
             offline=self._offline,
         )
 

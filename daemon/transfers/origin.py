@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from pantry.backends.admission import Admission, Askers, Turn
-from pantry.backends.contract import ByteRange, ObjectBackend, ObjectStat
+from pantry.backends.contract import ByteRange, LocalPlacement, ObjectBackend, ObjectStat
 from pantry.backends.progress import Progress
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.transfers.absent import AbsentKeys
@@ -117,6 +117,8 @@ class Origin:
         Spreads the back-off.
     stall_s : float
         A read of which nothing came for so long is given up, in seconds; backends' own time-outs are shorter.
+    direct : bool
+        Whether readers get the files themselves, if the root has files, and no copies in the cache.
     """
 
     def __init__(
@@ -129,7 +131,9 @@ class Origin:
         offline: Callable[[], bool],
         jitter: random.Random | None = None,
         stall_s: float = STALL_S,
+        direct: bool = False,
     ) -> None:
+        self.direct = direct and isinstance(replicas[0], LocalPlacement)
         self._stall_s = stall_s
         self.absent = absent
         self._replicas = [_Replica(backend, jitter) for backend in replicas]
@@ -196,12 +200,26 @@ class Origin:
         reading = _Reading(key, span, fd, if_version, on_progress, self._counters)
         await self._first(key, span.size_bytes, askers, reading.attempt)
 
+    async def call(self, key: str, func: Callable[[Callable[[], None]], T], *, size_bytes: int) -> T:
+        """Run blocking ``func`` in a thread, for what the root itself does with ``key``, and with no copy of it.
+
+        ``func`` is given what it calls from time to time to tell that it goes on; it takes about as long as
+        a read of ``size_bytes``. Waits for a turn, and raises, as `read_into`. When it has raised, the
+        thread may still run.
+        """
+
+        async def attempt(_replica: _Replica, _turn: Turn, deadline: Deadline) -> T:
+            return await self._admission.call(partial(func, deadline.moved))
+
+        return await self._first(key, size_bytes, None, attempt, self._replicas[:1])
+
     async def _first(
         self,
         key: str,
         size_bytes: int,
         askers: Askers | None,
         attempt: Callable[[_Replica, Turn, Deadline], Awaitable[T]],
+        replicas: Sequence[_Replica] = (),
     ) -> T:
         self._refuse(key)
         async with self._admission.turn(askers, leave_behind=True) as turn:
@@ -209,7 +227,7 @@ class Origin:
             self._refuse(key)
             asked_at = self.absent.writes
             failures = _Failures()
-            for replica in self._replicas:
+            for replica in replicas or self._replicas:
                 try:
                     if not turn.over:
                         return await self._ask(replica, turn, key, size_bytes, attempt)

@@ -11,12 +11,18 @@ from tests.contract.conftest import PosixOutside
 from tests.servers.fuse_mount import FuseMount
 
 from pantry.backends.admission import Admission
-from pantry.backends.posix import PosixBackend
+from pantry.backends.posix import PosixBackend, _blocking
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import run
 
 _numbers = itertools.count()
 SEEN_WITHIN_S = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing here is missing: the other host's changes are waited for."""
+    monkeypatch.setattr(_blocking, "LATE_S", 0.2)
 
 
 class OtherHost(PosixOutside):

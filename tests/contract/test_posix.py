@@ -16,7 +16,9 @@ from tests.contract.conftest import PosixOutside
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import BatchWriting, ByteRange, LocalPlacement, ObjectWrite
+from pantry.backends.mounted import Mounted
 from pantry.backends.posix import PosixBackend, PosixBackendFactory, _beneath, _publishing
+from pantry.backends.posix import backend as backend_module
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, listed, read, run, write
 from pantry.errors import (
@@ -105,6 +107,25 @@ class TestPosixWithoutExclusiveRename(TestPosix):
             raise OSError(22, "Invalid argument")
 
         monkeypatch.setattr(_publishing, "rename_exclusive", refuse)
+
+
+def test_a_name_that_somebody_claimed_is_taken_until_the_claim_is_settled_or_undone(
+    root: Path, admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the file itself is not seen yet, as on another host."""
+    monkeypatch.setattr(backend_module, "mounted_at", lambda path: Mounted("/", "fuse.unknown"))
+    backend = PosixBackend(str(root), admission)
+    for token, end in (("t-1", backend.undo_write), ("t-2", backend.settle_write)):
+        run(lambda token=token: write(backend, "k", b"1", token))
+        (root / "k").unlink()
+        with pytest.raises(ObjectExistsError):
+            run(lambda: write(backend, "k", b"2", "t-9"))
+        run(lambda: backend.undo_write("k", token="t-9"))
+        run(lambda token=token, end=end: end("k", token=token))
+    run(lambda: write(backend, "k", b"3", "t-3"))
+    run(lambda: backend.settle_write("k", token="t-3"))
+    assert [path.name for path in root.iterdir()] == ["k"]
+    run(backend.aclose)
 
 
 def test_this_kernel_has_openat2() -> None:

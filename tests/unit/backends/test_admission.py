@@ -402,3 +402,41 @@ def test_nothing_is_lost_and_nobody_starves(
     assert sorted(done + cancelled) == list(range(len(jobs)))
     assert all(jobs[number][3] is not None for number in cancelled)
     assert is_at_rest(admission)
+
+
+def test_a_turn_that_does_not_move_is_taken_back_for_whoever_waits() -> None:
+    """Its thread goes on, and is told of; one that moves keeps its turn."""
+    release, told = threading.Event(), []
+
+    async def hang(admission: Admission) -> None:
+        async with admission.turn(leave_behind=True) as turn:
+            turn.when_over = lambda: told.append(turn.hanging)
+            await admission.call(release.wait)
+            assert turn.over
+
+    async def check() -> None:
+        admission = Admission(user_limit=1, node_limit=1)
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hang, admission)
+            await trio.testing.wait_all_tasks_blocked()
+            done = trio.Event()
+
+            async def other() -> None:
+                await admission.call(lambda: None)
+                done.set()
+
+            nursery.start_soon(other)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(module.QUIET_S - 0.5)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not done.is_set()
+            assert told == []
+            clock.jump(1)
+            await done.wait()
+            assert told == [1]
+            assert admission.running_total == 0
+            release.set()
+
+    trio.run(check, clock=trio.testing.MockClock())

@@ -153,6 +153,7 @@ def test_two_hundred_cold_readers_cost_one_transfer(make_node: Callable[[bool], 
 
 
 @pytest.mark.root
+@pytest.mark.quiet
 @pytest.mark.parametrize("files", [400, pytest.param(2000, marks=pytest.mark.soak)])
 def test_a_user_who_opens_many_files_hardly_delays_another_ones_warm_read(
     needs_root: None, make_node: Callable[[bool], Node], files: int

@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
+# Each worker has servers of its own, and wants about a gigabyte; ARGS='-n 0' runs one test after another.
+AT_ONCE := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help setup demo test soak lint bench dist clean
 
@@ -37,7 +39,7 @@ demo: setup
 	$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
 test: setup
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" $(AT_ONCE) $(ARGS)
 
 soak: setup
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import quiet
 from tests.servers.dachs import DachsServer
 from tests.servers.efd import EfdPair, efd_pair
 from tests.servers.fuse_mount import FuseMount
@@ -27,6 +28,10 @@ settings.load_profile("pantry")
 
 PROJECT = Path(__file__).parents[1]
 _numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    quiet.register(config)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.fault.proxy import FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.process import free_ports
 from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
@@ -91,9 +91,7 @@ def larder(
             "read_timeout_s": 5,
         }
         storage_config["cache"] = {"quota_bytes": QUOTA, "chunk_bytes": 64 * 1024}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            storage_config["metrics_port"] = free.getsockname()[1]
+        storage_config["metrics_port"] = free_ports(1)
         made = Larder(make_daemon(storage_config), proxy, s3_root)
         yield made
         made.butler.close()

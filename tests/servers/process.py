@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import os
+import secrets
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 POLL_S = 0.02
 _TAIL_BYTES = 4000
+_PORTS = range(12000, 32000)
 
 
 class ServerError(RuntimeError):
@@ -89,10 +91,16 @@ def free_ports(count: int, *, attempts: int = 200) -> int:
     """Find ``count`` consecutive loopback ports that are free now, and return the first.
 
     They lie below the kernel's ephemeral range, so that no outgoing connection takes one before the
-    server does; every one is proved free by binding it.
+    server does; every one is proved free by binding it. Each of pytest-xdist's workers has a range of its
+    own, so that no other takes one in between, or while a server is down that will come again.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = max(worker + 1, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    width = (_PORTS.stop - _PORTS.start) // workers
+    begin = _PORTS.start + worker * width
     for _ in range(attempts):
-        first = random.randrange(12000, 32000 - count)
+        # Not the common generator, which Hypothesis begins anew at the same number.
+        first = secrets.randbelow(width - count + 1) + begin
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(first, first + count):

@@ -121,6 +121,7 @@ def registry(url: str) -> Iterator[Registry]:
     made.close()
 
 
+@pytest.mark.quiet
 def test_processes_write_and_read_at_once(registry: Registry, url: str) -> None:
     running = [start(_WRITER, url, str(number), str(ROUNDS)) for number in range(PROCESSES)]
     for one in running:

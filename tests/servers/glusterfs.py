@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -52,7 +52,7 @@ class GlusterServer:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.address = f"127.{random.randrange(16, 240)}.{random.randrange(256)}.{random.randrange(2, 250)}"
+        self.address = f"127.{16 + secrets.randbelow(224)}.{secrets.randbelow(256)}.{2 + secrets.randbelow(248)}"
         self._directory = directory
         self._socket = directory / "d.sock"
         self._state = directory / "state"

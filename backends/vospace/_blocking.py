@@ -219,7 +219,9 @@ class Web:
     def is_trusted(self, url: str) -> bool:
         """Whether the credential may be sent to the host of ``url``."""
         host = _host(url)
-        return host == self._host or (
+        # The scheme too: http://host:443 is the same host and port as the service's, in the clear.
+        own = urlsplit(url).scheme == urlsplit(self._options.endpoint_url).scheme and host == self._host
+        return own or (
             url.startswith("https:")
             and (host in self._options.trusted or host.rpartition(":")[0] in self._options.trusted)
         )

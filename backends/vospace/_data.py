@@ -212,13 +212,15 @@ class Data:
     def send(self, key: str, fd: int, size_bytes: int, checkpoint: Checkpoint) -> str:
         """Send the first bytes of ``fd`` as the content of a node, made if need be; give their MD5, hexadecimal."""
         last: BackendError | None = None
-        for _ in range(self._options.max_attempts):
+        for attempt in range(self._options.max_attempts):
+            if attempt:
+                checkpoint()
+                time.sleep(0.05)
             for endpoint in self._service.negotiate(key, documents.PUSH, checkpoint, size_bytes=size_bytes):
                 try:
                     return self._send_to(endpoint.url, key, fd, size_bytes, checkpoint)
                 except (TransientBackendError, UntrustedServerError, BackendAccessError) as exc:
                     last = exc
-            time.sleep(0.05)
         assert last is not None  # noqa: S101 - at least one endpoint was tried
         raise last
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import stat
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ from pantry.errors import (
 
 _BACKOFF_S = 0.05
 _MAX_LINKS = 8
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 class VOSpaceBackend:
@@ -178,7 +180,6 @@ class VOSpaceBackend:
         while waiting:
             container = waiting.pop()
             after = ""
-            seen = 0
             while True:
                 listing = partial(self._page, container, after, trio.from_thread.check_cancelled)
                 try:
@@ -188,6 +189,8 @@ class VOSpaceBackend:
                 children = (
                     page.children[1:] if after and page.children and page.children[0].name == after else page.children
                 )
+                if children and children[-1].name == after:
+                    raise BackendError(f"{self._location} lists the same page of {container!r} again and again")
                 for child in children:
                     key = _key_of(container, child)
                     if key is None:
@@ -197,7 +200,6 @@ class VOSpaceBackend:
                             waiting.append(key)
                     elif key.startswith(prefix) and (status := await self._child(key, child)) is not None:
                         yield status
-                seen += len(children)
                 if not children:
                     break
                 after = children[-1].name
@@ -214,9 +216,13 @@ class VOSpaceBackend:
             return _described(key, child)
         try:
             return await self.stat(key)
-        except (ObjectNotFoundError, BackendError):
+        except ObjectNotFoundError:
+            return None  # a link that leads nowhere, or a node that went away meanwhile
+        except (TransientBackendError, BackendAccessError):
+            raise  # a listing that lacks what could not be asked for would be taken for whole
+        except BackendError:
             if child.kind == "LinkNode":
-                return None  # it leads nowhere, or out of the root: no object of ours
+                return None  # it leads out of the root, or in circles: no object of ours
             raise
 
     # -- writing ---------------------------------------------------------------------------------------
@@ -373,7 +379,7 @@ def _described(key: str, node: Child) -> ObjectStat:
     length = node.properties.get(LENGTH, "").strip()
     date = (node.properties.get(DATE) or node.properties.get(MTIME) or "").strip()
     md5 = node.properties.get(MD5, "").strip().lower()
-    size_bytes = int(length) if length.isdigit() else 0
+    size_bytes = int(length) if _LENGTH.fullmatch(length) else 0
     return ObjectStat(
         key=key,
         size_bytes=size_bytes,

@@ -18,7 +18,10 @@ from pantry.backends.contract import ByteRange
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, pattern, read, run, write
 from pantry.backends.vospace import VOSpaceBackend, VOSpaceBackendFactory
-from pantry.backends.vospace._documents import read_node
+from pantry.backends.vospace._blocking import Web
+from pantry.backends.vospace._documents import DATE, LENGTH, Child, read_node
+from pantry.backends.vospace.backend import _described
+from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -362,3 +365,70 @@ def test_a_missing_object_is_not_found_in_one_request(vospace: VospaceServer, pl
         with pytest.raises(ObjectNotFoundError):
             run(lambda: backend.stat("missing"))
         assert len(vospace.requests()) == 1
+
+
+# -- hostile and broken services ---------------------------------------------------------------------
+
+
+def _listed(backend: VOSpaceBackend) -> set[str]:
+    async def keys() -> set[str]:
+        return {one.key async for one in backend.list_keys("")}
+
+    return run(keys)
+
+
+def test_a_listing_that_begins_anew_for_ever_is_an_error(
+    vospace: VospaceServer, place: VospaceOutside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a service that knows nothing of pages: what it lists is complete, or nobody knows."""
+    place.put("a", b"1")
+    place.put("b", b"2")
+    with opened(vospace, place.path) as backend:
+        whole = backend._service.children
+        monkeypatch.setattr(backend._service, "children", lambda key, _after, checkpoint: whole(key, "", checkpoint))
+        with pytest.raises(BackendError, match="again and again"):
+            _listed(backend)
+
+
+@pytest.mark.parametrize("error", [TransientBackendError("down"), BackendAccessError("no")])
+def test_a_link_that_cannot_be_asked_for_is_not_left_out_of_a_listing(
+    vospace: VospaceServer, place: VospaceOutside, monkeypatch: pytest.MonkeyPatch, error: BackendError
+) -> None:
+    place.put("data", b"content")
+    store, above = vospace._store(), vospace.node(place.path)
+    assert above is not None
+    with store.change():
+        node = store.create(above, "link", "LinkNode", "owner", dict(above.properties))
+        store.update(node, target=vospace.uri(f"{place.path}/data"))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with opened(vospace, place.path) as backend:
+        monkeypatch.setattr(backend._service, "node", fail)
+        with pytest.raises(type(error)):
+            _listed(backend)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "²", "-1", "1e3", ""])
+def test_an_impossible_length_is_none(length: str) -> None:
+    node = Child("vos://a.org!s/x", "DataNode", {LENGTH: length, DATE: "2026-01-01T00:00:00"}, "", busy=False)
+    assert _described("x", node).size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted"),
+    [
+        ("https://a.org/s/x", True),
+        ("https://a.org:443/s/x", True),
+        ("http://a.org:443/s/x", False),
+        ("http://a.org/s/x", False),
+        ("https://a.org:8443/s/x", False),
+        ("https://a.org@evil.org/s/x", False),
+        ("https://b.org/s/x", True),
+        ("http://b.org/s/x", False),
+    ],
+)
+def test_the_credential_stays_with_its_scheme_and_host(url: str, trusted: bool) -> None:
+    options = VOSpaceOptions(endpoint_url="https://a.org/s", trusted_hosts="b.org")
+    assert Web(options, None).is_trusted(url) is trusted

@@ -184,6 +184,7 @@ class Web:
     def open(self, method: str, url: str, key: str, **sent: Any) -> Iterator[Any]:
         """Send one request and give the answer with its body unread; redirections are the caller's."""
         import requests
+        import urllib3.exceptions
 
         try:
             session = self._session(url)
@@ -210,7 +211,7 @@ class Web:
             requests.exceptions.MissingSchema,
         ) as exc:
             raise BackendError(f"the VOSpace service gave an unusable URL for {key!r}", key=key) from exc
-        except requests.exceptions.RequestException as exc:
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as exc:
             # Only the class: the text may hold a pre-authorised URL.
             raise TransientBackendError(
                 f"the VOSpace service failed at {key!r}: {type(exc).__name__}", key=key

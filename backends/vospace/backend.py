@@ -405,6 +405,8 @@ def _key_of(container: str, child: Child) -> str | None:
 
     name = unquote(child.name.rstrip("/").rpartition("/")[2])
     key = f"{container}/{name}" if container else name
+    if "/" in name:
+        return None  # an encoded slash: the key would be of another container's node
     try:
         return check_key(key)
     except InvalidRequestError:

@@ -31,17 +31,20 @@ def test_a_storage_that_hangs_has_its_share_and_refuses_when_nothing_ends() -> N
         async with trio.open_nursery() as nursery:
             nursery.start_soon(share.call, release.wait)
             nursery.start_soon(share.call, release.wait)
+            await trio.testing.wait_all_tasks_blocked()  # tasks do not begin in the order of their start
             nursery.start_soon(third)
-            await trio.testing.wait_all_tasks_blocked()
-            assert admission.running_total == 2
-            assert await admission.call(lambda: "of another storage") == "of another storage"
-            clock.jump(29)
-            await trio.testing.wait_all_tasks_blocked()
-            assert not refused
-            clock.jump(2)
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(refused) == 1
-            release.set()
+            try:
+                await trio.testing.wait_all_tasks_blocked()
+                assert admission.running_total == 2
+                assert await admission.call(lambda: "of another storage") == "of another storage"
+                clock.jump(29)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not refused
+                clock.jump(2)
+                await trio.testing.wait_all_tasks_blocked()
+                assert len(refused) == 1
+            finally:
+                release.set()  # else a failure would wait for the threads for ever
         assert await share.call(lambda: 5) == 5
 
     trio.run(check, clock=trio.testing.MockClock())

@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
-# Each worker has servers of its own, and wants about a gigabyte; ARGS='-n 0' runs one test after another.
-AT_ONCE := -n auto --maxprocesses 8 --dist worksteal
+# make test AT_ONCE='-n auto --dist worksteal': several at once; each worker has servers of its own, and wants about a gigabyte.
+AT_ONCE ?= -n 0
 
 .PHONY: help setup demo test soak lint bench dist clean
 

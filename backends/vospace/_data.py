@@ -78,6 +78,7 @@ class Data:
         md5: str,
         checkpoint: Checkpoint,
         on_progress: Progress | None,
+        attempt: int = 1,
     ) -> bool:
         """Stream ``start <= offset < stop`` of a node into ``fd``.
 
@@ -89,6 +90,8 @@ class Data:
             Hex digest of the content that is wanted; empty if it is not known.
         checkpoint, on_progress
             As of `ObjectBackend.read_into`.
+        attempt : int
+            Which this is, from 1.
 
         Returns
         -------
@@ -117,11 +120,14 @@ class Data:
         self._forget(key)
         if fresh:
             assert told is not None  # noqa: S101 - there is at least one endpoint
-            raise told
+            if not isinstance(told, TransientBackendError) or attempt == self._options.max_attempts:
+                raise told
+            checkpoint()
+            time.sleep(0.05 * 2**attempt)
         # What was kept has expired, or was good for one use only.
         if isinstance(told, (ObjectNotFoundError, BackendAccessError)):
             self._keeps = False
-        return self.fetch(key, start, stop, fd, md5, checkpoint, on_progress)
+        return self.fetch(key, start, stop, fd, md5, checkpoint, on_progress, attempt + 1)
 
     def _urls(self, key: str, checkpoint: Checkpoint) -> tuple[list[str], bool]:
         if url := self._service.files_url(key, checkpoint):

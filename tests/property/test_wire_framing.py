@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Mapping
 from enum import Enum
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,6 +20,7 @@ from pantry.errors import InvalidRequestError, ProtocolError
 from pantry.model.data_id import DataCoordinate
 from pantry.model.datasets import DatasetType
 from pantry.model.metadata import MetadataEntry
+from pantry.model.queries import Circle, Point, Polygon
 from pantry.model.timespan import Timespan
 from pantry.wire import operations as ops
 from pantry.wire.envelope import decode_from_client, decode_from_daemon, encode
@@ -177,7 +179,7 @@ def test_deep_nesting_is_refused() -> None:
 LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
     str: st.text(max_size=20),
-    float: st.floats(allow_nan=False),
+    float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     bytes: st.binary(max_size=40),
     UUID: st.uuids(),
@@ -199,7 +201,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values_of, arguments))
     if origin is list:
         return st.lists(values_of(arguments[0]), max_size=3)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
     if issubclass(kind, Enum):
         return st.sampled_from(kind)
@@ -222,6 +224,14 @@ def structs_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
                 fields[text] = "".join(char for char in fields[text] if char.isprintable())[:200]
         if kind is DataCoordinate:
             fields["required_values"] = tuple(range(len(fields["required_names"])))
+        if kind in (Point, Circle):
+            fields |= {"ra": abs(fields["ra"]) % 360, "dec": abs(fields["dec"]) % 90}
+        if kind is Circle:
+            fields["radius"] = abs(fields["radius"]) % 180
+        if kind is Polygon:
+            fields["corners"] = tuple(
+                (abs(ra) % 360, abs(dec) % 90) for ra, dec in [*fields["corners"], (0.0, 0.0)] * 3
+            )
         if kind is Timespan:
             fields["begin_ns"], fields["end_ns"] = sorted((fields["begin_ns"], fields["end_ns"]))
         return kind(**fields)

@@ -189,7 +189,7 @@ def test_the_task_refreshes_in_time_and_when_a_pin_lapses(world: World) -> None:
             assert world.cache.names == {"c"}
             nursery.cancel_scope.cancel()
 
-    run(main, trio.testing.MockClock(autojump_threshold=0.05))
+    run(main, trio.testing.MockClock(autojump_threshold=0.3))
 
 
 def test_all_pins_together_are_limited_and_a_user_to_half(world: World) -> None:

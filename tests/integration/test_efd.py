@@ -84,7 +84,6 @@ def ns(times: Time) -> list[int]:
 SERVICES = ["base", "transformed"]
 
 
-@pytest.mark.req("DMS-MWBT-REQ-0041")
 @pytest.mark.req("DMS-MWBT-REQ-0042")
 @pytest.mark.req("DMS-MWBT-REQ-0043")
 @pytest.mark.req("DMS-MWBT-REQ-0044")

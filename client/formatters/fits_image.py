@@ -29,7 +29,8 @@ from pantry.client.formatters.fits_hdus import (
     select_hdu,
     write_hdus,
 )
-from pantry.client.formatters.fits_pixels import Box, read_pixels, turned_round
+from pantry.client.formatters.fits_pieces import write_images
+from pantry.client.formatters.fits_pixels import Box, read_pixels
 from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
 from pantry.client.formatters.sky_boxes import SKY_PARAMETERS, sky_box
 from pantry.client.formatters.table_checks import PLAIN_ARRAYS
@@ -95,8 +96,10 @@ class FitsImageFormatter:
         options = request.options(FitsImageOptions)
         with writing(obj, "FITS image"):
             hdus = image_hdus(obj)
-            hdus = turned_round(hdus) if options.compression == "none" else _packed(hdus, options)
-            write_hdus(hdus, file, request.provenance)
+            if options.compression == "none":
+                write_images(hdus, file, request.provenance)
+            else:
+                write_hdus(_packed(hdus, options), file, request.provenance)
 
 
 def image_hdus(obj: object) -> fits.HDUList:

@@ -1,4 +1,4 @@
-"""Pixels of FITS images, as they lie in the file: parts of them read, all of them turned round once."""
+"""Pixels of FITS images, as they lie in the file, and parts of them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,3 @@ def read_pixels(source: ReadSource, hdu: Any, box: Box | None) -> Any:
             file.seek(start + (y * width + x0) * kind.itemsize)
             row[:] = np.frombuffer(file.read(row.nbytes), kind)
     return pixels
-
-
-def turned_round(hdus: fits.HDUList) -> fits.HDUList:
-    """Give images the order of bytes that FITS has, before they are written.
-
-    Astropy would turn the pixels of the caller's own array round where they are, four times if there are checksums,
-    and whoever looks at them meanwhile would see others.
-    """
-    for hdu in hdus:
-        if hdu.is_image and hdu.data is not None and hdu.data.dtype.kind in "if":
-            hdu.data = hdu.data.astype(hdu.data.dtype.newbyteorder(">"), copy=False)
-    return hdus

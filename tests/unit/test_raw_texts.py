@@ -89,8 +89,8 @@ def test_corrections_that_make_no_sense(correction: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"table": ""}, r"raw\.headers\.merge\[0\]: give either table or record"),
-        ({"record": "exposure"}, "give either table or record"),
+        ({"table": ""}, r"raw\.headers\.merge\[0\]: give one of table, record and topic"),
+        ({"record": "exposure"}, "give one of table, record and topic"),
         ({"collections": []}, "in which collections is weather searched"),
         ({"values": {}}, "1 to 200 keywords"),
         ({"values": {"NAXIS": "wind"}}, "'NAXIS' is of the file's structure"),

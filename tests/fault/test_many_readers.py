@@ -171,12 +171,13 @@ def test_a_user_who_opens_many_files_hardly_delays_another_ones_warm_read(
         for user in (patient, greedy):
             assert line_of(user) == "ready"
         quiet = measured(patient)
-        # Long enough, on a machine of any speed, that much is still to be done when the reads are over.
-        node.proxy.inject(Fault(method="GET", times=-1, delay_s=max(0.05, AT_ONCE * 3 * sum(quiet) / files)))
+        # Ten times as long as the reads took, so that on any machine much is still to be done when they are over.
+        node.proxy.inject(Fault(method="GET", times=-1, delay_s=max(0.05, AT_ONCE * 10 * sum(quiet) / files)))
         tell(greedy)
         assert line_of(greedy) == "asked"
         busy = measured(patient)
         gets = node.proxy.count("GET")
+        node.proxy.clear()
         out, err = greedy.communicate(timeout=300)
         assert out.split() == [str(files * 4000)], err
     finally:

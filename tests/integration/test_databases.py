@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tests.servers.postgresql import PostgresqlServer
 
 from pantry.client import Butler, Circle, QueryService
 from pantry.errors import (
+    DaemonUnavailableError,
     DatasetExistsError,
     InvalidQueryError,
     InvalidRequestError,
@@ -29,18 +30,7 @@ from pantry.errors import (
 RULE = "{run}/src/{instrument}/src_*_{exposure:int}.* -> src"
 ROWS = 2000
 
-PUTTER = """
-import sys
-import numpy as np
-from astropy.table import Table
-from pantry.client import Butler
-butler = Butler("outputs", run="night", socket=sys.argv[1])
-print("ready", flush=True)
-for exposure in range(1, 200):
-    table = Table({"id": np.arange(2000), "flux": np.full(2000, float(exposure))})
-    butler.put(table, "src", instrument="TestCam", exposure=exposure)
-    print(exposure, flush=True)
-"""
+ROOT = Path(__file__).parents[2]
 
 
 class Outputs:
@@ -169,28 +159,45 @@ def test_a_put_that_is_refused_leaves_nothing(butler: Butler, outputs: Outputs) 
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0076")
-def test_killed_between_any_steps_rows_are_those_of_the_datasets(
-    daemon: PantryDaemon, butler: Butler, outputs: Outputs
+def test_killed_at_any_step_rows_are_those_of_the_datasets(
+    short_dir: Path, daemon: PantryDaemon, butler: Butler, outputs: Outputs
 ) -> None:
-    """The daemon is killed while tables are put; what it left is put right when it starts."""
-    for turn in range(2):
-        code = PUTTER.replace("range(1, 200)", f"range({1 + 60 * turn}, {61 + 60 * turn})")
-        command = [sys.executable, "-c", code, daemon.socket]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as putter:
-            assert putter.stdout is not None
-            assert putter.stdout.readline() == "ready\n"
-            answered = [int(putter.stdout.readline()) for _ in range(2 + 3 * turn)]
-            daemon.kill()
-            answered += [int(one) for one in putter.stdout.read().split()]
-        daemon.start()
+    """The daemon dies before or after each step of a put; what it left is put right when it starts."""
+    steps = short_dir / "steps"
+    daemon.stop()
+    daemon.module = "tests.fault.stepping_daemon"
+    # The journal's record, the object, the token's end, the record's end: at each of them, and once at none.
+    seen: list[str] = []
+    for exposure, (at, do) in enumerate([(-1, ""), *itertools.product(range(4), ("kill-before", "kill-after"))], 1):
+        environment = {"STEPS_FILE": str(steps), "STEP_AT": str(at), "STEP_DO": do, "PYTHONPATH": str(ROOT)}
+        daemon.start(env=environment)
+        steps.touch()
+        answered = True
+        try:
+            with Butler("outputs", run="night", socket=daemon.socket) as writer:
+                writer.put(sources(exposure), "src", data_id(exposure))
+        except DaemonUnavailableError:
+            answered = False
+        deadline = time.monotonic() + 30
+        while daemon.is_alive and "Journal.clear" not in steps.read_text():
+            assert time.monotonic() < deadline, steps.read_text()
+            time.sleep(0.005)
+        seen = seen or steps.read_text().split()
+        steps.unlink()
+        daemon.stop()
+        daemon.start(env=environment | {"STEP_AT": "-1"})
         with Butler("outputs", collections="night", socket=daemon.socket) as reader:
             there = {ref.data_id["exposure"] for ref in reader.query_datasets("src", collections="night")}
-            assert set(answered) <= there
+            assert not answered or exposure in there
             rows = dict(outputs.rows("SELECT exposure, COUNT(*) FROM src GROUP BY exposure"))
-            assert rows == dict.fromkeys(there, ROWS)
+            assert rows == dict.fromkeys(there, ROWS), (at, do)
             assert outputs.rows("SELECT COUNT(*) FROM pantry_object WHERE key LIKE '%/src/%'") == [(len(there),)]
-            for exposure in there:
-                assert (reader.get("src", data_id(exposure))["flux"] == float(exposure)).all()
+            assert outputs.rows("SELECT COUNT(*) FROM pantry_object WHERE token IS NOT NULL") == [(0,)]
+            for one in there:
+                assert (reader.get("src", data_id(one))["flux"] == float(one)).all()
+        daemon.stop()
+    assert seen[:2] == ["Journal.record", "SqlBackend.write_from"]
+    assert len(seen) == 4
 
 
 def test_statements_can_only_read_and_values_stay_values(

@@ -84,7 +84,7 @@ class Node:
         self.opener = Opener(cache, partials)
         self.prefixes = Prefixes(
             config.prefixes,
-            lambda root: self.repositories.origin_for(root, {}),
+            lambda root: self.repositories.opener.origin_for(root, {}),
             cache=cache,
             opener=self.opener,
             offline=self.offline,

@@ -152,7 +152,7 @@ class Registry(Changing, Asking):
 
     def override(self, overrides: Sequence[Override]) -> None:
         """Let searches of the first dataset find others; once, before any search."""
-        self._queries.overrides = tuple(overrides)
+        self._queries.plans.overrides = tuple(overrides)
 
     def use_templates(self, templates: Templates) -> None:
         """Store new datasets where the repository's templates say; once, before any are written.

@@ -80,10 +80,10 @@ class Asking(Parts):
 
     def _find(self, session: Session, definitions: Definitions, query: FindDataset) -> FoundDataset:
         found = self._lookup.find(session, definitions, query)
-        if found.ref is None or not self._queries.overrides:
+        if found.ref is None or not self._queries.plans.overrides:
             return found
         known = definitions.dataset_type(query.dataset_type)
-        instead = [one.name for one in preferred(self._queries.overrides, definitions, known, query.collections)]
+        instead = [one.name for one in preferred(self._queries.plans.overrides, definitions, known, query.collections)]
         if not instead:
             return found
         better = self._lookup.find(session, definitions, replace(query, collections=tuple(instead)))

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 import trio
 
 from pantry.backends.contract import ObjectStat, check_key, check_prefix
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import Source
 from pantry.daemon.config import PrefixConfig
 from pantry.daemon.datasets.opening import OpenedFile, Opener, Wanted
 from pantry.daemon.prefixes.current import Current, CurrentVersions

@@ -1,63 +1,37 @@
-"""Creation, look-up and opening of repositories."""
+"""Repositories by their names: who may read or write which, and which are open."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
-from functools import partial
-from typing import TypeVar
 
 import trio
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.admission import Admission
-from pantry.backends.contract import ObjectBackend
-from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
-from pantry.daemon.config import DaemonConfig, StorageConfig
-from pantry.daemon.registry import Registry
+from pantry.daemon.config import DaemonConfig
 from pantry.daemon.registry.gen3 import refuse_to_write
-from pantry.daemon.registry.operator_tables import OperatorTable
-from pantry.daemon.registry.overrides import Override
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
-from pantry.daemon.repositories.description import (
-    DESCRIPTION_KEY,
-    IN_STATE_DIRECTORY,
-    RepositoryDescription,
-    read_description,
-)
-from pantry.daemon.repositories.remembered import RememberedDescriptions
+from pantry.daemon.repositories.opening import Opener
 from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.roots import absolute_root
 from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
 from pantry.daemon.server.identity import Identity
-from pantry.daemon.transfers.absent import AbsentKeys
-from pantry.daemon.transfers.origin import Origin
 from pantry.errors import (
-    BackendAccessError,
-    BackendError,
-    ConfigError,
     ConflictError,
     InvalidRequestError,
-    OriginUnavailableError,
     PantryError,
     PermissionDeniedError,
     RepositoryNotFoundError,
-    TransientBackendError,
 )
 from pantry.model.repository import check_repository_name
-from pantry.model.templates import Templates
 from pantry.wire.operations import AttachRepository
 
 log = logging.getLogger(__name__)
-
-OptionValue = str | int | float | bool
-T = TypeVar("T")
 
 
 class Repositories:
@@ -73,6 +47,15 @@ class Repositories:
         Where requests to storage services are counted.
     offline : Callable[[], bool], optional
         Whether no origin may be asked; else as the configuration says.
+
+    Attributes
+    ----------
+    queries : Admission
+        As given.
+    index : SiteIndex
+        What is registered.
+    opener : Opener
+        Opens what is not open yet.
     """
 
     def __init__(
@@ -85,16 +68,19 @@ class Repositories:
         offline: Callable[[], bool] | None = None,
     ) -> None:
         self._config = config
-        self._counters = counters or Counters()
-        self._offline = offline or (lambda: config.cache.offline)
-        self._transfers = transfers
         self.queries = queries
+        self.opener = Opener(
+            config,
+            transfers=transfers,
+            queries=queries,
+            counters=counters or Counters(),
+            offline=offline or (lambda: config.cache.offline),
+        )
         configured = {
             name: Registration(root=one.root, registry=one.registry, chain=one.chain)
             for name, one in config.repositories.items()
         }
         self.index = SiteIndex(config.state_directory, configured)
-        self._remembered = RememberedDescriptions(config.state_directory)
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
 
@@ -120,7 +106,7 @@ class Repositories:
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
             if (found := self._open.get(name)) is None:
-                found = self._open[name] = await self._open_registered(name, registration)
+                found = self._open[name] = await self.opener.open(name, registration)
             return found
 
     async def readable(self, name: str, who: Identity) -> Repository:
@@ -197,130 +183,6 @@ class Repositories:
                 found.append(repository)
         return found
 
-    def backend_for(self, root: str, options: Mapping[str, OptionValue]) -> ObjectBackend:
-        """Make the backend of a root, with the configuration's options over the repository's."""
-        merged: dict[str, OptionValue] = dict(options)
-        matching = [one for one in self._config.storage if root.startswith(one.match)]
-        for one in sorted(matching, key=lambda one: len(one.match)):
-            merged.update(one.options)
-        return make_backend(root, merged, self._transfers)
-
-    async def in_thread(self, func: Callable[[], T]) -> T:
-        """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
-        return await self._transfers.call(func)
-
-    def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
-        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
-        replicas = [self.backend_for(root, options)]
-        replicas += [self.backend_for(copy, {}) for copy in replica_roots(root, self._config.storage)]
-        return Origin(
-            replicas,
-            self._transfers,
-            absent=AbsentKeys(self._config.cache.negative_ttl_s),
-            counters=self._counters,
-            stall_s=self._config.limits.stall_s,
-            direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
-            offline=self._offline,
-        )
-
-    async def _open_registered(self, name: str, registration: Registration) -> Repository:
-        if registration.attachment is not None:
-            return await self._assemble_attached(name, registration, registration.attachment)
-        origin = self.origin_for(registration.root, registration.options)
-        description = await self._describe(registration.root, origin)
-        return await self.assemble(
-            name, registration, description, origin, partial(Registry.open, tables=self._tables(name))
-        )
-
-    async def _assemble_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
-        description = attaching.describe(attachment, registration)
-        registry = await self.queries.call(
-            partial(attaching.open_gen3_registry, attachment, self._tables(name), description.registry)
-        )
-        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
-        shown = make_url(description.registry).render_as_string(hide_password=True)
-        self._override(name, registry)
-        return Repository(name, description, origin, registry, registry_url=shown, attached=True)
-
-    async def _describe(self, root: str, origin: Origin) -> RepositoryDescription:
-        """Read the description from the root or a copy; if none can be asked, as it was when one last could."""
-        failure: BackendError | None = None
-        for backend in () if self._offline() else origin.backends:
-            try:
-                description = await read_description(backend)
-            except (TransientBackendError, BackendAccessError) as exc:
-                failure = failure or exc
-            else:
-                self._remembered.store(root, description)
-                return description
-        remembered = None if isinstance(failure, BackendAccessError) else self._remembered.load(root)
-        if remembered is not None:
-            log.info("%s is opened with the description that it last had", origin.location)
-            return remembered
-        raise failure or OriginUnavailableError(
-            f"{origin.location} was never opened by this daemon, which works offline",
-            hint="let it ask the origin once: `cache.offline` in the daemon's configuration",
-        )
-
-    async def assemble(
-        self,
-        name: str,
-        registration: Registration,
-        description: RepositoryDescription,
-        origin: Origin,
-        connect: Callable[[str], Registry],
-    ) -> Repository:
-        """Put a repository together, which nobody finds by its name yet; see `adopt`."""
-        url = self._registry_url(registration, description)
-        try:
-            shown = make_url(url).render_as_string(hide_password=True)
-        except ArgumentError:
-            raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
-        registry = await self.queries.call(partial(connect, url))
-        if registry.uuid != description.uuid:
-            raise ConfigError(
-                f"repository {name!r}: the registry at {shown} belongs to another repository",
-                hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
-            )
-        self._override(name, registry)
-        registry.use_formats(description.formats)
-        if description.templates:
-            templates = Templates(description.templates, f"{origin.location.rstrip('/')}/{DESCRIPTION_KEY}: templates")
-            try:
-                await self.queries.call(partial(registry.use_templates, templates))
-            except BaseException:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(registry.close)
-                raise
-        return Repository(name, description, origin, registry, registry_url=shown)
-
-    def _tables(self, name: str) -> list[OperatorTable]:
-        return [
-            OperatorTable(name=called, table=one.table, key=one.key, fixed=one.fixed)
-            for called, one in self._config.tables.items()
-            if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
-        ]
-
-    def _override(self, name: str, registry: Registry) -> None:
-        registry.override(
-            [
-                Override(dataset_types=one.dataset_types, collections=one.collections, within=one.within)
-                for one in self._config.overrides
-                if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
-            ]
-        )
-
-    def _registry_url(self, registration: Registration, description: RepositoryDescription) -> str:
-        url = registration.registry or description.registry
-        if url == IN_STATE_DIRECTORY:
-            return "sqlite:///" + os.path.join(
-                self._config.state_directory, "registries", f"{description.uuid}.sqlite3"
-            )
-        relative = url.removeprefix("sqlite:///")
-        if relative != url and not relative.startswith("/"):
-            return "sqlite:///" + os.path.join(local_directory(registration.root), relative)
-        return url
-
     async def attach(self, request: AttachRepository, who: Identity) -> Repository:
         """Register a repository of the Gen3 Butler, to be read where it is.
 
@@ -336,7 +198,7 @@ class Repositories:
         name = self.may_register(request.name, who)
         directory, key = attaching.split_configuration(request.configuration)
         root = absolute_root(directory)
-        origin = self.origin_for(root, request.storage_options)
+        origin = self.opener.origin_for(root, request.storage_options)
         try:
             configuration = await attaching.read_gen3_configuration(origin.primary, key)
         finally:
@@ -351,7 +213,7 @@ class Repositories:
         )
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
-            repository = await self._assemble_attached(name, registration, attachment)
+            repository = await self.opener.open_attached(name, registration, attachment)
             try:
                 self.index.add(name, registration)
             except BaseException:
@@ -399,9 +261,9 @@ class Repositories:
             yield
 
     def adopt(self, name: str, registration: Registration, repository: Repository) -> None:
-        """Register a repository that `assemble` gave."""
+        """Register a repository that `Opener.assemble` gave."""
         self.index.add(name, registration)
-        self._remembered.store(registration.root, repository.description)
+        self.opener.remembered.store(registration.root, repository.description)
         self._open[name] = repository
 
     def may_register(self, name: str, who: Identity) -> str:
@@ -415,39 +277,3 @@ class Repositories:
         if self.index.get(name) is not None:
             raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
         return name
-
-
-def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
-    """Give the roots of the copies of ``root``, in order of preference; of no slash too many or too few."""
-    matching = [one for one in storage if one.replicas and root.startswith(one.match)]
-    if not matching:
-        return []
-    longest = max(matching, key=lambda one: len(one.match))
-    rest = root[len(longest.match) :]
-    if longest.match.endswith("/") or rest.startswith("/"):
-        return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
-    return [replica + rest for replica in longest.replicas]
-
-
-def is_local(root: str) -> bool:
-    """Whether a root is a directory."""
-    return "://" not in root or root.startswith("file://")
-
-
-def local_directory(root: str) -> str:
-    """Return the directory of a local root, or raise."""
-    if not is_local(root):
-        raise ConfigError(
-            f"a registry path relative to {root} needs a local root", hint="give an absolute registry URL"
-        )
-    return root.removeprefix("file://")
-
-
-def absolute_root(root: str) -> str:
-    """Return a root in the form in which it is registered; a relative path is refused."""
-    if is_local(root):
-        path = local_directory(root)
-        if not os.path.isabs(path):
-            raise InvalidRequestError(f"the root {root!r} must be an absolute path or a URI")
-        return os.path.normpath(path)
-    return root.rstrip("/")

@@ -13,7 +13,7 @@ from pantry.backends.contract import ObjectBackend
 from pantry.backends.flaky import FlakyBackend
 from pantry.backends.memory import MemoryBackend
 from pantry.daemon.config import DaemonConfig
-from pantry.daemon.repositories import service
+from pantry.daemon.repositories import opening
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, RepositoryDescription, dump_description
 from pantry.daemon.repositories.service import Repositories
@@ -32,7 +32,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> FlakyBackend:
     def make(uri: str, options: object, admission: Admission) -> ObjectBackend:
         return made
 
-    monkeypatch.setattr(service, "make_backend", make)
+    monkeypatch.setattr(opening, "make_backend", make)
     return made
 
 
@@ -41,7 +41,8 @@ def describing(state: Path, *, offline: bool = False) -> Callable[[], Awaitable[
     repositories = Repositories(
         DaemonConfig(state_directory=str(state)), transfers=admission, queries=admission, offline=lambda: offline
     )
-    return lambda: repositories._describe(ROOT, repositories.origin_for(ROOT, {}))
+    opener = repositories.opener
+    return lambda: opener.describe(ROOT, opener.origin_for(ROOT, {}))
 
 
 def test_a_root_that_is_down_is_opened_as_it_was(tmp_path: Path, root: FlakyBackend) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
@@ -24,6 +24,10 @@ _OF_TYPES = {
     "astropy.nddata.CCDData": "nddata",
     "astropy.nddata.NDData": "nddata",
 }
+
+
+Look = Callable[[str, str], Any]
+"""Gives a component of the dataset that a component is, the dataset itself for ``""``; None if there is no such."""
 
 
 class Part(NamedTuple):
@@ -58,6 +62,10 @@ class Delegate(Protocol):
 
     def store(self, component: str, obj: Any) -> Part:
         """Return one component, as users know it, as it is stored by itself."""
+        ...
+
+    def settled(self, name: str, given: Mapping[str, Any], look: Look) -> dict[str, Any]:
+        """Return read parameters that mean the same for all components, as pixels in place of a part of the sky."""
         ...
 
     def parameters(self, component: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,11 @@ _MASKS_KEYWORD = "PTRYMASK"
 _UNITS_KEYWORD = "PTRYUNIT"
 """Long-string keyword with a JSON object: for columns whose unit is none of the standard's, that unit."""
 
+_SIGNED_BYTE_ZERO = -128
+"""TZERO of unsigned bytes that are signed ones, by the standard (4.0, table 19)."""
+
 _LIMITS = Limits(
-    "FITS", "biufcUS", without=frozenset({"int8", "float16", "float128", "longdouble", "clongdouble"}), text="printable"
+    "FITS", "biufcUS", without=frozenset({"float16", "float128", "longdouble", "clongdouble"}), text="printable"
 )
 
 
@@ -118,11 +121,15 @@ def table_hdu(table: Table) -> fits.BinTableHDU:
     check_columns(plain, _LIMITS)
     check_printable(encoded.colnames, "FITS")
     check_names(encoded.colnames, "FITS")
+    encoded, signed = _with_unsigned_bytes(encoded)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The unit ")
         # Of a table without rows: those are filled in below, which takes a third of the time.
         fast = can_be_filled(encoded)
         hdu = fits.table_to_hdu(encoded[:0] if fast else encoded, character_as_bytes=True)
+    for number, name in enumerate(encoded.colnames, 1):
+        if name in signed:
+            hdu.header.set(f"TZERO{number}", _SIGNED_BYTE_ZERO, "signed bytes", after=f"TFORM{number}")
     raw = [column.name for column in plain if column.dtype.kind == "S"]
     said = {
         _UNITS_KEYWORD: _add_units(hdu, encoded),
@@ -135,6 +142,18 @@ def table_hdu(table: Table) -> fits.BinTableHDU:
             hdu.header[keyword] = json.dumps(value, allow_nan=False)
     announce_long_strings(hdu.header)
     return filled(hdu, encoded) if fast else hdu
+
+
+def _with_unsigned_bytes(table: Table) -> tuple[Table, set[str]]:
+    """Return a view with unsigned bytes, less TZERO, for signed ones, of which astropy makes logicals; and which."""
+    signed = {column.name for column in table.itercols() if isinstance(column, Column) and column.dtype == np.int8}
+    if not signed:
+        return table, signed
+    view = table.copy(copy_data=False)
+    for name in signed:
+        unsigned = np.asarray(table[name]).view(np.uint8) ^ np.uint8(0x80)
+        view.replace_column(name, Column(unsigned, **_about(table[name])))
+    return view, signed
 
 
 def _add_units(hdu: fits.BinTableHDU, table: Table) -> dict[str, str]:
@@ -274,6 +293,7 @@ def table_of(hdu: Any) -> Table:
         if name in table.colnames and not hasattr(table[name], "to_value"):
             table[name].unit = Unit(unit, parse_strict="silent")
     table.meta.update(json.loads(table.meta.pop(_META_KEYWORD, "{}")))
+    _as_signed(table, hdu)
     _as_bytes(table, raw)
     for name, mask in json.loads(table.meta.pop(_MASKS_KEYWORD, "{}")).items():
         if name in table.colnames and mask in table.colnames:
@@ -285,6 +305,18 @@ def _set_mask(table: Table, name: str, mask: str) -> None:
     plain = table[name]
     table.replace_column(name, MaskedColumn(np.asarray(plain), mask=np.asarray(table[mask]), **_about(plain)))
     table.remove_column(mask)
+
+
+def _as_signed(table: Table, hdu: Any) -> None:
+    """Make signed bytes of those whose zero is that of such; astropy reads them as floats."""
+    for described in hdu.columns:
+        is_signed = described.bzero == _SIGNED_BYTE_ZERO and described.bscale in ("", None, 1)
+        if is_signed and str(described.format).lstrip("0123456789") == "B" and described.name in table.colnames:
+            read = table[described.name]
+            kind = MaskedColumn if isinstance(read, MaskedColumn) else Column
+            values = np.asarray(read).astype(np.int8)
+            more = {"mask": read.mask} if kind is MaskedColumn else {}
+            table.replace_column(described.name, kind(values, **_about(read), **more))
 
 
 def _as_bytes(table: Table, names: Iterable[str]) -> None:

@@ -45,7 +45,6 @@ class Limits(NamedTuple):
 
 
 _ADVICE = {
-    "int8": "convert it to int16",
     "float16": "convert it to float32",
     "float128": "convert it to float64",
     "longdouble": "convert it to float64",

@@ -34,7 +34,7 @@ from pantry.client.formatters.fits_hdus import (
     write_hdus,
 )
 from pantry.client.formatters.fits_provenance import read_provenance
-from pantry.client.formatters.fits_rows import can_be_filled, filled, rows_of
+from pantry.client.formatters.fits_rows import can_be_filled, filled, rows_of, write_rows
 from pantry.client.formatters.serialized_tables import as_table, schema_of
 from pantry.client.formatters.table_checks import (
     ACCEPTED_TABLES,
@@ -61,6 +61,10 @@ _UNITS_KEYWORD = "PTRYUNIT"
 
 _SIGNED_BYTE_ZERO = -128
 """TZERO of unsigned bytes that are signed ones, by the standard (4.0, table 19)."""
+
+_READ_IN = 16
+"""A large table is read in so many blocks; astropy takes some 20 ms for each."""
+_LEAST_IN_BLOCKS = 1 << 26
 
 _LIMITS = Limits(
     "FITS", "biufcUS", without=frozenset({"float16", "float128", "longdouble", "clongdouble"}), text="printable"
@@ -106,11 +110,22 @@ class FitsTableFormatter:
             table = as_table(obj)
             if table is None:
                 raise refuse_type(obj, "a FITS table", ACCEPTED_TABLES)
-            write_hdus(fits.HDUList([fits.PrimaryHDU(), table_hdu(table)]), file, request.provenance)
+            hdu, rows = _described_hdu(table)
+            hdus = fits.HDUList([fits.PrimaryHDU(), hdu])
+            if rows is None:
+                write_hdus(hdus, file, request.provenance)
+            else:
+                write_rows(hdus, rows, file, request.provenance)
 
 
 def table_hdu(table: Table) -> fits.BinTableHDU:
     """Return the HDU that a table is stored in; refuse what it would change."""
+    hdu, rows = _described_hdu(table)
+    return hdu if rows is None else filled(hdu, rows)
+
+
+def _described_hdu(table: Table) -> tuple[fits.BinTableHDU, Table | None]:
+    """Return the HDU that a table is stored in, and what its rows are filled with, if they are not in it yet."""
     native, other = _split_meta(table.meta)
     bare, masks = _with_masks(table)
     bare.meta.clear()
@@ -141,7 +156,7 @@ def table_hdu(table: Table) -> fits.BinTableHDU:
         if value:
             hdu.header[keyword] = json.dumps(value, allow_nan=False)
     announce_long_strings(hdu.header)
-    return filled(hdu, encoded) if fast else hdu
+    return hdu, encoded if fast else None
 
 
 def _with_unsigned_bytes(table: Table) -> tuple[Table, set[str]]:
@@ -189,9 +204,13 @@ def _with_masks(table: Table) -> tuple[Table, dict[str, str]]:
             view.replace_column(column.name, Column(column.data.data, **_about(column)))
             continue
         name = masks[column.name] = _free_name(f"{column.name}_mask", view.colnames)
-        missing = np.nan if column.dtype.kind in "fc" else np.zeros((), column.dtype)[()]
-        view.replace_column(column.name, Column(column.data.filled(missing), **_about(column)))
-        view[name] = np.array(column.mask)
+        if column.dtype.kind in "fc":  # filled when it is written
+            column.fill_value = np.nan
+        else:
+            view.replace_column(
+                column.name, Column(column.data.filled(np.zeros((), column.dtype)[()]), **_about(column))
+            )
+        view[name] = Column(column.mask, copy=False)
     return view, masks
 
 
@@ -275,11 +294,47 @@ def _read_table(source: ReadSource, hdu: Any, parameters: Mapping[str, object]) 
         rows = chosen_rows(source, parameters, hdu.header["NAXIS2"])
     # Columns of variable length have a heap: rows alone are not enough.
     in_place = isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu)
+    if rows is None and in_place and parameters.get("columns") is None:
+        return part_of_table(source, _all_rows(source, hdu), parameters)
     if rows is None or not in_place:
         return part_of_table(source, table_of(hdu), parameters)
     runs = rows.runs()
     table = rows.cut_runs(table_of(rows_of(source, hdu, runs)), runs)
     return part_of_table(source, table, {"columns": parameters.get("columns")})
+
+
+def _all_rows(source: ReadSource, hdu: fits.BinTableHDU) -> Table:
+    """Read a table in blocks of rows, so that its file and its columns are not in memory both."""
+    length, width = hdu.header["NAXIS2"], hdu.header["NAXIS1"]
+    step = -(-length // _READ_IN)
+    if length * width < _LEAST_IN_BLOCKS:
+        return table_of(hdu)
+    first = table_of(rows_of(source, hdu, [(0, step)]))
+    if not all(type(column) in (Column, MaskedColumn) for column in first.itercols()):
+        return table_of(hdu)  # times and others are made of several columns
+    # Texts are as wide as the longest of a block.
+    kinds = {
+        name: np.dtype(f"{column.dtype.kind}{hdu.columns.dtype[name].base.itemsize}")
+        if column.dtype.kind in "US"
+        else column.dtype
+        for name, column in first.columns.items()
+    }
+    values = {name: np.empty((length, *column.shape[1:]), kinds[name]) for name, column in first.columns.items()}
+    masks: dict[str, Any] = {}
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        block = table_of(rows_of(source, hdu, [(start, stop)])) if start else first
+        for name, column in block.columns.items():
+            values[name][start:stop] = np.asarray(column)
+            if isinstance(column, MaskedColumn):
+                masks.setdefault(name, np.zeros(values[name].shape, bool))[start:stop] = column.mask
+    whole = Table(meta=first.meta)
+    for name, column in first.columns.items():
+        about = _about(column)
+        mask = masks.get(name)
+        made = Column(values[name], **about) if mask is None else MaskedColumn(values[name], mask=mask, **about)
+        whole.add_column(made, copy=False)
+    return whole
 
 
 def table_of(hdu: Any) -> Table:

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.unit.formatters_support import is_stored, read, write
 
-from pantry.client.formatters import convert
+from pantry.client.formatters import convert, fits_table
+from pantry.client.formatters.arrow import to_arrow
 from pantry.errors import FormatterError
 
 FORMATS = ["ecsv", "fits_table", "hdf5", "parquet", "votable"]
@@ -151,6 +152,12 @@ def judged_by_others(name: str, path: Path, expected: Table) -> None:
         np.testing.assert_array_equal(values.reshape(wanted.shape), wanted)
 
 
+def as_arrow(table: Table) -> pa.Table:
+    arrow = to_arrow(table)
+    assert arrow is not None
+    return arrow
+
+
 @pytest.mark.req("DMS-MWBT-REQ-0032")
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=60, derandomize=True)
@@ -162,6 +169,20 @@ def test_what_every_format_holds_comes_back(name: str, directory: Path, data: st
     same_table(table, before)  # the caller's is as it was
     same_table(convert(read(name, directory / "x"), "astropy.table.Table"), before)
     judged_by_others(name, directory / "x", before)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=20, derandomize=True)
+@given(data=st.data())
+def test_some_rows_are_as_they_are_in_the_whole(name: str, directory: Path, data: st.DataObject) -> None:
+    # Without rows, arrays of text in FITS have no shape.
+    table = data.draw(tables([*HELD.get(name, COMMON), "U5"], text_arrays=False).filter(len))
+    rows = data.draw(st.lists(st.integers(0, len(table) - 1), max_size=5))
+    write(name, table, directory / "x")
+    for asked, wanted in ((rows, table[np.array(rows, int)]), ((1, 3), table[1:3])):
+        same_table(convert(read(name, directory / "x", rows=asked), "astropy.table.Table"), wanted)
+    schema = read(name, directory / "x", "schema")
+    assert schema.types == as_arrow(table).schema.types
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "csv"])
@@ -345,6 +366,16 @@ def test_a_table_of_many_rows_as_another_program_reads_it(tmp_path: Path) -> Non
     found = fitsio.read(str(tmp_path / "x"), ext=1)
     for name, values in rows.items():
         np.testing.assert_array_equal(found[name].astype(values.dtype) if name == "h" else found[name], values)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(table=tables([*COMMON, "U5", "S3", "c8"]))
+def test_tables_that_are_read_in_blocks(directory: Path, table: Table) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fits_table, "_LEAST_IN_BLOCKS", 1)
+        patch.setattr(fits_table, "_READ_IN", 3)
+        if is_stored("fits_table", table, directory / "x"):
+            same_table(read("fits_table", directory / "x"), table)
 
 
 def test_signed_bytes_of_another_program(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES, Limits, check_columns, check_printable
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Column, chosen_rows
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, Column, chosen_rows
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
@@ -58,9 +58,7 @@ class CsvFormatter:
 
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the table or the selected part; text has no index, so the whole file is read."""
-        check_request(
-            source, component, parameters, components=("columns", "rowcount", "schema"), known=TABLE_PARAMETERS
-        )
+        check_request(source, component, parameters, components=TABLE_COMPONENTS, known=TABLE_PARAMETERS)
         with reading(source, "CSV"), source.open() as file:
             table = _parsed(file, source.size_bytes)
             if component == "columns":

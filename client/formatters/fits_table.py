@@ -43,7 +43,7 @@ from pantry.client.formatters.table_checks import (
     check_names,
     check_printable,
 )
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, chosen_rows, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
@@ -87,7 +87,7 @@ class FitsTableFormatter:
             source,
             component,
             parameters,
-            components=("header", "columns", "rowcount", "schema", "provenance"),
+            components=("header", *TABLE_COMPONENTS, "provenance"),
             known=(*TABLE_PARAMETERS, "hdu"),
         )
         with reading(source, "FITS table"), opened(source) as hdus:

@@ -24,7 +24,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES, PLAIN_ARRAYS, Limits, check_columns, masked_exactly
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Rows, chosen_rows, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, Rows, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import Hdf5Options
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
@@ -36,7 +36,7 @@ _BYTES_COLUMNS = "pantry_bytes_columns"
 """Attribute with the names of a table's columns of bytes; others of this kind are text."""
 
 _NAMES = "names are text without '/' and NUL; 'x@unit' is the attribute 'unit' of 'x', '@unit' of the group itself"
-_COMPONENTS = ("paths", "columns", "rowcount", "schema", "provenance")
+_COMPONENTS = ("paths", *TABLE_COMPONENTS, "provenance")
 _BLOCK_BYTES = 1 << 22
 """Rows of tables are turned into columns and back in blocks of about this size."""
 

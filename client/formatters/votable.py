@@ -25,14 +25,14 @@ from pantry.client.formatters.contract import (
     refuse_type,
     writing,
 )
-from pantry.client.formatters.serialized_tables import as_table, describe, restore, schema_of
+from pantry.client.formatters.serialized_tables import as_table, describe, restore
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES, check_printable, masked_exactly
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, part_or_component
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import VoTableOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
-_COMPONENTS = ("columns", "rowcount", "schema", "provenance")
+_COMPONENTS = (*TABLE_COMPONENTS, "provenance")
 _DESCRIBED = "pantry_table"
 """INFO with what VOTable has no place for: metadata, mixin columns, integers of other widths."""
 
@@ -83,13 +83,7 @@ class VoTableFormatter:
             if _DESCRIBED in infos:
                 described = msgspec.json.decode(infos[_DESCRIBED], type=_Description)
                 table = _as_described(table, described)
-            if component == "columns":
-                return list(table.colnames)
-            if component == "rowcount":
-                return len(table)
-            if component == "schema":
-                return schema_of(table)
-            return part_of_table(source, table, parameters)
+            return part_or_component(source, table, component, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write any kind of table."""

@@ -235,7 +235,8 @@ def test_what_csv_would_change_is_refused(column: Column, message: str, tmp_path
 def test_csv_keeps_what_looks_like_something_else(tmp_path: Path) -> None:
     table = Table(
         {
-            "whole": [1.0, -0.0, 1e22],
+            "whole": [1.0, -0.0, 1e6],
+            "large": [1.0, 2.0, 1e22],
             "odd": [np.nan, np.inf, 5e-324],
             "text": ["1", "1.5", 'a\r\n"b";c'],
             "a;b;c": MaskedColumn([1, 2, 3], mask=[False, True, False]),
@@ -246,7 +247,7 @@ def test_csv_keeps_what_looks_like_something_else(tmp_path: Path) -> None:
     same_table(convert(read("csv", tmp_path / "x"), "astropy.table.Table"), table)
     assert np.signbit(read("csv", tmp_path / "x")["whole"].to_numpy()).tolist() == [False, True, False]
     other = pd.read_csv(tmp_path / "x", keep_default_na=False)
-    assert other["whole"].tolist() == [1.0, 0.0, 1e22]
+    assert other["whole"].tolist() == [1.0, 0.0, 1e6]
     assert other["text"].tolist() == table["text"].tolist()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
+from pantry.client.plugins import made_by_name
 from pantry.errors import FormatterError
 from pantry.model.composites import Source
 
@@ -90,22 +90,9 @@ def delegate_by_name(name: str) -> Delegate:
     FormatterError
         There is none here.
     """
-    where = BUILTIN_DELEGATES.get(name)
-    if where is not None:
-        module, _, attribute = where.partition(":")
-        return cast(Delegate, getattr(import_module(f"pantry.client.composites.{module}"), attribute)())
-    from importlib.metadata import entry_points
-
-    found = entry_points(group=ENTRY_POINT_GROUP)
-    if name not in found.names:
-        raise FormatterError(
-            f"unknown delegate {name[:80]!r}",
-            hint=f"known here: {', '.join(sorted(set(BUILTIN_DELEGATES) | found.names))}; install the package with it",
-        )
-    try:
-        return cast(Delegate, found[name].load()())
-    except Exception as exc:
-        raise FormatterError(f"the delegate {name!r} cannot be loaded: {exc}") from exc
+    package = __name__.rpartition(".")[0]
+    made = made_by_name("delegate", name, builtin=BUILTIN_DELEGATES, package=package, group=ENTRY_POINT_GROUP)
+    return cast(Delegate, made)
 
 
 def delegate_of(python_type: str, given: str = "") -> str:

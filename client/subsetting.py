@@ -18,7 +18,7 @@ from pantry.client.butler.access import DataId, RepositoryAccess, data_id_values
 from pantry.client.butler.graph import DiscoveryGraph
 from pantry.client.butler.opened import OpenedFile
 from pantry.client.staging import Components, DescribedFile, describe_files
-from pantry.errors import InvalidRequestError, NotFoundError
+from pantry.errors import ConflictError, InvalidRequestError, NotFoundError
 from pantry.model.collections import CollectionInfo, CollectionType
 from pantry.model.composites import COMPOSITE
 from pantry.model.datasets import DatasetRef, DatasetType
@@ -97,6 +97,7 @@ def subset(
             "there are no datasets to make a subset of, and nothing was made",
             hint="`pantry query-datasets` shows what there is",
         )
+    _check_runs(refs)
     refs += butler._companions(refs)
     held = searched(butler, collections)
     # Up to here nothing was made.
@@ -113,6 +114,19 @@ def subset(
     work.associate()
     work.record_quanta()
     return work.finish()
+
+
+def _check_runs(refs: Iterable[DatasetRef]) -> None:
+    """Refuse different datasets of one type, run and data id, which repositories of a chain may have."""
+    seen: dict[tuple[str, str, tuple[object, ...]], DatasetRef] = {}
+    for ref in refs:
+        first = seen.setdefault((ref.dataset_type.name, ref.run, ref.data_id.required_values), ref)
+        if first.id != ref.id:
+            raise ConflictError(
+                f"{first.repository!r} and {ref.repository!r} have different datasets {ref}, and a run of one "
+                "repository holds only one of them",
+                hint="choose one of them, as find_first does; nothing was made",
+            )
 
 
 class _Work:

@@ -137,7 +137,7 @@ class Reading(Queries):
         depth: int = 0,
     ) -> Any:
         """Read an opened dataset, in one file or a composite of several."""
-        if "." in source.ref.dataset_type.name:
+        if component is not None and source.ref.dataset_type.name.endswith(f".{component}"):
             component = None  # a component that is a dataset by itself
         if component == PROVENANCE:
             return self._provenance_of(source)

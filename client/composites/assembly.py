@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from pantry.client.butler.opened import OpenedFile
 from pantry.client.composites.delegates import Delegate, delegate_by_name, selected, with_replaced
 from pantry.client.formatters import ReadSource, formatter_by_name
@@ -52,6 +54,15 @@ def assembled(
     def read(what: str, source: Source, read_parameters: Mapping[str, Any]) -> Any:
         return _read_source(butler, name, what, source, home, read_parameters, depth)
 
+    def look(what: str, inside: str) -> Any:
+        found = manifest.components.get(what)
+        if found is None and manifest.base is not None:
+            found = msgspec.structs.replace(manifest.base, component=what)
+        if found is None:
+            return None
+        return read(what, msgspec.structs.replace(found, component=inside or found.component), {})
+
+    given = delegate.settled(name, given, look)
     if component is not None:
         source = manifest.components.get(component)
         if source is not None:
@@ -59,7 +70,7 @@ def assembled(
             return delegate.restore(component, stored, given)
         if manifest.base is not None:
             inside = Source(id=manifest.base.id, repository=manifest.base.repository, component=component)
-            return read(component, inside, parameters)
+            return read(component, inside, given)
         raise FormatterError(
             f"{name} has no component {component!r}", hint=f"its components: {', '.join(manifest.components)}"
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
+from pantry.client.plugins import made_by_name
 from pantry.errors import FormatterError
 from pantry.model.composites import Source
 
@@ -24,6 +24,10 @@ _OF_TYPES = {
     "astropy.nddata.CCDData": "nddata",
     "astropy.nddata.NDData": "nddata",
 }
+
+
+Look = Callable[[str, str], Any]
+"""Gives a component of the dataset that a component is, the dataset itself for ``""``; None if there is no such."""
 
 
 class Part(NamedTuple):
@@ -60,6 +64,10 @@ class Delegate(Protocol):
         """Return one component, as users know it, as it is stored by itself."""
         ...
 
+    def settled(self, name: str, given: Mapping[str, Any], look: Look) -> dict[str, Any]:
+        """Return read parameters that mean the same for all components, as pixels in place of a part of the sky."""
+        ...
+
     def parameters(self, component: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return with which of the read parameters a component's file is read; refuse those that nobody knows."""
         ...
@@ -82,22 +90,9 @@ def delegate_by_name(name: str) -> Delegate:
     FormatterError
         There is none here.
     """
-    where = BUILTIN_DELEGATES.get(name)
-    if where is not None:
-        module, _, attribute = where.partition(":")
-        return cast(Delegate, getattr(import_module(f"pantry.client.composites.{module}"), attribute)())
-    from importlib.metadata import entry_points
-
-    found = entry_points(group=ENTRY_POINT_GROUP)
-    if name not in found.names:
-        raise FormatterError(
-            f"unknown delegate {name[:80]!r}",
-            hint=f"known here: {', '.join(sorted(set(BUILTIN_DELEGATES) | found.names))}; install the package with it",
-        )
-    try:
-        return cast(Delegate, found[name].load()())
-    except Exception as exc:
-        raise FormatterError(f"the delegate {name!r} cannot be loaded: {exc}") from exc
+    package = __name__.rpartition(".")[0]
+    made = made_by_name("delegate", name, builtin=BUILTIN_DELEGATES, package=package, group=ENTRY_POINT_GROUP)
+    return cast(Delegate, made)
 
 
 def delegate_of(python_type: str, given: str = "") -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from pantry.client.butler.access import data_id_values, split_component, type_name
-from pantry.client.composites.delegates import Delegate, delegate_by_name, delegate_of, selected, with_replaced
+from pantry.client.composites.delegates import Delegate, Look, delegate_by_name, delegate_of, selected, with_replaced
 from pantry.errors import DatasetNotFoundError, FormatterError, InvalidRequestError, MissingDatasetTypeError
 from pantry.model.composites import Source
 from pantry.model.data_id import DataIdValue
@@ -38,6 +40,7 @@ def gathered(butler: Butler, asked: Asked, component: str | None, parameters: Ma
     delegate = delegate_by_name(gathering.delegate)
     given = dict(parameters)
     wanted = given.pop("components", None)
+    given = delegate.settled(name, given, gathering.looking(sources))
     if component is not None:
         return Gathered(gathering.component(delegate, component, sources[component], given))
     if gathering.kind is None or wanted is not None:
@@ -73,29 +76,46 @@ class _Gathering:
             given.data_id if isinstance(given, DatasetRef) else asked.data_id, asked.more
         )
 
-    def base(self, parameters: Mapping[str, Any]) -> Any:
-        """Read the dataset itself."""
+    def base(self, parameters: Mapping[str, Any], component: str | None = None) -> Any:
+        """Read the dataset itself, or a component of it."""
         dataset, data_id, more, collections, timespan = self._asked
         butler = self._butler
-        operation = butler._open_operation(dataset, data_id, more, collections, timespan, partial=bool(parameters))
-        return butler._read_operation(operation, None, parameters)
+        partial = bool(parameters) or component is not None
+        operation = butler._open_operation(dataset, data_id, more, collections, timespan, partial=partial)
+        return butler._read_operation(operation, component, parameters)
+
+    def looking(self, sources: Mapping[str, Source]) -> Look:
+        """Return what looks into the datasets that the components come from."""
+
+        def look(what: str, inside: str) -> Any:
+            source = sources.get(what)
+            if source is None:
+                return None if self.kind is None else self.base({}, inside or what)
+            if source.record or source.metadata:
+                return None
+            return self._stored(what, msgspec.structs.replace(source, component=inside or source.component), {})
+
+        return look
 
     def component(self, delegate: Delegate, name: str, source: Source, parameters: Mapping[str, Any]) -> Any:
         """Read one component from where the configuration says."""
         if source.record:
             return _entry(self._record(source), source, f"{self._name}.{name}")
-        butler = self._of(source.repository)
         if source.metadata:
+            butler = self._of(source.repository)
             values = butler.get_metadata(self._found(butler, name, source.metadata, source))
             return _entry(values, source, f"{self._name}.{name}")
-        read = delegate.parameters(name, parameters)
+        stored = self._stored(name, source, delegate.parameters(name, parameters))
+        return delegate.restore(name, stored, parameters)
+
+    def _stored(self, name: str, source: Source, parameters: Mapping[str, Any]) -> Any:
+        butler = self._of(source.repository)
         id_, holder = source.id, butler.repository
         if id_ is None:
             ref = self._found(butler, name, source.dataset, source)
             id_, holder = ref.id, butler._holder(ref)
         # Not by `get`: a source is read as it is stored, so that no configuration can go in a circle.
-        stored = butler._read_by_id(holder, id_, source.component or None, read)
-        return delegate.restore(name, stored, parameters)
+        return butler._read_by_id(holder, id_, source.component or None, parameters)
 
     def _of(self, repository: str) -> Butler:
         found = self._others.get(repository)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pantry.client.composites.delegates import Part
+from pantry.client.composites.delegates import Look, Part
 from pantry.client.formatters.conversions import type_names
 from pantry.errors import ConfigError, FormatterError
 from pantry.model.composites import check_component
@@ -41,6 +41,10 @@ class MappingDelegate:
             f"the component {component!r} is a {type(obj).__name__}, which no storage class is known for",
             hint=f"components are {', '.join(_CLASSES)}",
         )
+
+    def settled(self, name: str, given: Mapping[str, Any], look: Look) -> dict[str, Any]:
+        """Return them as they are."""
+        return dict(given)
 
     def parameters(self, component: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse parameters: they mean something else for each component."""

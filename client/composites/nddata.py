@@ -11,8 +11,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData, NDData, NDUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
-from pantry.client.composites.delegates import Part
+from pantry.client.composites.delegates import Look, Part
 from pantry.client.formatters.fits_image import cut_header
+from pantry.client.formatters.sky_boxes import BOX_PARAMETERS, SKY_PARAMETERS, pixel_box
 from pantry.errors import FormatterError
 
 _KNOWN = ("image", "mask", "uncertainty", "psf", "wcs", "header")
@@ -55,12 +56,28 @@ class NDDataDelegate:
             raise FormatterError(f"a CCDData has no place for {component}", hint=f"its components: {', '.join(_KNOWN)}")
         return Part(obj if isinstance(obj, NDData) else CCDData(obj, unit=""), "CCDData")
 
+    def settled(self, name: str, given: Mapping[str, Any], look: Look) -> dict[str, Any]:
+        """Return the box of pixels for a part of the sky, by the WCS that the image has when it is put together."""
+        if all(given.get(one) is None for one in SKY_PARAMETERS):
+            return {one: value for one, value in given.items() if one not in SKY_PARAMETERS}
+        header = look("image", "header")
+        if header is None or "NAXIS2" not in header:
+            raise FormatterError(f"{name} does not say how large its image is", hint="give bbox, in pixels")
+
+        def wcs() -> WCS | None:
+            own = look("wcs", "")
+            return look("image", "wcs") if own is None else _wcs(own)
+
+        box = pixel_box(name, given, wcs, (header["NAXIS2"], header["NAXIS1"]))
+        return {**{one: value for one, value in given.items() if one not in BOX_PARAMETERS}, "bbox": box}
+
     def parameters(self, component: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the box for what has pixels of the image."""
         unknown = sorted(set(given) - {"bbox"})
         if unknown:
             raise FormatterError(
-                f"unknown read parameters {', '.join(unknown)}", hint="an image in parts takes bbox and components"
+                f"unknown read parameters {', '.join(unknown)}",
+                hint=f"an image in parts takes {', '.join(BOX_PARAMETERS)} and components",
             )
         return dict(given) if component in _CUT else {}
 

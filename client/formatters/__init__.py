@@ -7,12 +7,11 @@ read or written.
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from typing import cast
 
 from pantry.client.formatters.contract import Formatter, ReadSource, WriteRequest
 from pantry.client.formatters.conversions import convert
-from pantry.errors import FormatterError
+from pantry.client.plugins import made_by_name
 
 __all__ = [
     "BUILTIN_FORMATTERS",
@@ -62,11 +61,8 @@ def formatter_by_name(name: str) -> Formatter:
     FormatterError
         If there is none, or its package fails to import.
     """
-    where = BUILTIN_FORMATTERS.get(name)
-    if where is not None:
-        module, _, attribute = where.partition(":")
-        return cast(Formatter, getattr(import_module(f"{__name__}.{module}"), attribute)())
-    return _plugin(name)
+    made = made_by_name("formatter", name, builtin=BUILTIN_FORMATTERS, package=__name__, group=ENTRY_POINT_GROUP)
+    return cast(Formatter, made)
 
 
 def formatter_is_known(name: str) -> bool:
@@ -76,19 +72,3 @@ def formatter_is_known(name: str) -> bool:
     from importlib.metadata import entry_points
 
     return name in entry_points(group=ENTRY_POINT_GROUP).names
-
-
-def _plugin(name: str) -> Formatter:
-    from importlib.metadata import entry_points
-
-    found = entry_points(group=ENTRY_POINT_GROUP)
-    if name not in found.names:
-        known = sorted(set(BUILTIN_FORMATTERS) | set(found.names))
-        raise FormatterError(
-            f"unknown formatter {name!r}",
-            hint=f"known: {', '.join(known)}; others come with packages that offer {ENTRY_POINT_GROUP!r} entry points",
-        )
-    try:
-        return cast(Formatter, found[name].load()())
-    except Exception as exc:
-        raise FormatterError(f"formatter {name!r} from {found[name].value} fails to load: {exc}") from exc

@@ -89,7 +89,7 @@ def _convert_table(obj: Any, names: list[str], python_type: str) -> Any:
         from pantry.client.formatters.arrow import to_astropy, to_numpy
 
         if python_type == "pandas.DataFrame":
-            return obj.to_pandas()
+            return _to_frame(obj)
         if python_type == "numpy.ndarray":
             return to_numpy(obj)
         table = to_astropy(obj)
@@ -104,3 +104,21 @@ def _convert_table(obj: Any, names: list[str], python_type: str) -> Any:
     from pantry.client.formatters.serialized_tables import as_qtable
 
     return as_qtable(table) if python_type == "astropy.table.QTable" else Table(table, copy=False)
+
+
+def _to_frame(table: Any) -> Any:
+    """Return an Arrow table as a DataFrame; where numbers are missing, integers stay integers."""
+    frame = table.to_pandas()
+    if b"pandas" in (table.schema.metadata or {}):  # it says itself which types its columns had
+        return frame
+    import pandas as pd
+    import pyarrow as pa
+
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_integer(column.type) and column.null_count:
+            # As pandas calls them: Int64, UInt8.
+            frame[name] = column.to_pandas(
+                types_mapper=lambda kind: pd.api.types.pandas_dtype(str(kind).replace("int", "Int").replace("u", "U"))
+            )
+    return frame

@@ -20,7 +20,7 @@ from pantry.client.formatters.contract import (
     refuse_type,
     writing,
 )
-from pantry.client.formatters.serialized_tables import as_table, describe, schema_of, visible_columns
+from pantry.client.formatters.serialized_tables import as_table, describe, visible_columns
 from pantry.client.formatters.table_checks import (
     ACCEPTED_TABLES,
     Limits,
@@ -28,13 +28,13 @@ from pantry.client.formatters.table_checks import (
     check_printable,
     masked_exactly,
 )
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, part_or_component
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import EcsvOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
 _LIMITS = Limits("ECSV", "biufcUM", text="trimmed")
-_COMPONENTS = ("columns", "rowcount", "schema", "provenance")
+_COMPONENTS = (*TABLE_COMPONENTS, "provenance")
 _MAX_HEADER_BYTES = 16 * 1024 * 1024
 
 
@@ -66,11 +66,7 @@ class EcsvFormatter:
             # With no text left to it, astropy takes the list of those to leave out for none.
             table = Table.read(content, format="ascii.ecsv", fill_exclude_names=text or None)
             table.meta.pop(KEY, None)
-            if component == "rowcount":
-                return len(table)
-            if component == "schema":
-                return schema_of(table)
-            return part_of_table(source, table, parameters)
+            return part_or_component(source, table, component, parameters)
 
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write any kind of table."""

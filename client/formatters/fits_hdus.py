@@ -57,6 +57,18 @@ def opened(source: ReadSource) -> Iterator[fits.HDUList]:
         yield hdus
 
 
+def open_lazily(source: ReadSource, kind: type[Any] = fits.HDUList) -> Any:
+    """Return an HDU list of this kind that owns its open file."""
+    file = open_unpacked(source)
+    try:
+        hdus = kind.fromfile(file, lazy_load_hdus=True, uint=True)
+        check_complete(source, hdus[0])
+    except BaseException:
+        file.close()
+        raise
+    return hdus
+
+
 def select_hdu(source: ReadSource, hdus: fits.HDUList, which: object) -> Any:
     """Return the HDU of this number, name, or (name, version)."""
     key = int(which) if isinstance(which, str) and which.isdecimal() else which
@@ -137,7 +149,7 @@ class FitsHdusFormatter:
             if component is None and parameters.get("hdus") is not None:
                 return _some(source, parameters["hdus"])
             if component is None:
-                return self._open_lazily(source)
+                return open_lazily(source)
             with opened(source) as hdus:
                 if component == "provenance":
                     return read_provenance(hdus, source.name)
@@ -160,17 +172,6 @@ class FitsHdusFormatter:
                 hdus = as_hdus(obj)
         with writing(obj, "FITS"):
             write_hdus(hdus, file, request.provenance)
-
-    @staticmethod
-    def _open_lazily(source: ReadSource) -> fits.HDUList:
-        file = open_unpacked(source)
-        try:
-            hdus = fits.open(file, lazy_load_hdus=True)
-            check_complete(source, hdus[0])
-        except BaseException:
-            file.close()
-            raise
-        return hdus
 
 
 def _some(source: ReadSource, wanted: Any) -> fits.HDUList:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -30,9 +30,9 @@ from pantry.client.formatters.fits_hdus import (
     write_hdus,
 )
 from pantry.client.formatters.fits_pieces import write_images
-from pantry.client.formatters.fits_pixels import Box, read_pixels
+from pantry.client.formatters.fits_pixels import read_pixels
 from pantry.client.formatters.fits_provenance import read_provenance, without_provenance
-from pantry.client.formatters.sky_boxes import SKY_PARAMETERS, sky_box
+from pantry.client.formatters.sky_boxes import BOX_PARAMETERS, Box, pixel_box
 from pantry.client.formatters.table_checks import PLAIN_ARRAYS
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import FitsImageOptions
@@ -75,7 +75,7 @@ class FitsImageFormatter:
     def read(self, source: ReadSource, *, component: str | None, parameters: Mapping[str, object]) -> object:
         """Return the image, its part within the box, or a component of it (cut to the same box)."""
         is_hdu = component is not None and component.startswith(HDU_PREFIX)
-        known = ("bbox", *SKY_PARAMETERS, "hdu")
+        known = (*BOX_PARAMETERS, "hdu")
         check_request(source, None if is_hdu else component, parameters, components=_COMPONENTS, known=known)
         with reading(source, "FITS image"), opened(source) as hdus:
             if component == "provenance":
@@ -83,9 +83,7 @@ class FitsImageFormatter:
             if component is not None and is_hdu:
                 return detached(select_hdu(source, hdus, component[len(HDU_PREFIX) :]))
             hdu = _image_hdu(source, hdus, parameters.get("hdu"))
-            box = _box(source, parameters.get("bbox"), hdu.shape)
-            if any(parameters.get(name) is not None for name in SKY_PARAMETERS):
-                box = _common(source, box, sky_box(source, parameters, _wcs(hdu.header, hdus), hdu.shape))
+            box = pixel_box(source.name, parameters, lambda: _wcs(hdu.header, hdus), hdu.shape)
             header = without_provenance(cut_header(hdu.header, box))
             if component is None:
                 return _ccd_data(source, hdus, hdu, header, box)
@@ -241,32 +239,6 @@ def _image_hdu(source: ReadSource, hdus: fits.HDUList, which: object) -> Any:
                 check_complete(source, hdu)
                 return hdu
     raise FormatterError(f"{source.name} has no image", hint="read it with a table or HDU list storage class")
-
-
-def _box(source: ReadSource, bbox: object, shape: tuple[int, ...]) -> Box | None:
-    if bbox is None:
-        return None
-    numbers = tuple(bbox) if isinstance(bbox, Sequence) else ()
-    if len(numbers) != 4 or not all(hasattr(number, "__index__") for number in numbers):
-        raise FormatterError(f"{source.name}: bbox={bbox!r} is not (x0, y0, x1, y1) in whole pixels")
-    x0, y0, x1, y1 = (int(number.__index__()) for number in numbers)
-    height, width = shape[-2:]
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise FormatterError(
-            f"{source.name}: bbox {(x0, y0, x1, y1)} is empty or not within the image",
-            hint=f"the image has x from 0 to {width}, y from 0 to {height}, the ends excluded",
-        )
-    return x0, y0, x1, y1
-
-
-def _common(source: ReadSource, one: Box | None, other: Box | None) -> Box | None:
-    if one is None or other is None:
-        return one or other
-    x0, y0 = max(one[0], other[0]), max(one[1], other[1])
-    x1, y1 = min(one[2], other[2]), min(one[3], other[3])
-    if x0 >= x1 or y0 >= y1:
-        raise FormatterError(f"{source.name}: bbox {one} and the part of the sky, {other}, have no pixel in common")
-    return x0, y0, x1, y1
 
 
 def _component(

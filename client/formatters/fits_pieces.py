@@ -8,7 +8,7 @@ while the processor has it at hand.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,10 +30,16 @@ def write_images(hdus: fits.HDUList, file: BinaryIO, provenance: FileProvenance 
         complete.update_extend()
         complete.verify("exception")
         for hdu in complete:
-            if type(hdu) in (fits.PrimaryHDU, fits.ImageHDU):
-                _write_image(hdu, file)
-            else:
-                file.write(_extension(hdu))
+            write_hdu(hdu, file)
+
+
+def write_hdu(hdu: Any, file: BinaryIO) -> None:
+    """Write an HDU with checksums after others, an image piece by piece."""
+    if type(hdu) not in (fits.PrimaryHDU, fits.ImageHDU):
+        file.write(_extension(hdu))
+        return
+    hdu.update_header()
+    write_data(hdu.header.copy(), () if hdu.data is None else map(_turned, _pieces(np.asarray(hdu.data))), file)
 
 
 def _extension(hdu: Any) -> bytes:
@@ -43,33 +49,31 @@ def _extension(hdu: Any) -> bytes:
     return written.getvalue()[_BLOCK_BYTES:]
 
 
-def _write_image(hdu: Any, file: BinaryIO) -> None:
-    hdu.update_header()
-    header = hdu.header.copy()
-    # The cards of the sums take their place before the pixels are written, their values after it.
+def write_data(header: fits.Header, pieces: Iterable[memoryview], file: BinaryIO) -> None:
+    """Write a header and, as they lie in the file, its data, filled up to whole blocks, with the sums of both.
+
+    Parameters
+    ----------
+    header : Header
+        All of it but the sums, which are added.
+    pieces : iterable of memoryview
+        The data; all but the last have whole words of 32 bits.
+    """
+    # The cards of the sums take their place before the data are written, their values after it.
     header["CHECKSUM"], header["DATASUM"] = (_NO_CHECKSUM, "ASCII sum of the HDU"), ("0" * 10, "sum of the data")
     start = file.tell()
-    room = len(header.tostring())
-    file.seek(start + room)
-    datasum = _write_pixels(np.asarray(hdu.data), file) if hdu.data is not None else 0
-    end = file.tell()
+    file.seek(start + len(header.tostring()))
+    total = size = 0
+    for piece in pieces:
+        total += _sum(piece)
+        size += file.write(piece)
+    file.write(bytes(-size % _BLOCK_BYTES))
+    end, datasum = file.tell(), _folded(total)
     header["DATASUM"] = str(datasum)
     header["CHECKSUM"] = _encoded(_folded(datasum + _sum(header.tostring().encode("ascii"))))
-    cards = header.tostring().encode("ascii")
     file.seek(start)
-    file.write(cards)
+    file.write(header.tostring().encode("ascii"))
     file.seek(end)
-
-
-def _write_pixels(pixels: Any, file: BinaryIO) -> int:
-    """Write pixels in the order of FITS, filled up to whole blocks; return their sum."""
-    total = size = 0
-    for piece in _pieces(pixels):
-        turned = _turned(piece)
-        total += _sum(turned)
-        size += file.write(turned)
-    file.write(bytes(-size % _BLOCK_BYTES))
-    return _folded(total)
 
 
 def _pieces(pixels: Any) -> Iterator[Any]:

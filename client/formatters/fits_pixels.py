@@ -9,9 +9,7 @@ from astropy.io import fits
 
 from pantry.client.formatters.contract import ReadSource
 from pantry.client.formatters.fits_hdus import is_compressed
-
-Box = tuple[int, int, int, int]
-"""Columns and rows: x0, y0, x1, y1, counted from 0, half-open."""
+from pantry.client.formatters.sky_boxes import Box
 
 _SCALING = ("BSCALE", "BZERO", "BLANK")
 

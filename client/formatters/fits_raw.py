@@ -9,9 +9,8 @@ from pantry.client.formatters.contract import AS_USUAL, ReadSource, WriteRequest
 from pantry.client.formatters.fits_hdus import (
     HDU_PREFIX,
     FitsHdusFormatter,
-    check_complete,
     detached,
-    open_unpacked,
+    open_lazily,
     select_hdu,
 )
 from pantry.client.instruments.amending import AS_IN_THE_FILE
@@ -51,7 +50,7 @@ class FitsRawFormatter:
         asked = {name: value for name, value in parameters.items() if name not in _OF_THE_BUTLER}
         check_request(source, None if is_hdu else component, asked, components=known, known=PARAMETERS)
         with reading(source, "a raw exposure in FITS"):
-            exposure = _open_lazily(source)
+            exposure: RawExposure = open_lazily(source, RawExposure)
             try:
                 plan = parameters.get("plan", AS_IN_THE_FILE if parameters.get("amend", True) else None)
                 # The WCS is made of cards too.
@@ -72,14 +71,3 @@ class FitsRawFormatter:
     def write(self, obj: object, file: BinaryIO, request: WriteRequest = AS_USUAL) -> None:
         """Write an HDU list, as it is."""
         FitsHdusFormatter().write(obj, file, request)
-
-
-def _open_lazily(source: ReadSource) -> RawExposure:
-    file = open_unpacked(source)
-    try:
-        hdus = RawExposure.fromfile(file, lazy_load_hdus=True)
-        check_complete(source, hdus[0])
-    except BaseException:
-        file.close()
-        raise
-    return hdus  # type: ignore[no-any-return]

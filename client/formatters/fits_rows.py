@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
 
 from pantry.client.formatters.contract import ReadSource
+from pantry.client.formatters.fits_pieces import write_data, write_hdu
+from pantry.client.formatters.fits_provenance import with_provenance
+from pantry.model.file_provenance import FileProvenance
 
 _BLOCK_BYTES = 512 * 1024
 """Rows are filled in blocks that stay in the processor's cache."""
@@ -24,15 +27,25 @@ def rows_of(source: ReadSource, hdu: Any, runs: Iterable[tuple[int, int]]) -> fi
     """Return a table HDU in memory with the rows of these half-open ranges, reading no others."""
     width = hdu.header["NAXIS1"]
     first = hdu.fileinfo()["datLoc"]
-    rows = bytearray()
+    runs = list(runs)
+    header = hdu.header.copy()
+    header["NAXIS2"], header["PCOUNT"] = sum(stop - start for start, stop in runs), 0
+    content, place = _room(header)
     with source.open() as file:
         for start, stop in runs:
             file.seek(first + start * width)
-            rows += file.read((stop - start) * width)
-    header = hdu.header.copy()
-    header["NAXIS2"], header["PCOUNT"] = len(rows) // width if width else 0, 0
-    rows += bytes(-len(rows) % _PADDED_TO)
-    return fits.BinTableHDU.fromstring(header.tostring().encode("ascii") + bytes(rows))
+            content[place : place + (stop - start) * width] = file.read((stop - start) * width)
+            place += (stop - start) * width
+    return fits.BinTableHDU.fromstring(content, uint=True)
+
+
+def _room(header: fits.Header) -> tuple[mmap.mmap, int]:
+    """Return memory with this header and zeros for its rows, and where these begin; astropy gets bytes of it."""
+    head = header.tostring().encode("ascii")
+    size = header["NAXIS1"] * header["NAXIS2"]
+    content = mmap.mmap(-1, len(head) + size + -size % _PADDED_TO)
+    content[: len(head)] = head
+    return content, len(head)
 
 
 def can_be_filled(table: Table) -> bool:
@@ -52,24 +65,48 @@ def filled(empty: fits.BinTableHDU, table: Table) -> fits.BinTableHDU:
     table : Table
         With plain columns.
     """
-    kinds = empty.columns.dtype
-    fields = [(f"f{number}", kinds[number].newbyteorder(">")) for number in range(len(kinds))]
-    row = np.dtype(fields)
+    row = _row(empty)
     header = empty.header.copy()
     header["NAXIS2"] = len(table)
-    head = header.tostring().encode("ascii")
-    size = len(table) * row.itemsize
-    # Zeros, of which astropy gets slices that are bytes, as it insists on.
-    content = mmap.mmap(-1, len(head) + size + -size % _PADDED_TO)
-    content[: len(head)] = head
-    rows = np.frombuffer(content, dtype=row, count=len(table), offset=len(head)) if size else np.empty(0, row)
-    columns = [np.asarray(column.filled() if hasattr(column, "mask") else column) for column in table.itercols()]
-    step = max(_BLOCK_BYTES // max(row.itemsize, 1), _LEAST_ROWS)
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        for (name, _), column in zip(fields, columns, strict=True):
-            block[name] = _stored(column[start : start + step])
-    return fits.BinTableHDU.fromstring(content)
+    content, place = _room(header)
+    for block in _blocks(row, table):
+        content[place : place + block.nbytes] = block.view(np.uint8).data
+        place += block.nbytes
+    return fits.BinTableHDU.fromstring(content, uint=True)
+
+
+def write_rows(hdus: fits.HDUList, table: Table, file: BinaryIO, provenance: FileProvenance | None) -> None:
+    """Write HDUs with checksums, of which the last has none of these rows yet; never more than a block in memory."""
+    empty = hdus[-1]
+    with with_provenance(hdus, provenance) as complete:
+        complete.update_extend()
+        complete.verify("exception")
+        for hdu in complete:
+            if hdu is empty:
+                header = hdu.header.copy()
+                header["NAXIS2"] = len(table)
+                row = _row(empty)
+                write_data(header, (block.view(np.uint8).data for block in _blocks(row, table)), file)
+            else:
+                write_hdu(hdu, file)
+
+
+def _row(empty: fits.BinTableHDU) -> np.dtype[Any]:
+    kinds = empty.columns.dtype
+    return np.dtype([(f"f{number}", kinds[number].newbyteorder(">")) for number in range(len(kinds))])
+
+
+def _blocks(row: np.dtype[Any], table: Table) -> Iterator[Any]:
+    """Give the rows of a table as FITS has them, in arrays of some thousand each, the same one again and again."""
+    # A multiple of the words of which the sums are made.
+    step = max(_BLOCK_BYTES // max(row.itemsize, 1), _LEAST_ROWS) // 4 * 4
+    columns = list(table.itercols()) if row.itemsize else []
+    block = np.empty(min(step, len(table)), row)
+    for start in range(0, len(table) if columns else 0, step):
+        for name, column in zip(row.names or (), columns, strict=True):
+            some = column[start : start + step]
+            block[name][: len(some)] = _stored(np.asarray(some.filled() if hasattr(some, "mask") else some))
+        yield block[: min(step, len(table) - start)]
 
 
 def _stored(values: Any) -> Any:

@@ -34,7 +34,7 @@ from pantry.client.formatters.fits_hdus import (
     write_hdus,
 )
 from pantry.client.formatters.fits_provenance import read_provenance
-from pantry.client.formatters.fits_rows import can_be_filled, filled, rows_of
+from pantry.client.formatters.fits_rows import can_be_filled, filled, rows_of, write_rows
 from pantry.client.formatters.serialized_tables import as_table, schema_of
 from pantry.client.formatters.table_checks import (
     ACCEPTED_TABLES,
@@ -43,7 +43,7 @@ from pantry.client.formatters.table_checks import (
     check_names,
     check_printable,
 )
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, chosen_rows, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import WriteOptions
 
@@ -59,8 +59,15 @@ _MASKS_KEYWORD = "PTRYMASK"
 _UNITS_KEYWORD = "PTRYUNIT"
 """Long-string keyword with a JSON object: for columns whose unit is none of the standard's, that unit."""
 
+_SIGNED_BYTE_ZERO = -128
+"""TZERO of unsigned bytes that are signed ones, by the standard (4.0, table 19)."""
+
+_READ_IN = 16
+"""A large table is read in so many blocks; astropy takes some 20 ms for each."""
+_LEAST_IN_BLOCKS = 1 << 26
+
 _LIMITS = Limits(
-    "FITS", "biufcUS", without=frozenset({"int8", "float16", "float128", "longdouble", "clongdouble"}), text="printable"
+    "FITS", "biufcUS", without=frozenset({"float16", "float128", "longdouble", "clongdouble"}), text="printable"
 )
 
 
@@ -80,7 +87,7 @@ class FitsTableFormatter:
             source,
             component,
             parameters,
-            components=("header", "columns", "rowcount", "schema", "provenance"),
+            components=("header", *TABLE_COMPONENTS, "provenance"),
             known=(*TABLE_PARAMETERS, "hdu"),
         )
         with reading(source, "FITS table"), opened(source) as hdus:
@@ -103,11 +110,22 @@ class FitsTableFormatter:
             table = as_table(obj)
             if table is None:
                 raise refuse_type(obj, "a FITS table", ACCEPTED_TABLES)
-            write_hdus(fits.HDUList([fits.PrimaryHDU(), table_hdu(table)]), file, request.provenance)
+            hdu, rows = _described_hdu(table)
+            hdus = fits.HDUList([fits.PrimaryHDU(), hdu])
+            if rows is None:
+                write_hdus(hdus, file, request.provenance)
+            else:
+                write_rows(hdus, rows, file, request.provenance)
 
 
 def table_hdu(table: Table) -> fits.BinTableHDU:
     """Return the HDU that a table is stored in; refuse what it would change."""
+    hdu, rows = _described_hdu(table)
+    return hdu if rows is None else filled(hdu, rows)
+
+
+def _described_hdu(table: Table) -> tuple[fits.BinTableHDU, Table | None]:
+    """Return the HDU that a table is stored in, and what its rows are filled with, if they are not in it yet."""
     native, other = _split_meta(table.meta)
     bare, masks = _with_masks(table)
     bare.meta.clear()
@@ -118,11 +136,15 @@ def table_hdu(table: Table) -> fits.BinTableHDU:
     check_columns(plain, _LIMITS)
     check_printable(encoded.colnames, "FITS")
     check_names(encoded.colnames, "FITS")
+    encoded, signed = _with_unsigned_bytes(encoded)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The unit ")
         # Of a table without rows: those are filled in below, which takes a third of the time.
         fast = can_be_filled(encoded)
         hdu = fits.table_to_hdu(encoded[:0] if fast else encoded, character_as_bytes=True)
+    for number, name in enumerate(encoded.colnames, 1):
+        if name in signed:
+            hdu.header.set(f"TZERO{number}", _SIGNED_BYTE_ZERO, "signed bytes", after=f"TFORM{number}")
     raw = [column.name for column in plain if column.dtype.kind == "S"]
     said = {
         _UNITS_KEYWORD: _add_units(hdu, encoded),
@@ -134,7 +156,19 @@ def table_hdu(table: Table) -> fits.BinTableHDU:
         if value:
             hdu.header[keyword] = json.dumps(value, allow_nan=False)
     announce_long_strings(hdu.header)
-    return filled(hdu, encoded) if fast else hdu
+    return hdu, encoded if fast else None
+
+
+def _with_unsigned_bytes(table: Table) -> tuple[Table, set[str]]:
+    """Return a view with unsigned bytes, less TZERO, for signed ones, of which astropy makes logicals; and which."""
+    signed = {column.name for column in table.itercols() if isinstance(column, Column) and column.dtype == np.int8}
+    if not signed:
+        return table, signed
+    view = table.copy(copy_data=False)
+    for name in signed:
+        unsigned = np.asarray(table[name]).view(np.uint8) ^ np.uint8(0x80)
+        view.replace_column(name, Column(unsigned, **_about(table[name])))
+    return view, signed
 
 
 def _add_units(hdu: fits.BinTableHDU, table: Table) -> dict[str, str]:
@@ -170,9 +204,13 @@ def _with_masks(table: Table) -> tuple[Table, dict[str, str]]:
             view.replace_column(column.name, Column(column.data.data, **_about(column)))
             continue
         name = masks[column.name] = _free_name(f"{column.name}_mask", view.colnames)
-        missing = np.nan if column.dtype.kind in "fc" else np.zeros((), column.dtype)[()]
-        view.replace_column(column.name, Column(column.data.filled(missing), **_about(column)))
-        view[name] = np.array(column.mask)
+        if column.dtype.kind in "fc":  # filled when it is written
+            column.fill_value = np.nan
+        else:
+            view.replace_column(
+                column.name, Column(column.data.filled(np.zeros((), column.dtype)[()]), **_about(column))
+            )
+        view[name] = Column(column.mask, copy=False)
     return view, masks
 
 
@@ -256,11 +294,47 @@ def _read_table(source: ReadSource, hdu: Any, parameters: Mapping[str, object]) 
         rows = chosen_rows(source, parameters, hdu.header["NAXIS2"])
     # Columns of variable length have a heap: rows alone are not enough.
     in_place = isinstance(hdu, fits.BinTableHDU) and not hdu.header.get("PCOUNT") and not is_compressed(hdu)
+    if rows is None and in_place and parameters.get("columns") is None:
+        return part_of_table(source, _all_rows(source, hdu), parameters)
     if rows is None or not in_place:
         return part_of_table(source, table_of(hdu), parameters)
     runs = rows.runs()
     table = rows.cut_runs(table_of(rows_of(source, hdu, runs)), runs)
     return part_of_table(source, table, {"columns": parameters.get("columns")})
+
+
+def _all_rows(source: ReadSource, hdu: fits.BinTableHDU) -> Table:
+    """Read a table in blocks of rows, so that its file and its columns are not in memory both."""
+    length, width = hdu.header["NAXIS2"], hdu.header["NAXIS1"]
+    step = -(-length // _READ_IN)
+    if length * width < _LEAST_IN_BLOCKS:
+        return table_of(hdu)
+    first = table_of(rows_of(source, hdu, [(0, step)]))
+    if not all(type(column) in (Column, MaskedColumn) for column in first.itercols()):
+        return table_of(hdu)  # times and others are made of several columns
+    # Texts are as wide as the longest of a block.
+    kinds = {
+        name: np.dtype(f"{column.dtype.kind}{hdu.columns.dtype[name].base.itemsize}")
+        if column.dtype.kind in "US"
+        else column.dtype
+        for name, column in first.columns.items()
+    }
+    values = {name: np.empty((length, *column.shape[1:]), kinds[name]) for name, column in first.columns.items()}
+    masks: dict[str, Any] = {}
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        block = table_of(rows_of(source, hdu, [(start, stop)])) if start else first
+        for name, column in block.columns.items():
+            values[name][start:stop] = np.asarray(column)
+            if isinstance(column, MaskedColumn):
+                masks.setdefault(name, np.zeros(values[name].shape, bool))[start:stop] = column.mask
+    whole = Table(meta=first.meta)
+    for name, column in first.columns.items():
+        about = _about(column)
+        mask = masks.get(name)
+        made = Column(values[name], **about) if mask is None else MaskedColumn(values[name], mask=mask, **about)
+        whole.add_column(made, copy=False)
+    return whole
 
 
 def table_of(hdu: Any) -> Table:
@@ -274,6 +348,7 @@ def table_of(hdu: Any) -> Table:
         if name in table.colnames and not hasattr(table[name], "to_value"):
             table[name].unit = Unit(unit, parse_strict="silent")
     table.meta.update(json.loads(table.meta.pop(_META_KEYWORD, "{}")))
+    _as_signed(table, hdu)
     _as_bytes(table, raw)
     for name, mask in json.loads(table.meta.pop(_MASKS_KEYWORD, "{}")).items():
         if name in table.colnames and mask in table.colnames:
@@ -285,6 +360,18 @@ def _set_mask(table: Table, name: str, mask: str) -> None:
     plain = table[name]
     table.replace_column(name, MaskedColumn(np.asarray(plain), mask=np.asarray(table[mask]), **_about(plain)))
     table.remove_column(mask)
+
+
+def _as_signed(table: Table, hdu: Any) -> None:
+    """Make signed bytes of those whose zero is that of such; astropy reads them as floats."""
+    for described in hdu.columns:
+        is_signed = described.bzero == _SIGNED_BYTE_ZERO and described.bscale in ("", None, 1)
+        if is_signed and str(described.format).lstrip("0123456789") == "B" and described.name in table.colnames:
+            read = table[described.name]
+            kind = MaskedColumn if isinstance(read, MaskedColumn) else Column
+            values = np.asarray(read).astype(np.int8)
+            more = {"mask": read.mask} if kind is MaskedColumn else {}
+            table.replace_column(described.name, kind(values, **_about(read), **more))
 
 
 def _as_bytes(table: Table, names: Iterable[str]) -> None:

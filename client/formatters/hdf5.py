@@ -24,7 +24,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES, PLAIN_ARRAYS, Limits, check_columns, masked_exactly
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Rows, chosen_rows, part_of_table
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, Rows, chosen_rows, part_of_table
 from pantry.errors import FormatterError
 from pantry.model.builtin_formats import Hdf5Options
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
@@ -36,7 +36,10 @@ _BYTES_COLUMNS = "pantry_bytes_columns"
 """Attribute with the names of a table's columns of bytes; others of this kind are text."""
 
 _NAMES = "names are text without '/' and NUL; 'x@unit' is the attribute 'unit' of 'x', '@unit' of the group itself"
-_COMPONENTS = ("paths", "columns", "rowcount", "schema", "provenance")
+_COMPONENTS = ("paths", *TABLE_COMPONENTS, "provenance")
+_BLOCK_BYTES = 1 << 22
+"""Rows of tables are turned into columns and back in blocks of about this size."""
+
 _OWN = (_WHOLE, _BYTES_COLUMNS, KEY)
 _LIMITS = Limits("HDF5", "biufcUS", without=frozenset({"longdouble", "clongdouble", "complex256"}))
 
@@ -168,6 +171,22 @@ def _values(dataset: Any, rows: Rows | None) -> Any:
     return rows.cut_runs(parts[0] if len(parts) == 1 else np.concatenate(parts), runs)
 
 
+def _columns(dataset: Any) -> dict[str, Any]:
+    """Read all rows of a table, never more than some of them beside the columns that are made of them."""
+    kind, length = dataset.dtype, len(dataset)
+    columns = {name: np.empty((length, *kind[name].shape), kind[name].base) for name in kind.names}
+    for start, stop in _blocks(length, kind.itemsize):
+        block = dataset[start:stop]
+        for name, column in columns.items():
+            column[start:stop] = block[name]
+    return columns
+
+
+def _blocks(length: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    step = max(_BLOCK_BYTES // max(row_bytes, 1), 1)
+    return ((start, min(start + step, length)) for start in range(0, length, step))
+
+
 def _read_dataset(dataset: Any, rows: Rows | None = None) -> object:
     described = _description(dataset)
     if described is not None:
@@ -176,7 +195,7 @@ def _read_dataset(dataset: Any, rows: Rows | None = None) -> object:
         from pantry.client.formatters.serialized_tables import restore
 
         raw = set(dataset.attrs.get(_BYTES_COLUMNS, ()))
-        table = Table(_values(dataset, rows))
+        table = Table(_columns(dataset) if rows is None else _values(dataset, rows), copy=False)
         for column in list(table.itercols()):
             if column.dtype.kind == "S" and column.name not in raw:
                 table[column.name] = np.char.decode(column, "utf-8")
@@ -271,8 +290,14 @@ def _write_table(group: h5py.Group, name: str, value: Any, options: Hdf5Options)
     for column in list(plain.itercols()):
         if column.dtype.kind == "U":
             plain[column.name] = np.char.encode(np.asarray(column), "utf-8")
-    rows = np.asarray(plain.as_array())
-    dataset = group.create_dataset(name, data=rows, **_chunks(rows.shape, options))
+    columns = {one: np.asarray(plain[one]) for one in plain.colnames}
+    kind = np.dtype([(one, column.dtype, column.shape[1:]) for one, column in columns.items()])
+    dataset = group.create_dataset(name, (len(plain),), kind, **_chunks((len(plain),), options))
+    for start, stop in _blocks(len(plain), kind.itemsize):
+        block = np.empty(stop - start, kind)
+        for one, column in columns.items():
+            block[one] = column[start:stop]
+        dataset[start:stop] = block
     if raw:
         dataset.attrs[_BYTES_COLUMNS] = np.array(raw, dtype=h5py.string_dtype())
     lines = [line.encode("utf-8") for line in yaml]

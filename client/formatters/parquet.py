@@ -22,7 +22,7 @@ from pantry.client.formatters.contract import (
     writing,
 )
 from pantry.client.formatters.table_checks import ACCEPTED_TABLES
-from pantry.client.formatters.table_parts import TABLE_PARAMETERS, Column, chosen_rows
+from pantry.client.formatters.table_parts import TABLE_COMPONENTS, TABLE_PARAMETERS, Column, chosen_rows
 from pantry.model.builtin_formats import ParquetOptions
 from pantry.model.file_provenance import KEY, FileProvenance, from_json
 
@@ -44,7 +44,7 @@ class ParquetFormatter:
             source,
             component,
             parameters,
-            components=("columns", "rowcount", "schema", "provenance"),
+            components=(*TABLE_COMPONENTS, "provenance"),
             known=TABLE_PARAMETERS,
         )
         with reading(source, "Parquet"), _opened(source) as parquet:

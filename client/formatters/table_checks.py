@@ -45,7 +45,6 @@ class Limits(NamedTuple):
 
 
 _ADVICE = {
-    "int8": "convert it to int16",
     "float16": "convert it to float32",
     "float128": "convert it to float64",
     "longdouble": "convert it to float64",
@@ -177,7 +176,7 @@ def _not_trimmed(codes: Any) -> str:
     return "white space at an end" if bool((ends & np.isin(codes, white)).any()) else ""
 
 
-def masked_exactly(table: Table, context: str, has_null: Callable[[Any], bool]) -> Table:
+def masked_exactly(table: Table, context: str | None, has_null: Callable[[Any], bool]) -> Table:
     """Return a view of a table whose missing elements a column beside theirs tells, if the format has no null.
 
     Parameters
@@ -185,7 +184,7 @@ def masked_exactly(table: Table, context: str, has_null: Callable[[Any], bool]) 
     table : Table
         Not changed.
     context : str
-        Astropy's name of the format.
+        Astropy's name of the format; None for one that it has no name for.
     has_null : callable
         Whether the format tells what is missing in this column by a value; may change the ``fill_value``.
     """

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TABLE_PARAMETERS = ("columns", "rows", "timespan", "time_column", "time_scale")
 """Read parameters of tables."""
 
+TABLE_COMPONENTS = ("columns", "rowcount", "schema")
+"""Components of tables."""
+
 _MOST_RUNS = 10_000
 
 
@@ -131,6 +134,19 @@ def part_of_table(source: ReadSource, table: Any, parameters: Mapping[str, objec
     rows = chosen_rows(source, parameters, len(table), Column(table.colnames, times, lambda name: table[name]))
     table = table if names is None else table[names]
     return table if rows is None else rows.cut(table)
+
+
+def part_or_component(source: ReadSource, table: Any, component: str | None, parameters: Mapping[str, object]) -> Any:
+    """Return one of `TABLE_COMPONENTS` of a whole astropy table, or without one the selected part."""
+    if component == "columns":
+        return list(table.colnames)
+    if component == "rowcount":
+        return len(table)
+    if component == "schema":
+        from pantry.client.formatters.serialized_tables import schema_of
+
+        return schema_of(table)
+    return part_of_table(source, table, parameters)
 
 
 def _rows(source: ReadSource, rows: object, length: int) -> Rows | None:

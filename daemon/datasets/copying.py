@@ -52,7 +52,7 @@ class Copier(Importer):
         self._how = how
         self._local = source.backend if isinstance(source.backend, LocalPlacement) else None
         self._root = unquote(source.backend.location.removeprefix("file://")) if self._local is not None else ""
-        self._hashes: dict[str, str] = {}
+        self._registered: dict[str, tuple[str, int]] = {}
 
     async def copy(self, target: Repository, asked: CopyDatasets) -> bytes:
         """Copy what is not there yet; give how each dataset stood before, see `Standings`.
@@ -102,7 +102,9 @@ class Copier(Importer):
     ) -> None:
         """Copy datasets of one format; ``places`` of ``wanted`` and of ``table``."""
         paths = [self._path(table.paths[place], ids[wanted[place]]) for place in places]
-        self._hashes.update(zip(paths, (table.hashes[place] for place in places), strict=True))
+        self._registered.update(
+            zip(paths, ((table.hashes[place], table.sizes[place]) for place in places), strict=True)
+        )
         request = ImportDatasets(
             repository=target.name,
             dataset_type=asked.dataset_type,
@@ -171,12 +173,18 @@ class Copier(Importer):
     ) -> list[SourceFile]:
         sources = await super()._measure(repository, request, places, numbers, fds, same_user=same_user)
         for source in sources:
-            # Of an attached repository's file nobody had computed it.
-            if (registered := self._hashes[source.path]) and source.hash != registered:
-                raise IntegrityError(
-                    f"{source.path} in {self._source.name!r} has the hash {source.hash}, registered is {registered}",
-                    hint="its file was damaged or replaced, and nothing was copied: the repository's owner can tell",
-                )
+            # Of an attached repository's file nobody had computed the hash, and not always the size.
+            hash_, size_bytes = self._registered[source.path]
+            if hash_ and source.hash != hash_:
+                wrong = f"has the hash {source.hash}, registered is {hash_}"
+            elif size_bytes > 0 and source.size_bytes != size_bytes:
+                wrong = f"has {source.size_bytes} bytes, registered are {size_bytes}"
+            else:
+                continue
+            raise IntegrityError(
+                f"{source.path} in {self._source.name!r} {wrong}",
+                hint="its file was damaged or replaced, and nothing was copied: the repository's owner can tell",
+            )
         return sources
 
     async def _store_one(

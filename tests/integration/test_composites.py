@@ -115,11 +115,71 @@ def test_a_box_of_every_part(butler: Butler) -> None:
         assert np.array(one.pixel_to_world_values(0, 0)) == pytest.approx(corner)
     some = butler.get("calexp", DATA_ID, parameters={"components": ["mask", "psf"]})
     assert sorted(some) == ["mask", "psf"]
-    with pytest.raises(FormatterError, match="bbox and components"):
+    with pytest.raises(FormatterError, match="unknown read parameters rows"):
         butler.get("calexp", DATA_ID, parameters={"rows": (0, 1)})
     with pytest.raises(FormatterError, match="no component 'flat'") as caught:
         butler.get("calexp.flat", DATA_ID)
     assert "image, mask" in str(caught.value.hint)
+
+
+PARTS_OF_THE_SKY: list[dict[str, Any]] = [
+    {"circle": (10.0, -30.0, 5e-4)},
+    {"sky_box": (9.9995, 10.0005, -30.0004, -30.0)},
+    {"circle": (10.0, -30.0, 5e-4), "bbox": (45, 0, 60, 40)},
+]
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0033")
+@pytest.mark.parametrize("asked", PARTS_OF_THE_SKY)
+def test_a_part_of_the_sky_is_the_same_in_parts_and_in_one_file(
+    daemon: PantryDaemon, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    packed: dict[str, Any] = {"calexp.image": {"formatter": "fits_image", "write": {"compression": "gzip"}}}
+    formats = {"dataset_types": {**IN_PARTS["dataset_types"], **packed}}
+    parts = make(daemon, "parts", str(tmp_path / "parts"), formats)
+    one_file = make(daemon, "one_file", str(tmp_path / "one_file"), None)
+    for butler in (parts, one_file):
+        butler.put(exposure(), "calexp", DATA_ID)
+    found, wanted = (butler.get("calexp", DATA_ID, parameters=asked) for butler in (parts, one_file))
+    assert 0 < wanted.data.size < exposure().data.size
+    same(found, wanted)
+    assert found.wcs.wcs.crpix.tolist() == wanted.wcs.wcs.crpix.tolist()
+    for name in ("mask", "image", "header", "wcs"):
+        found, wanted = (butler.get(f"calexp.{name}", DATA_ID, parameters=asked) for butler in (parts, one_file))
+        if name == "mask":
+            assert np.array_equal(found, wanted)
+        elif name == "wcs":
+            assert found.wcs.crpix.tolist() == wanted.wcs.crpix.tolist()
+        else:
+            header = found.header if name == "image" else found
+            assert header["NAXIS1"] == (wanted.header if name == "image" else wanted)["NAXIS1"]
+
+
+def test_a_part_of_the_sky_follows_the_wcs_that_was_put_in_its_place(butler: Butler) -> None:
+    """The box is that of the image as it is put together, whoever gives the WCS."""
+    ref = butler.put(exposure(), "calexp", DATA_ID)
+    box = butler.get(ref, parameters={"circle": (10.0, -30.0, 5e-4)}).data
+    moved = butler.put_composite({"wcs": sky(12.5)}, "calexp", {**DATA_ID, "exposure": 2}, base=ref)
+    asked = {"circle": (12.5, -30.0, 5e-4)}
+    found = butler.get(moved, parameters=asked)
+    assert np.array_equal(found.data, box)
+    assert found.wcs.wcs.crpix.tolist() == butler.get("calexp.wcs", moved.data_id, parameters=asked).wcs.crpix.tolist()
+    assert np.array_equal(butler.get("calexp.mask", moved.data_id, parameters=asked), found.mask)
+    with pytest.raises(FormatterError, match="no pixel of it is in this circle"):
+        butler.get(moved, parameters={"circle": (10.0, -30.0, 5e-4)})
+    butler.register_dataset_type("solution", ["exposure"], "FitsHDUList")
+    butler.put(fits.HDUList([fits.PrimaryHDU(header=sky(13.5).to_header())]), "solution", DATA_ID)
+    formats = {"dataset_types": {"calexp": {"sources": {"wcs": {"dataset": "solution"}}}}}
+    mine = Butler("parts", collections="night", formats=formats, connection=butler.connection)
+    asked = {"circle": (13.5, -30.0, 5e-4)}
+    assert np.array_equal(mine.get("calexp", DATA_ID, parameters=asked).data, box)
+    assert mine.get("calexp.wcs", DATA_ID, parameters=asked).wcs.crpix.tolist() == found.wcs.wcs.crpix.tolist()
+    nowhere = CCDData(np.ones((4, 5)), unit="adu")
+    last = butler.put(nowhere, "calexp", {**DATA_ID, "exposure": 3})
+    with pytest.raises(FormatterError, match="no celestial WCS, and so no circle"):
+        butler.get(last, parameters=asked)
+    with pytest.raises(FormatterError, match="circle and sky_box are two"):
+        butler.get(ref, parameters={"circle": (10.0, -30.0, 5e-4), "sky_box": (9, 11, -31, -29)})
 
 
 def test_components_are_datasets_that_stay_out_of_the_way(butler: Butler) -> None:

@@ -48,10 +48,39 @@ print(before, peak_mib())
 """
 
 
-def run(daemon: PantryDaemon, what: str, name: str, side: int) -> tuple[float, float]:
+TABLES = """
+import sys
+import numpy as np
+import astropy.io.fits, h5py
+import pyarrow as pa
+import pyarrow.parquet
+from astropy.table import Table
+from pantry.client import Butler
+
+def peak_mib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+what, name, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
+butler, data_id = Butler("d", run="run"), {"instrument": "TestCam", "exposure": 1}
+before = peak_mib()
+if what == "put":
+    columns = {f"c{n}": np.arange(n, rows + n, dtype="i8" if n % 2 else "f8") for n in range(8)}
+    table = pa.table(columns) if name == "catalogue" else Table(columns, copy=False)
+    butler.put({"t": table} if name == "store" else table, name, data_id)
+else:
+    found = butler.get(name, data_id)
+    table = found["t"] if name == "store" else found
+    assert len(table) == rows
+    assert (table["c7"][rows - 1].as_py() if name == "catalogue" else table["c7"][rows - 1]) == rows + 6
+print(before, peak_mib())
+"""
+
+
+def run(daemon: PantryDaemon, what: str, name: str, side: int, script: str = RUN) -> tuple[float, float]:
     """Return the peak of the process's memory before and after, in MiB."""
     environment = {**os.environ, "PANTRY_SOCKET": daemon.socket}
-    command = [sys.executable, "-c", RUN, what, name, str(side)]
+    command = [sys.executable, "-c", script, what, name, str(side)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     before, after = map(float, done.stdout.split())
@@ -79,3 +108,26 @@ def test_at_most_a_third_more_than_the_object(
     status = Path(f"/proc/{daemon.pid}/status").read_text()
     (daemon_kib,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
     assert daemon_kib / 1024 < size_mib, "the daemon never has the file in memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "storage_class", "most_put", "most_get"),
+    # Arrow keeps what it has decoded from; see docs/decisions/0048.
+    [("stars", "FitsTable", 1.3, 1.3), ("store", "HDF5", 1.3, 1.3), ("catalogue", "ArrowTable", 1.3, 2.0)],
+)
+def test_tables_are_in_memory_once(
+    make_daemon: Callable[..., PantryDaemon],
+    tmp_path: Path,
+    name: str,
+    storage_class: str,
+    most_put: float,
+    most_get: float,
+) -> None:
+    daemon = make_daemon()
+    butler = Butler.create("d", str(tmp_path / "repo"), socket=daemon.socket)
+    furnish(butler, 1)
+    butler.register_dataset_type(name, ["exposure"], storage_class)
+    rows = 256 * MIB // 64
+    for what, most in (("put", most_put), ("get", most_get)):
+        before, after = run(daemon, what, name, rows, TABLES)
+        assert 256 <= after - before + 8 < most * 256, f"{what}: {after - before:.0f} MiB for 256"

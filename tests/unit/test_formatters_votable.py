@@ -96,14 +96,50 @@ def test_parts(tmp_path: Path) -> None:
     [
         (np.array([2**63], "u8"), "no type for uint64"),
         (["a\0b"], "control characters"),
-        (np.array([object()]), "of object"),
+        (np.array([object()]), "no type for object"),
         (np.array([b"\xff"]), "not ASCII"),
-        (np.ma.array([1.0, np.nan], mask=[True, False]), "missing values and NaN"),
+        (np.array([["a", "b"]]), "arrays of texts"),
+        (np.zeros((1, 0)), "arrays without elements"),
     ],
 )
 def test_what_it_cannot_hold_is_refused(tmp_path: Path, column: Any, message: str) -> None:
-    with pytest.raises(FormatterError, match=message):
+    with pytest.raises(FormatterError, match=message) as caught:
         written(Table({"x": column}), tmp_path / "t.vot")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("serialization", ["tabledata", "binary2"])
+def test_other_programs_see_what_is_missing_and_which_axis_is_which(tmp_path: Path, serialization: str) -> None:
+    lowest, highest = np.iinfo("i8").min, 255
+    table = Table(
+        {
+            "cube": np.arange(12).reshape(2, 2, 3),
+            "n": np.ma.array([lowest, 7], mask=[False, True]),  # the value that would be the null is an element
+            "byte": np.ma.array([0, highest], "u1", mask=[True, False]),
+            "free": np.ma.array([1, 2], "i2", mask=[True, False]),
+            "x": np.ma.array([1.0, np.nan], mask=[True, False]),
+            "y": np.ma.array([1.0, 2.0], mask=[True, False]),
+            "s": np.ma.array(["a", ""], mask=[True, False]),
+        }
+    )
+    table["free"].meta["values"] = {"null": "2"}  # as of a table that was read from another document
+    table["y"].unit = units.electron / units.s
+    path = written(table, tmp_path / "t.vot", serialization=serialization)
+    found = read(path)
+    for name in table.colnames:
+        assert np.array_equal(np.ma.getmaskarray(found[name]), np.ma.getmaskarray(table[name])), name
+        assert np.ma.asarray(found[name]).compressed().tolist()[0] == np.ma.asarray(table[name]).compressed()[0] or (
+            name == "x"
+        ), name
+    assert found["y"].unit == units.electron / units.s
+    assert found["free"].meta == table["free"].meta
+    other = parse_single_table(path).to_table(use_names_over_ids=True)
+    assert np.array_equal(np.asarray(other["cube"]), np.asarray(table["cube"]))
+    assert other["y"].mask.tolist() == [True, False]
+    assert other["free"].mask.tolist() == [True, False]
+    assert other["n"].tolist() == [lowest, 7]
+    assert other["n.mask"].tolist() == [False, True]
+    assert validate(path, output=None)
 
 
 def test_blanks_that_elements_lose_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
-from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key
+from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key, check_version
 from pantry.backends.mounted import LOCAL, Mounted
 from pantry.backends.posix._beneath import DIRECTORY, open_beneath
 from pantry.backends.posix._copying import copy_range
@@ -21,7 +21,6 @@ from pantry.errors import (
     BackendAccessError,
     BackendError,
     ConfigError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
@@ -289,12 +288,12 @@ def _read_once(
 
         def tell(copied: int) -> None:
             # Before: whoever is told may use the bytes at once.
-            _check_version(key, os.fstat(fd), if_version)
+            check_version(key, file_version(os.fstat(fd)), if_version)
             report(span.start + copied)
 
         try:
             status = _regular(key, fd)
-            _check_version(key, status, if_version)
+            check_version(key, file_version(status), if_version)
             copied = copy_range(
                 fd,
                 target,
@@ -308,18 +307,13 @@ def _read_once(
                 by_kernel=status.st_dev == os.fstat(target).st_dev,
             )
             # Again: a file that was rewritten in place meanwhile gave a mixture.
-            _check_version(key, os.fstat(fd), if_version)
+            check_version(key, file_version(os.fstat(fd)), if_version)
         finally:
             os.close(fd)
     if copied != span.size_bytes:
         raise TransientBackendError(
             f"{key!r} gave {copied} of the {span.size_bytes} bytes from offset {span.start}", key=key
         )
-
-
-def _check_version(key: str, status: os.stat_result, if_version: str | None) -> None:
-    if if_version is not None and file_version(status) != if_version:
-        raise ObjectChangedError(f"{key!r} is now version {file_version(status)}, not {if_version}", key=key)
 
 
 def _regular(key: str, fd: int) -> os.stat_result:

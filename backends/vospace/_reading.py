@@ -70,7 +70,9 @@ class Reader:
             sure = self._fetch(place, reading, known)
         except (BodyCutError, ObjectChangedError):
             raise
-        except BackendError:
+        except BackendError as exc:
+            if "retry_after_s" in exc.fields:
+                raise
             # What a service says to those who want the bytes of a container, or of a link, differs.
             found, known = self._placed(reading)
             if found == place:

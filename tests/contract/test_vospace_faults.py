@@ -316,6 +316,24 @@ def test_another_version_than_was_asked_for(
             run(partial(read, backend, "k", 0, len(CONTENT), version))
 
 
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_an_object_that_is_replaced_between_two_requests_of_a_read(
+    vospace: VospaceServer, place: VospaceOutside, proxy: FaultProxy, dialect: dict[str, object]
+) -> None:
+    place.put("k", CONTENT)
+    vospace.set_dialect(**dialect)
+    with through(proxy, place) as backend:
+        version = run(partial(backend.stat, "k")).version
+
+        def replace(request: Request) -> None:
+            if "range" in request.headers:
+                place.put("k", CONTENT[::-1])
+
+        proxy.choose = replace
+        with pytest.raises(ObjectChangedError):
+            run(partial(read, backend, "k", 0, len(CONTENT), version))
+
+
 # -- what goes on by http ----------------------------------------------------------------------------------
 
 

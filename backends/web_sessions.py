@@ -10,6 +10,7 @@ import ssl
 from typing import Any
 
 from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential, Secret
+from pantry.backends.timed_heads import TimedAnswer
 from pantry.errors import BackendAccessError
 
 
@@ -53,14 +54,28 @@ def make_session(credential: Credential | None, *, ca_file: str | None, max_conn
 
 def _adapter(max_connections: int, context: ssl.SSLContext | None) -> Any:
     from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Connection(HTTPConnectionPool.ConnectionCls):  # type: ignore[misc, valid-type]
+        response_class = TimedAnswer
+
+    class SecureConnection(HTTPSConnectionPool.ConnectionCls):  # type: ignore[misc, valid-type]
+        response_class = TimedAnswer
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
 
     class Adapter(HTTPAdapter):
-        """Keeps connections, and shows the client certificate."""
+        """Keeps connections, shows the client certificate, and waits for no head for ever."""
 
         def init_poolmanager(self, *args: Any, **more: Any) -> None:
             if context is not None:
                 more["ssl_context"] = context
             super().init_poolmanager(*args, **more)
+            self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
     return Adapter(pool_connections=8, pool_maxsize=max_connections, max_retries=0)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from pantry.backends.admission import Admission
 from pantry.backends.progress import Progress
-from pantry.errors import InvalidRequestError, PantryError
+from pantry.errors import InvalidRequestError, ObjectChangedError, PantryError
 
 MAX_KEY_BYTES = 1024
 """Longest key, in bytes of UTF-8; the limit of S3."""
@@ -260,6 +260,12 @@ def check_token(token: str) -> str:
     if not _TOKEN.fullmatch(token):
         raise InvalidRequestError("a write token must be 1 to 64 letters, digits and dashes")
     return token
+
+
+def check_version(key: str, now: str, wanted: str | None) -> None:
+    """Raise `ObjectChangedError` if a version is ``wanted`` and another one is there."""
+    if wanted is not None and now != wanted:
+        raise ObjectChangedError(f"{key!r} is now version {now or 'unknown'}, not {wanted}", key=key)
 
 
 def _encoded_length(text: str) -> int:

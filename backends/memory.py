@@ -18,11 +18,11 @@ from pantry.backends.contract import (
     check_prefix,
     check_span,
     check_token,
+    check_version,
 )
 from pantry.backends.progress import PROGRESS_BYTES, Progress, reporting
 from pantry.errors import (
     InvalidRequestError,
-    ObjectChangedError,
     ObjectExistsError,
     ObjectNotFoundError,
     TransientBackendError,
@@ -104,9 +104,7 @@ class MemoryBackend:
         check_span(span)
         await trio.lowlevel.checkpoint()
         found = self._found(key)
-        version = _described(key, found).version
-        if if_version is not None and version != if_version:
-            raise ObjectChangedError(f"{key!r} is now version {version}, not {if_version}", key=key)
+        check_version(key, _described(key, found).version, if_version)
         data = memoryview(found.content)[span.start : span.stop]
         if len(data) != span.size_bytes:
             raise TransientBackendError(f"{key!r} gave {len(data)} of {span.size_bytes} bytes", key=key)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from pantry.errors import TransientBackendError
+
 MAX_RETRY_AFTER_S = 300.0
 """Longest wait that a service can ask for, in seconds."""
 
@@ -27,3 +29,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         except (ValueError, OverflowError):
             return None
     return None if math.isnan(wait_s) else min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
+
+
+def telling_when(error: TransientBackendError, headers: Mapping[str, str]) -> TransientBackendError:
+    """Put into an error for how long the service asks to be left alone, if it does; give the error back."""
+    if (wait_s := retry_after_s(headers)) is not None:
+        error.fields["retry_after_s"] = wait_s
+    return error

@@ -56,15 +56,10 @@ MANY_KEYS = 1050
 
 
 class ReadingContract:
-    """What a backend that is only read must do; `pantry.backends.suite` has the whole."""
+    """What a backend that is only read must do; `pantry.backends.suite` has the whole.
 
-    @pytest.fixture
-    def backend(self) -> ObjectBackend:
-        raise NotImplementedError("give a fixture 'backend'")
-
-    @pytest.fixture
-    def outside(self) -> Outside:
-        raise NotImplementedError("give a fixture 'outside'")
+    The fixtures ``backend`` and ``outside`` are the subclass's; pytest says so if it has none.
+    """
 
     # -- reading -----------------------------------------------------------------------------
 

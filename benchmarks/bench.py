@@ -67,6 +67,8 @@ class Sizes:
         Repetitions of what is cheap; expensive things have ``few_rounds``.
     random_reads : int
         Of 4 KiB, in one round.
+    object_mib, small_objects : int
+        Of what is read by HTTP and VOSpace: size of the large object, count of the small ones.
     """
 
     files: int = 10_000
@@ -78,6 +80,8 @@ class Sizes:
     rounds: int = 7
     few_rounds: int = 3
     random_reads: int = 20_000
+    object_mib: int = 256
+    small_objects: int = 1000
 
 
 QUICK = Sizes(
@@ -90,6 +94,8 @@ QUICK = Sizes(
     rounds=2,
     few_rounds=1,
     random_reads=200,
+    object_mib=4,
+    small_objects=20,
 )
 
 

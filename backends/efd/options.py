@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pantry.backends.credentials import CREDENTIAL_OPTIONS, BearerToken, ClientCertificate, Credential, credential_from
+from pantry.backends.options import check_positive, checked_options
 from pantry.errors import ConfigError
 
 _ENCODED = "%"
@@ -103,17 +104,8 @@ def parse_options(options: Mapping[str, object], kind: type[OptionsT]) -> tuple[
     ConfigError
         For an unknown name, a wrong type or an impossible value; never with a secret in it.
     """
-    plain = {name: value for name, value in options.items() if name not in CREDENTIAL_OPTIONS}
-    known = kind.__struct_fields__
-    if unknown := plain.keys() - set(known):
-        raise ConfigError(f"efd: unknown options {sorted(unknown)}; known are {', '.join(known)}")
-    try:
-        parsed = msgspec.convert(plain, kind)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"efd: {exc}") from None
-    for name in ("connect_timeout_s", "read_timeout_s", "max_attempts"):
-        if getattr(parsed, name) <= 0:
-            raise ConfigError(f"efd: {name} must be positive")
+    parsed = checked_options(options, kind, service="efd", besides=CREDENTIAL_OPTIONS)
+    check_positive(parsed, "connect_timeout_s", "read_timeout_s", "max_attempts", service="efd")
     if not 0 <= parsed.slack_s <= 3600:
         raise ConfigError("efd: slack_s must be between 0 and 3600")
     if parsed.schema_ttl_s < 0:

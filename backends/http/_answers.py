@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import NamedTuple
 
-from pantry.backends.contract import ObjectStat
-from pantry.backends.retry_after import retry_after_s
+from pantry.backends.contract import ObjectStat, check_version
+from pantry.backends.retry_after import telling_when
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
@@ -22,7 +21,6 @@ OK = 200
 PARTIAL = 206
 PRECONDITION_FAILED = 412
 RANGE_NOT_SATISFIABLE = 416
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NO_HEAD = frozenset({405, 501})
 _ABSENT = frozenset({404, 410})
 _NO_ACCESS = frozenset({401, 403, 407, 451})
@@ -74,10 +72,7 @@ def refused(status: int, headers: Mapping[str, str], key: str, server: str) -> B
     if status == PRECONDITION_FAILED:
         return PreconditionError(said, key=key)
     if status in _TRANSIENT or status >= 500:
-        error = TransientBackendError(said, key=key)
-        if (wait_s := retry_after_s(headers)) is not None:
-            error.fields["retry_after_s"] = wait_s
-        return error
+        return telling_when(TransientBackendError(said, key=key), headers)
     return BackendError(said, key=key)
 
 
@@ -166,8 +161,7 @@ def check_body(
             raise BackendError(f"the server does not tell the size of {key!r}", key=key)
         begin, end, size_bytes = 0, length, length
     version, _ = _version(headers, size_bytes)
-    if if_version is not None and version != if_version:
-        raise ObjectChangedError(f"{key!r} is now version {version or 'unknown'}, not {if_version}", key=key)
+    check_version(key, version, if_version)
     if begin > start or (status == PARTIAL and begin != start) or end > size_bytes:
         raise BackendError(f"the server answered another range of {key!r} than {start}:{stop}", key=key)
     if end < stop:

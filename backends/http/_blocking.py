@@ -11,38 +11,30 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
-from pantry.backends.contract import ObjectStat, SinkError
+from pantry.backends.contract import ObjectStat, SinkError, check_version
 from pantry.backends.http import _answers
 from pantry.backends.http._answers import OK, PARTIAL, Body, PreconditionError
 from pantry.backends.http._autoindex import MAX_INDEX_BYTES, Index, cannot_list, parse_index
 from pantry.backends.http._digests import digest_check
-from pantry.backends.http._sessions import make_session
 from pantry.backends.http.options import HttpOptions, Root
 from pantry.backends.progress import Progress, reporting
-from pantry.backends.pumping import PIECE_BYTES, Ended, Pace, pump
+from pantry.backends.pumping import PIECE_BYTES, BodyCutError, Pace, Reading, pump, read_whole
+from pantry.backends.redirects import REDIRECTS, redirected, server_of
+from pantry.backends.web_sessions import make_session
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
 
 MAX_REDIRECTS = 5
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_INDEX_S = 300.0
+"""Longest time that the index of one directory may take to come, in seconds."""
 
 log = logging.getLogger(__name__)
-
-
-class BodyCutError(TransientBackendError):
-    """The answer's body ended early; what came before is written, and the rest can be asked for."""
-
-    def __init__(self, key: str, reason: str, *, position: int, stop: int, version: str) -> None:
-        super().__init__(f"{reason} with {stop - position} bytes of {key!r} still to come", key=key)
-        self.position = position
-        self.version = version
 
 
 class _Target(NamedTuple):
@@ -111,69 +103,32 @@ class HttpStore:
             body = _answers.check_body(key, answer.status_code, answer.headers, 0, 0, None)
             return _answers.described(key, answer.headers, body.size_bytes)
 
-    def read_span(
-        self,
-        key: str,
-        start: int,
-        stop: int,
-        fd: int,
-        if_version: str | None,
-        checkpoint: Callable[[], None],
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Stream ``start <= offset < stop`` of the object into ``fd``.
-
-        Raises
-        ------
-        BodyCutError
-            If the body ended early; it tells from where to go on, and the version to ask for.
-        """
+    def read_span(self, reading: Reading) -> None:
+        """Stream the wanted bytes of the object into the descriptor; `BodyCutError` if the body ends early."""
         try:
-            self._read_span(key, start, stop, fd, if_version, checkpoint, on_progress)
-        except PreconditionError as exc:
-            now = self.head(key).version
-            if now != if_version:
-                raise ObjectChangedError(f"{key!r} is now version {now}, not {if_version}", key=key) from exc
+            self._read_span(reading)
+        except PreconditionError:
+            check_version(reading.key, self.head(reading.key).version, reading.if_version)
             # A server that misunderstands conditions; the version in its answers is checked in any case.
             self._send_conditions = False
-            self._read_span(key, start, stop, fd, if_version, checkpoint, on_progress)
+            self._read_span(reading)
 
-    def _read_span(
-        self,
-        key: str,
-        start: int,
-        stop: int,
-        fd: int,
-        if_version: str | None,
-        checkpoint: Callable[[], None],
-        on_progress: Progress | None,
-    ) -> None:
+    def _read_span(self, reading: Reading) -> None:
+        key, start, stop = reading.key, reading.start, reading.stop
         fields = {"Range": f"bytes={start}-{stop - 1}"}
         if self._send_conditions:
-            fields |= _answers.conditions(if_version)
+            fields |= _answers.conditions(reading.if_version)
         with (
-            reporting(on_progress) as report,
+            reporting(reading.on_progress) as report,
             translate_http_errors(key),
             self._answer("GET", key, fields) as answer,
         ):
             if answer.status_code not in (OK, PARTIAL):
                 raise self._refused(answer.status_code, answer.headers, key)
-            body = _answers.check_body(key, answer.status_code, answer.headers, start, stop, if_version)
-            ended = self._take(answer, key, body, start, stop, fd, checkpoint, report)
-        if ended.position != stop:
-            raise BodyCutError(key, ended.reason, position=ended.position, stop=stop, version=body.version)
+            body = _answers.check_body(key, answer.status_code, answer.headers, start, stop, reading.if_version)
+            self._take(answer, body, reading, report)
 
-    def _take(
-        self,
-        answer: Any,
-        key: str,
-        body: Body,
-        start: int,
-        stop: int,
-        fd: int,
-        checkpoint: Callable[[], None],
-        report: Progress,
-    ) -> Ended:
+    def _take(self, answer: Any, body: Body, reading: Reading, report: Progress) -> None:
         """Take the wanted bytes out of a body that may begin before them and go on after them."""
         import urllib3.exceptions
 
@@ -181,24 +136,25 @@ class HttpStore:
         pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
         take = getattr(answer.raw, "read1", answer.raw.read)  # urllib3 1.26 has no read1
         skipped = body.start
-        while skipped < start:
-            checkpoint()
+        while skipped < reading.start:
+            reading.checkpoint()
             try:
-                piece = take(min(PIECE_BYTES, start - skipped))
+                piece = take(min(PIECE_BYTES, reading.start - skipped))
             except cut_by:
                 piece = b""
             if not piece:
-                return Ended(start, "the connection was cut")
+                raise BodyCutError(reading, "the connection was cut", position=reading.start, version=body.version)
             skipped += len(piece)
-        is_all = (start, stop) == (body.start, body.stop)
+        is_all = (reading.start, reading.stop) == (body.start, body.stop)
         check = digest_check(answer.headers, whole=body.is_whole) if is_all else None
         seen = check.update if check is not None else None
-        ended = pump(answer.raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace, seen=seen)
-        if check is not None and ended.position == stop and not check.holds():
-            raise TransientBackendError(f"{key!r} was damaged on its way: {check.field} does not fit it", key=key)
-        return ended
+        pump(answer.raw, reading, version=body.version, report=report, pace=pace, seen=seen)
+        if check is not None and not check.holds():
+            raise TransientBackendError(
+                f"{reading.key!r} was damaged on its way: {check.field} does not fit it", key=reading.key
+            )
 
-    def list_directory(self, directory: str) -> Index:
+    def list_directory(self, directory: str, checkpoint: Callable[[], None]) -> Index:
         """Read the index of one directory: empty, or a key with a slash at its end."""
         if self._options.listing == "none":
             raise cannot_list(directory)
@@ -209,12 +165,10 @@ class HttpStore:
                 error = self._refused(answer.status_code, answer.headers, directory)
                 # nginx answers 403 where there is no index, too.
                 raise cannot_list(directory) if isinstance(error, BackendAccessError) else error
-            text = bytearray()
-            while piece := answer.raw.read(PIECE_BYTES):
-                text += piece
-                if len(text) > MAX_INDEX_BYTES:
-                    raise BackendError(f"the index of {directory!r} is longer than {MAX_INDEX_BYTES} bytes")
-        return parse_index(bytes(text), directory)
+            text = read_whole(
+                answer.raw, directory, most_bytes=MAX_INDEX_BYTES, within_s=MAX_INDEX_S, checkpoint=checkpoint
+            )
+        return parse_index(text, directory)
 
     def close(self) -> None:
         """Close all connections."""
@@ -234,13 +188,13 @@ class HttpStore:
             answer = self._session(ours=target.is_ours).request(
                 method,
                 target.url,
-                headers={"Accept-Encoding": "identity", **fields},
+                headers=fields,
                 allow_redirects=False,
                 stream=True,
                 timeout=(self._options.connect_timeout_s, self._options.read_timeout_s),
             )
             try:
-                if answer.status_code not in _answers.REDIRECTS:
+                if answer.status_code not in REDIRECTS:
                     yield answer
                     return
                 target = self._redirected(target, answer.headers.get("Location", ""), key)
@@ -249,16 +203,9 @@ class HttpStore:
         raise BackendError(f"the server redirects {key!r} more than {MAX_REDIRECTS} times", key=key)
 
     def _redirected(self, target: _Target, location: str, key: str) -> _Target:
-        try:
-            url = urljoin(target.url, location)
-            before, after = urlsplit(target.url), urlsplit(url)
-            same = _where(url) == _where(target.url)
-        except ValueError:
-            raise BackendError(f"the server redirects {key!r} to no URL", key=key) from None
-        if not location or after.scheme not in _DEFAULT_PORTS or not after.hostname:
-            raise BackendError(f"the server redirects {key!r} to what is no HTTP: refused", key=key)
-        if before.scheme == "https" and after.scheme == "http":
-            raise BackendError(f"the server redirects {key!r} from https to http: refused", key=key)
+        url = redirected(target.url, location, key)
+        before, after = urlsplit(target.url), urlsplit(url)
+        same = server_of(url) == server_of(target.url)
         if after.username is not None or after.password is not None:
             raise BackendError(f"the server redirects {key!r} to a URL with a password: refused", key=key)
         if after.path == before.path + "/":
@@ -271,17 +218,15 @@ class HttpStore:
     def _session(self, *, ours: bool) -> Any:
         with self._lock:
             if self._ours is None:
-                self._ours = make_session(self._options, self._options.credential)
-                self._strange = make_session(self._options, None)
+                options = self._options
+                self._ours, self._strange = (
+                    make_session(credential, ca_file=options.ca_file, max_connections=options.max_connections)
+                    for credential in (options.credential, None)
+                )
             return self._ours if ours else self._strange
 
     def _refused(self, status: int, headers: Mapping[str, str], key: str) -> BackendError:
         return _answers.refused(status, headers, key, self._root.origin)
-
-
-def _where(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def _finish(answer: Any) -> None:

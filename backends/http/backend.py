@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import trio
 
@@ -19,19 +18,16 @@ from pantry.backends.contract import (
     check_prefix,
     check_span,
     check_token,
+    check_version,
     is_key,
 )
 from pantry.backends.http import _answers
-from pantry.backends.http._blocking import BodyCutError, HttpStore
+from pantry.backends.http._blocking import HttpStore
 from pantry.backends.http.options import HttpOptions, parse_options, split_root
 from pantry.backends.progress import Progress
-from pantry.errors import BackendAccessError, ObjectChangedError, ObjectNotFoundError, TransientBackendError
-
-_BACKOFF_S = 0.05
-_LONGEST_WAIT_S = 1.0
-"""A server that wants to be left alone for longer is left to the caller, who may have other work."""
-
-T = TypeVar("T")
+from pantry.backends.pumping import Reading
+from pantry.backends.resuming import read_on, repeated
+from pantry.errors import BackendAccessError, ObjectNotFoundError, TransientBackendError
 
 
 class HttpBackend:
@@ -70,11 +66,7 @@ class HttpBackend:
     async def stat(self, key: str) -> ObjectStat:
         """Describe one object by HEAD."""
         check_key(key)
-
-        async def attempt() -> ObjectStat:
-            return await self._admission.call(partial(self._store.head, key))
-
-        return await self._repeated(attempt)
+        return await repeated(lambda: self._admission.call(partial(self._store.head, key)), most=self._max_attempts)
 
     async def read_into(
         self,
@@ -89,26 +81,12 @@ class HttpBackend:
         check_key(key)
         check_span(span)
         if span.size_bytes == 0:  # HTTP has no empty ranges
-            now = (await self.stat(key)).version
-            if if_version is not None and now != if_version:
-                raise ObjectChangedError(f"{key!r} is now version {now}, not {if_version}", key=key)
+            check_version(key, (await self.stat(key)).version, if_version)
             return
-        start, version = span.start, if_version
-
-        async def attempt() -> None:
-            nonlocal start, version
-            read = partial(
-                self._store.read_span, key, start, span.stop, fd, version, trio.from_thread.check_cancelled, on_progress
-            )
-            try:
-                await self._admission.call(read)
-            except BodyCutError as exc:
-                # The rest must be of the same object as the beginning, whatever the caller asked for.
-                if version is not None or exc.version:
-                    start, version = exc.position, exc.version
-                raise
-
-        await self._repeated(attempt)
+        reading = Reading(key, span.start, span.stop, fd, if_version, trio.from_thread.check_cancelled, on_progress)
+        await read_on(
+            self._store.read_span, reading, self._admission, most=self._max_attempts, failing=TransientBackendError
+        )
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
         """Iterate over the objects whose key begins with ``prefix``, directory by directory."""
@@ -117,7 +95,9 @@ class HttpBackend:
         waiting = [f"{base}/" if base else ""]
         while waiting:
             directory = waiting.pop()
-            index = await self._admission.call(partial(self._store.list_directory, directory))
+            index = await self._admission.call(
+                partial(self._store.list_directory, directory, trio.from_thread.check_cancelled)
+            )
             below = (f"{directory}{name}" for name in index.directories)
             waiting += [f"{one}/" for one in below if is_key(one) and _leads_to(f"{one}/", prefix)]
             files = [(f"{directory}{name}", size, seconds) for name, size, seconds in index.files]
@@ -142,21 +122,6 @@ class HttpBackend:
                 continue
             known = status.version == etag
             yield status
-
-    async def _repeated(self, attempt_of: Callable[[], Awaitable[T]]) -> T:
-        for attempt in range(1, self._max_attempts):
-            try:
-                return await attempt_of()
-            except TransientBackendError as exc:
-                asked_s = exc.fields.get("retry_after_s", 0.0)
-                if not isinstance(asked_s, int | float) or asked_s > _LONGEST_WAIT_S:
-                    raise
-                pause_s = _BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-                await trio.sleep(max(pause_s, asked_s))
-        try:
-            return await attempt_of()
-        except BodyCutError as exc:
-            raise TransientBackendError(exc.message) from exc
 
     async def write_from(self, key: str, fd: int, size_bytes: int, *, token: str) -> ObjectStat:
         """Refuse."""

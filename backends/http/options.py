@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from pantry.backends.credentials import CREDENTIAL_OPTIONS, Credential, Secret, credential_from
+from pantry.backends.options import check_positive, checked_options
 from pantry.errors import ConfigError
 
 
@@ -84,17 +85,9 @@ def parse_options(options: Mapping[str, object]) -> HttpOptions:
     ConfigError
         For an unknown name, a wrong type or an impossible value; never with a secret in it.
     """
-    known = HttpOptions.__struct_fields__
-    unknown = options.keys() - set(known)
-    if unknown:
-        raise ConfigError(f"http storage: unknown options {sorted(unknown)}; known are {', '.join(known)}")
-    try:
-        parsed = msgspec.convert(dict(options), HttpOptions, dec_hook=_secret)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"http storage: {exc}") from None
-    for name in ("max_connections", "connect_timeout_s", "read_timeout_s", "max_attempts"):
-        if getattr(parsed, name) <= 0:
-            raise ConfigError(f"http storage: {name} must be positive")
+    parsed = checked_options(options, HttpOptions, service="http storage")
+    timeouts = ("connect_timeout_s", "read_timeout_s")
+    check_positive(parsed, "max_connections", "max_attempts", *timeouts, service="http storage")
     if parsed.min_bytes_per_s < 0:
         raise ConfigError("http storage: min_bytes_per_s must not be negative")
     return parsed
@@ -135,12 +128,3 @@ def _check_credential(scheme: str, host: str, options: HttpOptions) -> None:
             f"http storage: a credential would go to {host} unencrypted",
             hint="Write https:// in the root; or set insecure_credentials if the network between is trusted.",
         )
-
-
-def _secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    if kind is Secret and isinstance(value, Secret):
-        return value
-    # Without the value: it may be a secret written in the wrong form.
-    raise ValueError("expected a string")

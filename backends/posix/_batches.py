@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from pantry.backends.contract import ObjectWrite
 from pantry.backends.posix._beneath import start_writeback
-from pantry.backends.posix._blocking import Root, prune_parents
+from pantry.backends.posix._blocking import prune_parents
 from pantry.backends.posix._publishing import Draft, open_directory, own_token, settle_object
+from pantry.backends.posix._root import Root
 from pantry.errors import PantryError
 
 

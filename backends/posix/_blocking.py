@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
 
-from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key
-from pantry.backends.mounted import LOCAL, Mounted
+from pantry.backends.contract import MAX_KEY_BYTES, RESERVED_PREFIX, ByteRange, ObjectStat, check_key, check_version
 from pantry.backends.posix._beneath import DIRECTORY, open_beneath
 from pantry.backends.posix._copying import copy_range
-from pantry.backends.posix._errors import STALE, translate_os_errors
+from pantry.backends.posix._errors import STALE
+from pantry.backends.posix._root import READ, Root, open_object, open_parent
 from pantry.backends.progress import Progress, reporting
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    ConfigError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
-
-log = logging.getLogger(__name__)
 
 LATE_S = 1.0
 """How long a file on a shared file system may be missing, stale or short before that is believed, in seconds."""
@@ -34,7 +27,6 @@ _LOOK_AGAIN_S = 0.02
 
 _SURE_CHARACTERS = MAX_KEY_BYTES // 4
 """A key of no more characters has no more than `MAX_KEY_BYTES` bytes."""
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: opening a FIFO by mistake must not hang
 
 
 def file_version(status: os.stat_result) -> str:
@@ -45,137 +37,6 @@ def file_version(status: os.stat_result) -> str:
 def object_stat(key: str, status: os.stat_result) -> ObjectStat:
     """Describe a regular file as an object."""
     return ObjectStat(key=key, size_bytes=status.st_size, version=file_version(status), modified_ns=status.st_mtime_ns)
-
-
-class Root:
-    """The root directory, open as a descriptor from the first use on.
-
-    Parameters
-    ----------
-    path : str
-        Absolute.
-    create : bool
-        Make the directory if it does not exist.
-    mounted : Mounted
-        The file system that holds it.
-
-    Attributes
-    ----------
-    is_shared : bool
-        Whether other hosts may write to it, whose changes are seen late.
-    claims_names : bool
-        Whether a name must be claimed before it is linked, see `pantry.backends.posix._claiming`.
-    """
-
-    def __init__(self, path: str, *, create: bool, mounted: Mounted = LOCAL) -> None:
-        self.path = path
-        self.is_shared = mounted.is_shared
-        self.claims_names = not mounted.links_are_exclusive
-        self._kind = mounted.kind
-        self._create = create
-        self._fd = -1
-        self._owners = frozenset[int]()
-        self._lock = threading.Lock()
-
-    @property
-    def fd(self) -> int:
-        """The descriptor; opened if it is not."""
-        with self._lock:
-            if self._fd < 0:
-                if self._create:
-                    os.makedirs(self.path, exist_ok=True)
-                try:
-                    self._fd = os.open(self.path, DIRECTORY)
-                except (FileNotFoundError, NotADirectoryError) as exc:
-                    raise BackendError(
-                        f"the storage root {self.path} is not a directory",
-                        hint="Mount it or make it, or set the option create = true.",
-                    ) from exc
-                if self.is_shared:
-                    how = "claimed by directories" if self.claims_names else "linked"
-                    log.info(
-                        "%s is on %s, which other hosts may write to: new names are %s", self.path, self._kind, how
-                    )
-                self._owners = frozenset({0, os.geteuid(), os.fstat(self._fd).st_uid})
-            return self._fd
-
-    def trusts_link_of(self, uid: int) -> bool:
-        """Whether symbolic links of this user may lead out of the root.
-
-        Anybody who may write into the tree could else have the daemon read its own secrets for them.
-        """
-        return uid in self._owners
-
-    def reopen(self) -> None:
-        """Open the root again after its mount went stale; who uses the descriptor gets the new one."""
-        with self._lock:
-            if self._fd < 0:
-                return
-            try:
-                fresh = os.open(self.path, DIRECTORY)
-            except OSError:
-                return
-            # In place, so that no thread ever holds a number that means something else.
-            os.dup2(fresh, self._fd, inheritable=False)
-            os.close(fresh)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-
-    @contextmanager
-    def translating(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors of the operating system, and reopen a stale root for the next call."""
-        with translate_os_errors(key, writing=writing):
-            try:
-                yield
-            except OSError as exc:
-                if exc.errno in STALE:
-                    self.reopen()
-                raise
-
-
-def open_parent(root: Root, key: str, flags: int = DIRECTORY) -> tuple[int, str]:
-    """Open the directory of ``key`` below the root; the descriptor and the last name."""
-    parent, _, name = key.rpartition("/")
-    return open_beneath(root.fd, parent or ".", flags), name
-
-
-def open_object(root: Root, key: str, flags: int = _READ) -> int:
-    """Open the file of ``key``; a symbolic link as last component is followed if its owner is trusted."""
-    try:
-        fd = open_beneath(root.fd, key, flags | os.O_NOFOLLOW)
-    except OSError as exc:
-        if exc.errno != errno.ELOOP:
-            raise
-        return _open_linked(root, key, flags)
-    if flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):  # O_PATH opens the link itself
-        os.close(fd)
-        return _open_linked(root, key, flags)
-    return fd
-
-
-def _open_linked(root: Root, key: str, flags: int) -> int:
-    parent, name = open_parent(root, key)
-    try:
-        link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            status = os.fstat(link)
-            if stat.S_ISLNK(status.st_mode) and root.trusts_link_of(status.st_uid):
-                # Of the link that was checked, not of one that has replaced it since.
-                return os.open(os.readlink("", dir_fd=link), flags | os.O_CLOEXEC, dir_fd=parent)
-        finally:
-            os.close(link)
-    finally:
-        os.close(parent)
-    fd = open_beneath(root.fd, key, flags)
-    if stat.S_ISLNK(os.fstat(fd).st_mode):  # O_PATH, where links are not followed for want of openat2
-        os.close(fd)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), key)
-    return fd
 
 
 def stat_object(root: Root, key: str) -> ObjectStat:
@@ -217,7 +78,7 @@ def open_each(root: Root, keys: Iterable[str]) -> Iterator[tuple[int, os.stat_re
 
 def _open_in(root: Root, key: str, directory: int, name: str) -> tuple[int, os.stat_result]:
     try:
-        fd = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory)
+        fd = os.open(name, READ | os.O_NOFOLLOW, dir_fd=directory)
     except OSError:  # mostly a link
         with root.translating(key):
             fd = open_object(root, key)
@@ -289,12 +150,12 @@ def _read_once(
 
         def tell(copied: int) -> None:
             # Before: whoever is told may use the bytes at once.
-            _check_version(key, os.fstat(fd), if_version)
+            check_version(key, file_version(os.fstat(fd)), if_version)
             report(span.start + copied)
 
         try:
             status = _regular(key, fd)
-            _check_version(key, status, if_version)
+            check_version(key, file_version(status), if_version)
             copied = copy_range(
                 fd,
                 target,
@@ -308,18 +169,13 @@ def _read_once(
                 by_kernel=status.st_dev == os.fstat(target).st_dev,
             )
             # Again: a file that was rewritten in place meanwhile gave a mixture.
-            _check_version(key, os.fstat(fd), if_version)
+            check_version(key, file_version(os.fstat(fd)), if_version)
         finally:
             os.close(fd)
     if copied != span.size_bytes:
         raise TransientBackendError(
             f"{key!r} gave {copied} of the {span.size_bytes} bytes from offset {span.start}", key=key
         )
-
-
-def _check_version(key: str, status: os.stat_result, if_version: str | None) -> None:
-    if if_version is not None and file_version(status) != if_version:
-        raise ObjectChangedError(f"{key!r} is now version {file_version(status)}, not {if_version}", key=key)
 
 
 def _regular(key: str, fd: int) -> os.stat_result:
@@ -414,10 +270,3 @@ def prune_parents(root: Root, key: str) -> None:
             return  # not empty, or not ours to remove
         finally:
             os.close(parent)
-
-
-def require_absolute(path: str) -> str:
-    """Return ``path`` normalised if it is absolute, else raise `ConfigError`."""
-    if not os.path.isabs(path):
-        raise ConfigError(f"the storage root {path!r} is not an absolute path")
-    return os.path.normpath(path)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pantry.backends.contract import SinkError
 from pantry.backends.posix._errors import FULL
 from pantry.backends.progress import PROGRESS_BYTES
+from pantry.backends.sink import write_all
 
 _KERNEL_PIECE_BYTES = 16 << 20
 _NO_KERNEL_COPY = frozenset(
@@ -98,14 +99,3 @@ def _copy_by_buffer(
         if on_copied is not None:
             on_copied(done)
     return done
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` at ``offset``; `SinkError` if that fails."""
-    try:
-        while data:
-            written = os.pwrite(fd, data, offset)
-            data = data[written:]
-            offset += written
-    except OSError as exc:
-        raise SinkError(exc.errno, exc.strerror) from exc

@@ -29,9 +29,10 @@ import xxhash
 
 from pantry.backends.contract import RESERVED_PREFIX, ObjectStat, SinkError
 from pantry.backends.posix._beneath import open_beneath, rename_exclusive
-from pantry.backends.posix._blocking import Root, object_stat, open_parent, prune_parents
+from pantry.backends.posix._blocking import object_stat, prune_parents
 from pantry.backends.posix._claiming import claim, release_claim
 from pantry.backends.posix._copying import copy_range
+from pantry.backends.posix._root import Root, open_parent
 from pantry.errors import BackendError, InvalidRequestError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # readable: O_PATH descriptors cannot be fsynced

@@ -24,6 +24,7 @@ from pantry.backends.contract import (
 )
 from pantry.backends.mounted import mounted_at
 from pantry.backends.posix import _batches, _blocking, _publishing
+from pantry.backends.posix._root import Root, require_absolute
 from pantry.backends.progress import Progress
 from pantry.backends.share import Share
 from pantry.errors import ConfigError, PantryError
@@ -48,8 +49,8 @@ class PosixBackend:
     """
 
     def __init__(self, path: str, admission: Admission, *, create: bool = False) -> None:
-        mounted = mounted_at(_blocking.require_absolute(path))
-        self._root = _blocking.Root(_blocking.require_absolute(path), create=create, mounted=mounted)
+        mounted = mounted_at(require_absolute(path))
+        self._root = Root(require_absolute(path), create=create, mounted=mounted)
         self._admission: Admission | Share = admission
         if mounted.is_shared:
             # A local disk does not hang; a server may, and its threads with it.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pantry.backends.contract import ObjectStat
+from pantry.backends.contract import ObjectStat, check_version
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
@@ -141,8 +140,7 @@ def check_range(key: str, answer: Mapping[str, Any], start: int, stop: int, if_v
     given, slash, total = answer.get("ContentRange", "").rpartition("/")
     size_bytes = int(total) if slash and total.isdigit() else length
     version = described(key, answer, size_bytes).version
-    if if_version is not None and version != if_version:
-        raise ObjectChangedError(f"{key!r} is now version {version}, not {if_version}", key=key)
+    check_version(key, version, if_version)
     if given and not given.startswith(f"bytes {start}-"):
         raise BackendError(f"the service answered another range of {key!r} than {start}:{stop}", key=key)
     if not given and (start != 0 or length > stop):

@@ -7,23 +7,22 @@ imported on the first request; it is too heavy to load with the configuration.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pantry.backends.contract import ObjectStat, SinkError, is_key
-from pantry.backends.progress import Progress, reporting
-from pantry.backends.pumping import Pace, pump
-from pantry.backends.retry_after import retry_after_s
+from pantry.backends.contract import ObjectStat, SinkError, check_version, is_key
+from pantry.backends.progress import reporting
+from pantry.backends.pumping import Pace, Reading, pump
+from pantry.backends.retry_after import telling_when
 from pantry.backends.s3 import _answers
 from pantry.backends.s3._answers import NotImplementedAnswerError, PreconditionError
 from pantry.backends.s3.options import S3Options
+from pantry.backends.sending import PositionedReader
 from pantry.errors import (
     BackendAccessError,
     BackendError,
-    ObjectChangedError,
     ObjectNotFoundError,
     TransientBackendError,
 )
@@ -34,15 +33,6 @@ _CREDENTIALS_HINT = (
     "Give the options access_key_id and secret_access_key, or profile and credentials_file, of this storage root; "
     "without them the daemon's environment and instance role are asked."
 )
-
-
-class BodyCutError(TransientBackendError):
-    """The answer's body ended early; what came before is written, and the rest can be asked for."""
-
-    def __init__(self, key: str, reason: str, *, position: int, stop: int, version: str) -> None:
-        super().__init__(f"{reason} with {stop - position} bytes of {key!r} still to come", key=key)
-        self.position = position
-        self.version = version
 
 
 class Page(NamedTuple):
@@ -66,8 +56,8 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         error = _answers.translated(str(exc.response["Error"].get("Code", status)), status, key)
         headers = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if isinstance(error, TransientBackendError) and (wait_s := retry_after_s(headers)) is not None:
-            error.fields["retry_after_s"] = wait_s
+        if isinstance(error, TransientBackendError):
+            telling_when(error, headers)
         raise error from exc
     except (sdk.NoCredentialsError, sdk.CredentialRetrievalError, sdk.PartialCredentialsError) as exc:
         raise BackendAccessError(f"no credentials for {key!r}", hint=_CREDENTIALS_HINT, key=key) from exc
@@ -89,42 +79,6 @@ def translate_s3_errors(key: str) -> Iterator[None]:
         raise TransientBackendError(f"the service failed at {key!r}: {type(exc).__name__}", key=key) from exc
     except sdk.BotoCoreError as exc:
         raise BackendError(f"the request for {key!r} could not be sent: {type(exc).__name__}", key=key) from exc
-
-
-class PositionedReader:
-    """Part of a file as the file object that botocore sends; the descriptor's own offset stays.
-
-    It can be rewound, so that a retry sends the same bytes.
-    """
-
-    def __init__(self, fd: int, start: int, stop: int, checkpoint: Callable[[], None]) -> None:
-        self._fd = fd
-        self._start = start
-        self._size = stop - start
-        self._position = 0
-        self._checkpoint = checkpoint
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read up to ``size`` bytes, or all."""
-        self._checkpoint()
-        left = self._size - self._position
-        wanted = left if size is None or size < 0 else min(size, left)
-        data = os.pread(self._fd, wanted, self._start + self._position)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move within the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        """Position within the part."""
-        return self._position
 
 
 class S3Store:
@@ -165,31 +119,15 @@ class S3Store:
         token = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}.get(TOKEN_KEY)
         return _answers.described(key, answer, answer["ContentLength"]), token
 
-    def read_span(
-        self,
-        key: str,
-        start: int,
-        stop: int,
-        fd: int,
-        if_version: str | None,
-        checkpoint: Callable[[], None],
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Stream ``start <= offset < stop`` of the object into ``fd``.
-
-        Raises
-        ------
-        BodyCutError
-            If the body ended early; it tells from where to go on, and the version to ask for.
-        """
-        with reporting(on_progress) as report, translate_s3_errors(key):
-            answer = self._get(key, start, stop, if_version)
+    def read_span(self, reading: Reading) -> None:
+        """Stream the wanted bytes of the object into the descriptor; `BodyCutError` if the body ends early."""
+        key, start, stop = reading.key, reading.start, reading.stop
+        with reporting(reading.on_progress) as report, translate_s3_errors(key):
+            answer = self._get(key, start, stop, reading.if_version)
             with answer["Body"] as raw:
-                version = _answers.check_range(key, answer, start, stop, if_version)
+                version = _answers.check_range(key, answer, start, stop, reading.if_version)
                 pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
-                ended = pump(raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace)
-        if ended.position != stop:
-            raise BodyCutError(key, ended.reason, position=ended.position, stop=stop, version=version)
+                pump(raw, reading, version=version, report=report, pace=pace)
 
     def _get(self, key: str, start: int, stop: int, if_version: str | None) -> dict[str, Any]:
         request = {**self._target(key), "Range": f"bytes={start}-{stop - 1}"}
@@ -199,10 +137,8 @@ class S3Store:
         try:
             with translate_s3_errors(key):
                 answer = self._client.get_object(**request, IfMatch=f'"{if_version}"')
-        except PreconditionError as exc:
-            now = self.head(key)[0].version
-            if now != if_version:
-                raise ObjectChangedError(f"{key!r} is now version {now}, not {if_version}", key=key) from exc
+        except PreconditionError:
+            check_version(key, self.head(key)[0].version, if_version)
             # A service that compares without the quotes. The answer's own ETag is compared anyway.
             self._send_if_match = False
             answer = self._client.get_object(**request)

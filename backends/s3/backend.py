@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import stat
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -20,14 +19,15 @@ from pantry.backends.contract import (
     check_prefix,
     check_span,
     check_token,
+    check_version,
 )
 from pantry.backends.progress import Progress
-from pantry.backends.s3._blocking import BodyCutError, S3Store
+from pantry.backends.pumping import Reading
+from pantry.backends.resuming import read_on
+from pantry.backends.s3._blocking import S3Store
 from pantry.backends.s3._writing import Writer
 from pantry.backends.s3.options import S3Options, parse_options, split_root
-from pantry.errors import InvalidRequestError, ObjectChangedError, TransientBackendError
-
-_BACKOFF_S = 0.05
+from pantry.errors import InvalidRequestError
 
 
 class S3Backend:
@@ -87,32 +87,11 @@ class S3Backend:
         check_key(key)
         check_span(span)
         if span.size_bytes == 0:  # HTTP has no empty ranges
-            now = (await self.stat(key)).version
-            if if_version is not None and now != if_version:
-                raise ObjectChangedError(f"{key!r} is now version {now}, not {if_version}", key=key)
+            check_version(key, (await self.stat(key)).version, if_version)
             return
-        start, version = span.start, if_version
-        for attempt in range(1, self._max_attempts + 1):
-            read = partial(
-                self._store.read_span,
-                key,
-                start,
-                span.stop,
-                fd,
-                version,
-                trio.from_thread.check_cancelled,
-                on_progress,
-            )
-            try:
-                await self._admission.call(read)
-            except BodyCutError as exc:
-                if attempt == self._max_attempts:
-                    raise TransientBackendError(exc.message, key=key) from exc
-                # The rest must be of the same object as the beginning, whatever the caller asked for.
-                start, version = exc.position, exc.version
-                await trio.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            else:
-                return
+        reading = Reading(key, span.start, span.stop, fd, if_version, trio.from_thread.check_cancelled, on_progress)
+        # botocore repeats the requests themselves.
+        await read_on(self._store.read_span, reading, self._admission, most=self._max_attempts)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
         """Iterate over the objects whose key begins with ``prefix``, page by page."""

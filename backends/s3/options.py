@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from pantry.backends.credentials import Secret
+from pantry.backends.options import check_positive, checked_options
 from pantry.errors import ConfigError
 
 MIN_PART_BYTES = 5 << 20
@@ -81,14 +82,7 @@ def parse_options(options: Mapping[str, object]) -> S3Options:
     ConfigError
         For an unknown name, a wrong type or an impossible value; never with a secret in it.
     """
-    known = S3Options.__struct_fields__
-    unknown = options.keys() - set(known)
-    if unknown:
-        raise ConfigError(f"s3 storage: unknown options {sorted(unknown)}; known are {', '.join(known)}")
-    try:
-        parsed = msgspec.convert(dict(options), S3Options, dec_hook=_secret)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"s3 storage: {exc}") from None
+    parsed = checked_options(options, S3Options, service="s3 storage")
     _check_values(parsed)
     return parsed
 
@@ -103,15 +97,6 @@ def split_root(root: str) -> tuple[str, str]:
     if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
         raise ConfigError(f"bad prefix {prefix!r} in an S3 storage root")
     return bucket, f"{prefix}/" if prefix else ""
-
-
-def _secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    if kind is Secret and isinstance(value, Secret):
-        return value
-    # Without the value: it may be a secret written in the wrong form.
-    raise ValueError("expected a string")
 
 
 def _check_values(options: S3Options) -> None:
@@ -131,8 +116,7 @@ def _check_values(options: S3Options) -> None:
             )
     if options.multipart_size_bytes < MIN_PART_BYTES:
         raise ConfigError(f"s3 storage: multipart_size_bytes must be at least {MIN_PART_BYTES}")
-    for name in ("max_connections", "connect_timeout_s", "read_timeout_s", "max_attempts"):
-        if getattr(options, name) <= 0:
-            raise ConfigError(f"s3 storage: {name} must be positive")
+    timeouts = ("connect_timeout_s", "read_timeout_s")
+    check_positive(options, "max_connections", "max_attempts", *timeouts, service="s3 storage")
     if options.min_bytes_per_s < 0:
         raise ConfigError("s3 storage: min_bytes_per_s must not be negative")

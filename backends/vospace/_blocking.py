@@ -6,30 +6,34 @@ followed here, never by the library, so that this holds for them too. Requests t
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
+from pantry.backends.contract import SinkError
 from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential
+from pantry.backends.pumping import read_whole
+from pantry.backends.redirects import REDIRECTS, redirected, server_of
 from pantry.backends.retry_after import retry_after_s
 from pantry.backends.vospace._faults import answered
 from pantry.backends.vospace.options import VOSpaceOptions
-from pantry.errors import BackendError, ConfigError, TransientBackendError
+from pantry.backends.web_sessions import make_session
+from pantry.errors import BackendError, TransientBackendError
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Longest document that is read into memory."""
 
-_MAX_REDIRECTS = 8
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 8
+_ERROR_BYTES = 1 << 16
 _PASSING = frozenset({429, 502, 503, 504})
 _BACKOFF_S = 0.1
 _LONGEST_WAIT_S = 20.0
+"""A service that wants to be left alone for longer is left to the caller, who may have other work."""
+
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 Checkpoint = Callable[[], None]
@@ -41,7 +45,7 @@ SECURITY_METHODS = {
 
 
 class UntrustedServerError(BackendError):
-    """No TLS connection to a server that can be trusted; another endpoint may do."""
+    """No connection to a server that can be trusted; another endpoint may do."""
 
 
 class Answer:
@@ -87,10 +91,10 @@ class Web:
         self._options = options
         self._credential = credential
         self._lock = threading.Lock()
-        self._made: Any = None
-        self._with_certificate: Any = None
-        self._certificate_fd = -1
-        self._host = _host(options.endpoint_url)
+        # Two sessions, so that no credential, and no connection opened with one, ever serves another host.
+        self._ours: Any = None
+        self._strange: Any = None
+        self._server = server_of(options.endpoint_url)
 
     @property
     def security_methods(self) -> tuple[str, ...]:
@@ -100,13 +104,10 @@ class Web:
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            for session in (self._made, self._with_certificate):
+            for session in (self._ours, self._strange):
                 if session is not None:
                     session.close()
-            self._made = self._with_certificate = None
-            if self._certificate_fd >= 0:
-                os.close(self._certificate_fd)
-                self._certificate_fd = -1
+            self._ours = self._strange = None
 
     def ask(
         self,
@@ -139,14 +140,14 @@ class Web:
             Send ``params`` as the form in the body.
         """
         headers = {} if body is None else {"Content-Type": "text/xml"}
-        for _ in range(_MAX_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             sent = {"data": dict(params or {})} if form else {"data": body, "params": dict(params or {}) or None}
             answer = self._ask_once(method, url, key, headers, sent, checkpoint, repeat)
-            if not follow or answer.status not in _REDIRECTS or not answer.location:
+            if not follow or answer.status not in REDIRECTS or not answer.location:
                 return answer
             if answer.status not in (307, 308):
                 method, body, headers, form = "GET", None, {}, False
-            params, url = None, answer.location
+            params, url = None, self.redirected(url, answer.headers, key)
         raise BackendError(f"the VOSpace service redirects without end at {key!r}", key=key)
 
     def _ask_once(
@@ -165,7 +166,14 @@ class Web:
             last = attempt == self._options.max_attempts or not may_repeat
             try:
                 with self.open(method, url, key, headers=headers, **sent) as reply:
-                    answer = Answer(url, reply.status_code, _lowered(reply.headers), _whole(reply, key))
+                    body = read_whole(
+                        reply.raw,
+                        key,
+                        most_bytes=MAX_DOCUMENT_BYTES,
+                        within_s=self._options.job_timeout_s,
+                        checkpoint=checkpoint,
+                    )
+                    answer = Answer(url, reply.status_code, _lowered(reply.headers), body)
             except TransientBackendError:
                 if last:
                     raise
@@ -177,6 +185,8 @@ class Web:
                 if answer.status != 503 and not may_repeat:
                     return answer
                 wait_s = retry_after_s(answer.headers)
+                if wait_s is not None and wait_s > _LONGEST_WAIT_S:
+                    return answer
             _pause(attempt, wait_s, checkpoint)
         raise AssertionError(key)
 
@@ -187,18 +197,17 @@ class Web:
         import urllib3.exceptions
 
         try:
-            session = self._session(url)
-            with session.request(
+            with self._session(url, key).request(
                 method,
                 url,
                 stream=True,
                 allow_redirects=False,
-                auth=_authorisation(self._credential if self.is_trusted(url) else None),
                 timeout=(self._options.connect_timeout_s, self._options.read_timeout_s),
-                verify=self._options.authority_file or True,
                 **sent,
             ) as reply:
                 yield reply
+        except SinkError:
+            raise
         except requests.exceptions.SSLError as exc:
             raise UntrustedServerError(
                 f"no trusted TLS connection for {key!r}",
@@ -216,88 +225,59 @@ class Web:
             raise TransientBackendError(
                 f"the VOSpace service failed at {key!r}: {type(exc).__name__}", key=key
             ) from exc
+        except OSError as exc:
+            raise BackendError(
+                f"the request for {key!r} could not be sent: {type(exc).__name__}",
+                hint="Check authority_file.",
+                key=key,
+            ) from exc
+
+    def refused(self, reply: Any, key: str, checkpoint: Checkpoint) -> BackendError:
+        """Make the error for an answer of `open` that is none of success."""
+        body = read_whole(
+            reply.raw,
+            key,
+            most_bytes=_ERROR_BYTES,
+            within_s=self._options.read_timeout_s,
+            checkpoint=checkpoint,
+            cut=True,
+        )
+        return answered(reply.status_code, _lowered(reply.headers), body, key)
+
+    @staticmethod
+    def redirected(url: str, headers: Mapping[str, str], key: str) -> str:
+        """Return where an answer of ``url`` redirects to; `UntrustedServerError` if nobody should go there."""
+        try:
+            return redirected(url, headers.get("location", ""), key)
+        except BackendError as exc:
+            raise UntrustedServerError(exc.message, key=key) from None
 
     def is_trusted(self, url: str) -> bool:
-        """Whether the credential may be sent to the host of ``url``."""
-        host = _host(url)
+        """Whether the credential may be sent to the server of ``url``."""
+        scheme, host, port = server_of(url)
         # The scheme too: http://host:443 is the same host and port as the service's, in the clear.
-        own = urlsplit(url).scheme == urlsplit(self._options.endpoint_url).scheme and host == self._host
-        return own or (
-            url.startswith("https:")
-            and (host in self._options.trusted or host.rpartition(":")[0] in self._options.trusted)
+        return (scheme, host, port) == self._server or (
+            scheme == "https" and not self._options.trusted.isdisjoint((host, f"{host}:{port}"))
         )
 
-    def _session(self, url: str) -> Any:
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise BackendError("the VOSpace service gave a URL that is neither http nor https")
-        certified = isinstance(self._credential, ClientCertificate) and self.is_trusted(url)
+    def _session(self, url: str, key: str) -> Any:
+        scheme = server_of(url)[0]
+        if scheme not in ("http", "https"):
+            raise UntrustedServerError(f"the VOSpace service gave a URL for {key!r} that is no HTTP", key=key)
+        if scheme == "http" and self._server[0] == "https":
+            raise UntrustedServerError(
+                f"the VOSpace service, which is asked by https, gave an http URL for {key!r}: refused",
+                hint="Data and credentials would go unencrypted. Who runs the service can mend it.",
+                key=key,
+            )
         with self._lock:
-            made = self._with_certificate if certified else self._made
-            if made is None:
-                made = self._make_session(certified=certified)
-                if certified:
-                    self._with_certificate = made
-                else:
-                    self._made = made
-            return made
-
-    def _make_session(self, *, certified: bool) -> Any:
-        import requests
-        from requests.adapters import HTTPAdapter
-
-        session = requests.Session()
-        session.trust_env = False  # no .netrc of the daemon's user, no proxies of its environment
-        session.headers["Accept-Encoding"] = "identity"
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        count = self._options.max_connections
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=count, max_retries=0))
-        if certified:
-            assert isinstance(self._credential, ClientCertificate)  # noqa: S101 - asked by the caller
-            session.cert = self._certificate_path(self._credential.pem.reveal())
-        return session
-
-    def _certificate_path(self, pem: str) -> str:
-        # The library wants a path; the key must not be on a disk.
-        if "PRIVATE KEY" not in pem or "BEGIN CERTIFICATE" not in pem:
-            raise ConfigError("vospace storage: certificate must hold a certificate and its private key, as PEM")
-        self._certificate_fd = os.memfd_create("pantry-certificate", os.MFD_CLOEXEC)
-        with open(self._certificate_fd, "wb", closefd=False) as file:
-            file.write(pem.encode())
-        return f"/proc/self/fd/{self._certificate_fd}"
-
-
-def _authorisation(credential: Credential | None) -> Any:
-    """Make what sets the Authorization header; never None, for which the library would look elsewhere."""
-
-    def authorise(request: Any) -> Any:
-        if isinstance(credential, BearerToken):
-            request.headers["Authorization"] = f"Bearer {credential.token.reveal()}"
-        return request
-
-    if isinstance(credential, BasicAuth):
-        from requests.auth import HTTPBasicAuth
-
-        return HTTPBasicAuth(credential.username.encode(), credential.password.reveal().encode())
-    return authorise
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    try:
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError:
-        port = 0
-    return f"{(parts.hostname or '').lower()}:{port}"
-
-
-def _whole(reply: Any, key: str) -> bytes:
-    found = bytearray()
-    for piece in reply.iter_content(1 << 18):
-        found += piece
-        if len(found) > MAX_DOCUMENT_BYTES:
-            raise BackendError(f"the VOSpace service's answer about {key!r} is longer than any document", key=key)
-    return bytes(found)
+            if self._ours is None:
+                options = self._options
+                self._ours, self._strange = (
+                    make_session(who, ca_file=options.authority_file, max_connections=options.max_connections)
+                    for who in (self._credential, None)
+                )
+            return self._ours if self.is_trusted(url) else self._strange
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urljoin
 
-from pantry.backends.progress import Progress, reporting
-from pantry.backends.pumping import PIECE_BYTES, Pace, pump
+from pantry.backends.contract import check_version
+from pantry.backends.progress import reporting
+from pantry.backends.pumping import PIECE_BYTES, BodyCutError, Pace, Reading, pump
+from pantry.backends.redirects import REDIRECTS
+from pantry.backends.sending import PositionedReader
 from pantry.backends.vospace import _documents as documents
-from pantry.backends.vospace._blocking import Checkpoint, UntrustedServerError, Web
-from pantry.backends.vospace._faults import answered
+from pantry.backends.vospace._blocking import MAX_REDIRECTS, Checkpoint, UntrustedServerError, Web
 from pantry.backends.vospace._service import Service
 from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.errors import (
@@ -29,16 +29,10 @@ from pantry.errors import (
 
 _KEPT_S = 60.0
 _MOST_KEPT = 4096
-_MAX_REDIRECTS = 8
-_ERROR_BYTES = 1 << 16
 
 
-class BodyCutError(TransientBackendError):
-    """The body ended early; what came before is written, and the rest can be asked for."""
-
-    def __init__(self, key: str, reason: str, *, position: int, stop: int) -> None:
-        super().__init__(f"{reason} with {stop - position} bytes of {key!r} still to come", key=key)
-        self.position = position
+class EndpointsFailedError(TransientBackendError):
+    """None of the endpoints of a node gave anything; they can be asked again."""
 
 
 class ShortObjectError(TransientBackendError):
@@ -69,45 +63,44 @@ class Data:
 
     # -- fetching -------------------------------------------------------------------------------------
 
-    def fetch(
-        self,
-        key: str,
-        start: int,
-        stop: int,
-        fd: int,
-        md5: str,
-        checkpoint: Checkpoint,
-        on_progress: Progress | None,
-        attempt: int = 1,
-    ) -> bool:
-        """Stream ``start <= offset < stop`` of a node into ``fd``.
+    def fetch(self, reading: Reading) -> bool:
+        """Stream the wanted bytes of a node into the descriptor.
 
         Parameters
         ----------
-        key, start, stop, fd
-            What goes where.
-        md5 : str
-            Hex digest of the content that is wanted; empty if it is not known.
-        checkpoint, on_progress
-            As of `ObjectBackend.read_into`.
-        attempt : int
-            Which this is, from 1.
+        reading : Reading
+            Its ``key`` is the node's own, its ``if_version`` an MD5, if that is known.
 
         Returns
         -------
         bool
-            Whether the answer said that it is of this content.
+            Whether the answer said that it is of this MD5.
 
         Raises
         ------
         BodyCutError
             If the body ended early.
+        EndpointsFailedError
+            If no endpoint gave anything, which may pass.
         """
-        urls, fresh = self._urls(key, checkpoint)
+        if url := self._service.files_url(reading.key, reading.checkpoint):
+            return self._fetch_from_any([url], reading)
+        if urls := self._kept(reading.key):
+            try:
+                return self._fetch_from_any(urls, reading)
+            except (ObjectNotFoundError, BackendAccessError):
+                self._keeps = False  # good for one use only, or expired
+            except (EndpointsFailedError, UntrustedServerError):
+                pass
+            self._forget(reading.key)
+        urls = [one.url for one in self._service.negotiate(reading.key, documents.PULL, reading.checkpoint)]
+        return self._fetch_from_any(urls, reading)
+
+    def _fetch_from_any(self, urls: list[str], reading: Reading) -> bool:
         told: BackendError | None = None
         for url in urls:
             try:
-                sure = self._fetch_from(url, key, start, stop, fd, md5, checkpoint, on_progress)
+                sure = self._fetch_from(url, reading)
             except (BodyCutError, ShortObjectError, ObjectChangedError):
                 raise
             except (ObjectNotFoundError, BackendAccessError) as exc:
@@ -115,28 +108,19 @@ class Data:
             except (TransientBackendError, UntrustedServerError) as exc:
                 told = told or exc
             else:
-                self._keep(key, url, urls)
+                self._keep(reading.key, url, urls)
                 return sure
-        self._forget(key)
-        if fresh:
-            assert told is not None  # noqa: S101 - there is at least one endpoint
-            if not isinstance(told, TransientBackendError) or attempt == self._options.max_attempts:
-                raise told
-            checkpoint()
-            time.sleep(0.05 * 2**attempt)
-        # What was kept has expired, or was good for one use only.
-        if isinstance(told, (ObjectNotFoundError, BackendAccessError)):
-            self._keeps = False
-        return self.fetch(key, start, stop, fd, md5, checkpoint, on_progress, attempt + 1)
+        assert told is not None  # noqa: S101 - there is at least one endpoint
+        if isinstance(told, TransientBackendError):
+            failed = EndpointsFailedError(told.message)
+            failed.fields |= told.fields
+            raise failed from told
+        raise told
 
-    def _urls(self, key: str, checkpoint: Checkpoint) -> tuple[list[str], bool]:
-        if url := self._service.files_url(key, checkpoint):
-            return [url], True
+    def _kept(self, key: str) -> list[str]:
         with self._lock:
             until_s, urls = self._known.get(key, (0.0, []))
-        if until_s > time.monotonic():
-            return urls, False
-        return [one.url for one in self._service.negotiate(key, documents.PULL, checkpoint)], True
+        return urls if until_s > time.monotonic() else []
 
     def _keep(self, key: str, good: str, urls: list[str]) -> None:
         if self._keeps and not self._service.files_url(key, lambda: None):
@@ -150,65 +134,35 @@ class Data:
         with self._lock:
             self._known.pop(key, None)
 
-    def _fetch_from(
-        self,
-        url: str,
-        key: str,
-        start: int,
-        stop: int,
-        fd: int,
-        md5: str,
-        checkpoint: Checkpoint,
-        on_progress: Progress | None,
-    ) -> bool:
+    def _fetch_from(self, url: str, reading: Reading) -> bool:
+        key, start, stop, md5 = reading.key, reading.start, reading.stop, reading.if_version
         headers = {"Range": f"bytes={start}-{stop - 1}"}
-        with reporting(on_progress) as report:
-            for _ in range(_MAX_REDIRECTS):
+        with reporting(reading.on_progress) as report:
+            for _ in range(MAX_REDIRECTS):
                 with self._web.open("GET", url, key, headers=headers) as reply:
-                    if reply.status_code in (301, 302, 303, 307, 308):
-                        url = urljoin(url, reply.headers.get("location", ""))
+                    if reply.status_code in REDIRECTS:
+                        url = self._web.redirected(url, reply.headers, key)
                         continue
-                    skipped = self._check(reply, key, start, stop)
+                    if reply.status_code not in (200, 206, 416):
+                        raise self._web.refused(reply, key, reading.checkpoint)
+                    skipped = _check_range(reply, key, start, stop)
                     said = digest_of(reply.headers)
-                    if md5 and said and said != md5:
-                        raise ObjectChangedError(f"{key!r} is now version {said}, not {md5}", key=key)
-                    self._skip(reply.raw, skipped, key, checkpoint)
+                    if said:
+                        check_version(key, said, md5)
+                    self._skip(reply.raw, skipped, key, reading.checkpoint)
                     pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
-                    ended = pump(reply.raw, start, stop, fd, checkpoint=checkpoint, report=report, pace=pace)
-                    if ended.position != stop:
-                        raise BodyCutError(key, ended.reason, position=ended.position, stop=stop)
+                    pump(reply.raw, reading, version=said, report=report, pace=pace)
                     return bool(md5 and said)
         raise BackendError(f"the VOSpace service redirects without end at {key!r}", key=key)
-
-    @staticmethod
-    def _check(reply: Any, key: str, start: int, stop: int) -> int:
-        """Check that the answer has what was asked for; give how many bytes come before it."""
-        if reply.status_code == 416:
-            raise ShortObjectError(f"{key!r} ends before offset {stop}", key=key)
-        if reply.status_code not in (200, 206):
-            body = reply.raw.read(_ERROR_BYTES)
-            raise answered(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, body, key)
-        length = reply.headers.get("content-length", "")
-        if reply.status_code == 206:
-            given = reply.headers.get("content-range", "")
-            if not given.startswith(f"bytes {start}-"):
-                raise BackendError(
-                    f"the VOSpace service answered another range of {key!r} than {start}:{stop}", key=key
-                )
-            if length.isdigit() and int(length) != stop - start:
-                raise ShortObjectError(f"{key!r} gave {length} bytes of {stop - start} from {start}", key=key)
-            return 0
-        if length.isdigit() and int(length) < stop:
-            raise ShortObjectError(f"{key!r} has {length} bytes, not the {stop} that were to come", key=key)
-        return start
 
     def _skip(self, raw: Any, size_bytes: int, key: str, checkpoint: Checkpoint) -> None:
         """Pass over the beginning that a service without ranges sends."""
         left = size_bytes
+        take = getattr(raw, "read1", raw.read)  # urllib3 1.26 has no read1
         pace = Pace(self._options.min_bytes_per_s, self._options.read_timeout_s)
         while left:
             checkpoint()
-            piece = raw.read(min(PIECE_BYTES, left))
+            piece = take(min(PIECE_BYTES, left))
             if not piece or pace.too_slow(len(piece), time.monotonic()):
                 raise TransientBackendError(f"the beginning of {key!r}, which is not wanted, did not come", key=key)
             left -= len(piece)
@@ -231,45 +185,34 @@ class Data:
         raise last
 
     def _send_to(self, url: str, key: str, fd: int, size_bytes: int, checkpoint: Checkpoint) -> str:
-        for _ in range(_MAX_REDIRECTS):
-            body = _Body(fd, size_bytes, checkpoint)
+        for _ in range(MAX_REDIRECTS):
+            digest = hashlib.md5(usedforsecurity=False)
+            body = PositionedReader(fd, 0, size_bytes, checkpoint, seen=digest.update) if size_bytes else b""
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
-            with self._web.open("PUT", url, key, data=body if size_bytes else b"", headers=headers) as reply:
+            with self._web.open("PUT", url, key, data=body, headers=headers) as reply:
                 if reply.status_code in (307, 308):
-                    url = urljoin(url, reply.headers.get("location", ""))
+                    url = self._web.redirected(url, reply.headers, key)
                     continue
                 if not 200 <= reply.status_code < 300:
-                    said = reply.raw.read(_ERROR_BYTES)
-                    raise answered(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, said, key)
-                return body.md5() if size_bytes else hashlib.md5(b"", usedforsecurity=False).hexdigest()
+                    raise self._web.refused(reply, key, checkpoint)
+                return digest.hexdigest()
         raise BackendError(f"the VOSpace service redirects without end at {key!r}", key=key)
 
 
-class _Body:
-    """The first bytes of a file as the library sends them; the descriptor's own offset stays."""
-
-    def __init__(self, fd: int, size_bytes: int, checkpoint: Checkpoint) -> None:
-        self._fd = fd
-        self._size_bytes = size_bytes
-        self._position = 0
-        self._checkpoint = checkpoint
-        self._digest = hashlib.md5(usedforsecurity=False)
-
-    def __len__(self) -> int:
-        return self._size_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to ``size`` bytes, or all."""
-        self._checkpoint()
-        left = self._size_bytes - self._position
-        data = os.pread(self._fd, left if size < 0 else min(size, left), self._position)
-        self._position += len(data)
-        self._digest.update(data)
-        return data
-
-    def md5(self) -> str:
-        """Digest of what was sent, hexadecimal."""
-        return self._digest.hexdigest()
+def _check_range(reply: Any, key: str, start: int, stop: int) -> int:
+    """Check that the answer has what was asked for; give how many bytes come before it."""
+    length = reply.headers.get("content-length", "")
+    if reply.status_code == 416:
+        raise ShortObjectError(f"{key!r} ends before offset {stop}", key=key)
+    if reply.status_code == 206:
+        if not reply.headers.get("content-range", "").startswith(f"bytes {start}-"):
+            raise BackendError(f"the VOSpace service answered another range of {key!r} than {start}:{stop}", key=key)
+        if length.isdigit() and int(length) != stop - start:
+            raise ShortObjectError(f"{key!r} gave {length} bytes of {stop - start} from {start}", key=key)
+        return 0
+    if length.isdigit() and int(length) < stop:
+        raise ShortObjectError(f"{key!r} has {length} bytes, not the {stop} that were to come", key=key)
+    return start
 
 
 def digest_of(headers: Mapping[str, str]) -> str:

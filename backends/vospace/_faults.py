@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pantry.backends.retry_after import retry_after_s
+from pantry.backends.retry_after import telling_when
 from pantry.backends.vospace._documents import read_error
 from pantry.errors import (
     BackendAccessError,
@@ -62,10 +62,7 @@ def fault(name: str, key: str, said: str, *, status: int = 0, headers: Mapping[s
     if name == "LinkFound":
         return BackendError(told, hint="A link to a container stands in the path: name where it leads to.", key=key)
     if name in _PASSING or status >= 500 or status in (408, 425, 429):
-        error = TransientBackendError(told, key=key)
-        if (wait_s := retry_after_s(headers)) is not None:
-            error.fields["retry_after_s"] = wait_s
-        return error
+        return telling_when(TransientBackendError(told, key=key), headers)
     detail = " ".join(said.split())[:_SAID_CHARACTERS]
     return BackendError(f"{told}: {detail}" if detail else told, key=key)
 

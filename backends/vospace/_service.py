@@ -206,9 +206,16 @@ class Service:
         answer = self._web.ask("POST", url, key, body=document, follow=False, checkpoint=checkpoint)
         job = answer.expect(key, 303).location
         run = self._web.ask(
-            "POST", f"{job}/phase", key, params={"PHASE": "RUN"}, form=True, follow=False, checkpoint=checkpoint
+            "POST",
+            f"{job}/phase",
+            key,
+            params={"PHASE": "RUN"},
+            form=True,
+            follow=False,
+            checkpoint=checkpoint,
+            repeat=True,
         )
-        # 400: it runs already, in services that start what is posted.
+        # 400: it runs already: asked twice, or in services that start what is posted.
         run.expect(key, 200, 303, 400)
         return job
 

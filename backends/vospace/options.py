@@ -11,6 +11,7 @@ import msgspec
 
 from pantry.backends.contract import check_key
 from pantry.backends.credentials import CREDENTIAL_OPTIONS, Credential, credential_from
+from pantry.backends.options import check_positive, checked_options
 from pantry.errors import ConfigError, InvalidRequestError
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!~*'()+=-]*")
@@ -38,7 +39,7 @@ class VOSpaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     connect_timeout_s, read_timeout_s : float
         For one connection, and for silence on it, in seconds.
     job_timeout_s : float
-        For a job of the service, such as a move, in seconds.
+        For a job of the service, such as a move, or a whole document, in seconds.
     min_bytes_per_s : int
         Slowest that data may come, on average over at least ``read_timeout_s``; 0 for as slowly as they like.
     max_attempts : int
@@ -72,21 +73,14 @@ def parse_options(options: Mapping[str, object]) -> tuple[VOSpaceOptions, Creden
     ConfigError
         For an unknown name, a wrong type or an impossible value; never with a secret in it.
     """
-    known = (*VOSpaceOptions.__struct_fields__, *CREDENTIAL_OPTIONS)
-    if unknown := sorted(options.keys() - set(known)):
-        raise ConfigError(f"vospace storage: unknown options {unknown}; known are {', '.join(known)}")
-    credential = credential_from(options, service="vospace storage")
-    own = {name: value for name, value in options.items() if name not in CREDENTIAL_OPTIONS}
-    if "endpoint_url" not in own:
+    if "endpoint_url" not in options:
         raise ConfigError(
             "vospace storage: endpoint_url is missing",
             hint="Give the URL of the service in the daemon's configuration: "
             "storage: [{match: 'vos://...', options: {endpoint_url: 'https://...'}}]",
         )
-    try:
-        parsed = msgspec.convert(own, VOSpaceOptions)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"vospace storage: {exc}") from None
+    credential = credential_from(options, service="vospace storage")
+    parsed = checked_options(options, VOSpaceOptions, service="vospace storage", besides=CREDENTIAL_OPTIONS)
     _check_values(parsed, credential)
     return parsed, credential
 
@@ -101,15 +95,14 @@ def _check_values(options: VOSpaceOptions, credential: Credential | None) -> Non
     loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
     if credential is not None and parts.scheme != "https" and not loopback:
         raise ConfigError("vospace storage: credentials are only sent by https", hint="Change endpoint_url to https.")
-    for name in ("page_size", "max_connections", "connect_timeout_s", "read_timeout_s", "job_timeout_s"):
-        if getattr(options, name) <= 0:
-            raise ConfigError(f"vospace storage: {name} must be positive")
+    timeouts = ("connect_timeout_s", "read_timeout_s", "job_timeout_s")
+    check_positive(options, "max_connections", "max_attempts", *timeouts, service="vospace storage")
     if options.page_size < 2:
         raise ConfigError(
             "vospace storage: page_size must be at least 2: each page begins with the last of the one before"
         )
-    if options.max_attempts < 1 or options.min_bytes_per_s < 0:
-        raise ConfigError("vospace storage: max_attempts must be positive, min_bytes_per_s not negative")
+    if options.min_bytes_per_s < 0:
+        raise ConfigError("vospace storage: min_bytes_per_s must not be negative")
 
 
 def split_root(root: str) -> tuple[str, str]:

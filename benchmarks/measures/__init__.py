@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.measures import caching, formats, metadata, mounted, objects, searching, staging, starting, writers
+from benchmarks.measures import (
+    caching,
+    formats,
+    metadata,
+    mounted,
+    objects,
+    searching,
+    staging,
+    starting,
+    web,
+    writers,
+)
 from benchmarks.rows import Measurement
 
 MEASUREMENTS: tuple[Measurement, ...] = (
@@ -12,6 +23,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *writers.MEASUREMENTS,
     *staging.MEASUREMENTS,
     *objects.MEASUREMENTS,
+    *web.MEASUREMENTS,
     *formats.MEASUREMENTS,
     *caching.MEASUREMENTS,
     *mounted.MEASUREMENTS,

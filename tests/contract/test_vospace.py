@@ -18,9 +18,10 @@ from pantry.backends.contract import ByteRange
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, pattern, read, run, write
 from pantry.backends.vospace import VOSpaceBackend, VOSpaceBackendFactory
-from pantry.backends.vospace._blocking import Web
-from pantry.backends.vospace._documents import DATE, LENGTH, Child, read_node
-from pantry.backends.vospace.backend import _described
+from pantry.backends.vospace._blocking import Checkpoint, Web
+from pantry.backends.vospace._described import described
+from pantry.backends.vospace._documents import DATE, LENGTH, Child, Node, read_node
+from pantry.backends.vospace._service import Service
 from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.errors import (
     BackendAccessError,
@@ -385,8 +386,15 @@ def test_a_listing_that_begins_anew_for_ever_is_an_error(
     place.put("a", b"1")
     place.put("b", b"2")
     with opened(vospace, place.path) as backend:
-        whole = backend._service.children
-        monkeypatch.setattr(backend._service, "children", lambda key, _after, checkpoint: whole(key, "", checkpoint))
+        whole = Service.children
+        asked: list[str] = []
+
+        def begun_anew(service: Service, key: str, _after: str, checkpoint: Checkpoint) -> Node:
+            asked.append(key)
+            assert len(asked) < 10, "nobody noticed"
+            return whole(service, key, "", checkpoint)
+
+        monkeypatch.setattr(Service, "children", begun_anew)
         with pytest.raises(BackendError, match="again and again"):
             _listed(backend)
 
@@ -406,7 +414,7 @@ def test_a_link_that_cannot_be_asked_for_is_not_left_out_of_a_listing(
         raise error
 
     with opened(vospace, place.path) as backend:
-        monkeypatch.setattr(backend._service, "node", fail)
+        monkeypatch.setattr(Service, "node", fail)
         with pytest.raises(type(error)):
             _listed(backend)
 
@@ -414,7 +422,7 @@ def test_a_link_that_cannot_be_asked_for_is_not_left_out_of_a_listing(
 @pytest.mark.parametrize("length", ["9" * 5000, "²", "-1", "1e3", ""])
 def test_an_impossible_length_is_none(length: str) -> None:
     node = Child("vos://a.org!s/x", "DataNode", {LENGTH: length, DATE: "2026-01-01T00:00:00"}, "", busy=False)
-    assert _described("x", node).size_bytes == 0
+    assert described("x", node).size_bytes == 0
 
 
 @pytest.mark.parametrize(

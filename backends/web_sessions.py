@@ -1,4 +1,4 @@
-"""Sessions of requests: what goes with every request, and what never does. Only `_blocking` imports it."""
+"""Sessions of requests: what goes with every request, and what never does. Only `_blocking` modules import it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ import ssl
 from typing import Any
 
 from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential, Secret
-from pantry.backends.http.options import HttpOptions
+from pantry.backends.timed_heads import TimedAnswer
 from pantry.errors import BackendAccessError
 
 
-def make_session(options: HttpOptions, credential: Credential | None) -> Any:
-    """Make a session that sends ``credential`` with each request; no cookies, no proxies, no ``.netrc``."""
+def make_session(credential: Credential | None, *, ca_file: str | None, max_connections: int) -> Any:
+    """Make a session that sends ``credential`` with each request; no cookies, no proxies, no ``.netrc``.
+
+    Parameters
+    ----------
+    credential : Credential or None
+        Whoever follows a redirect to another host uses another session there.
+    ca_file : str or None
+        Path of the certificates that servers' may be signed by, in place of the usual ones.
+    max_connections : int
+        Connections kept to each host.
+    """
     import requests
 
     # At DEBUG it logs the paths of all requests.
@@ -26,8 +36,9 @@ def make_session(options: HttpOptions, credential: Credential | None) -> Any:
     session.trust_env = False
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers["User-Agent"] = "butler-pantry"
-    if options.ca_file:
-        session.verify = options.ca_file
+    session.headers["Accept-Encoding"] = "identity"
+    if ca_file:
+        session.verify = ca_file
     match credential:
         case BearerToken(token=token):
             session.headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -35,24 +46,38 @@ def make_session(options: HttpOptions, credential: Credential | None) -> Any:
             pair = base64.b64encode(f"{name}:{password.reveal()}".encode()).decode()
             session.headers["Authorization"] = f"Basic {pair}"
     pem = credential.pem if isinstance(credential, ClientCertificate) else None
-    adapter = _adapter(options, _context(pem) if pem is not None else None)
+    adapter = _adapter(max_connections, _context(pem) if pem is not None else None)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
-def _adapter(options: HttpOptions, context: ssl.SSLContext | None) -> Any:
+def _adapter(max_connections: int, context: ssl.SSLContext | None) -> Any:
     from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+    class Connection(HTTPConnectionPool.ConnectionCls):  # type: ignore[misc, valid-type]
+        response_class = TimedAnswer
+
+    class SecureConnection(HTTPSConnectionPool.ConnectionCls):  # type: ignore[misc, valid-type]
+        response_class = TimedAnswer
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
 
     class Adapter(HTTPAdapter):
-        """Keeps connections, and shows the client certificate."""
+        """Keeps connections, shows the client certificate, and waits for no head for ever."""
 
         def init_poolmanager(self, *args: Any, **more: Any) -> None:
             if context is not None:
                 more["ssl_context"] = context
             super().init_poolmanager(*args, **more)
+            self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
-    return Adapter(pool_connections=4, pool_maxsize=options.max_connections, max_retries=0)
+    return Adapter(pool_connections=8, pool_maxsize=max_connections, max_retries=0)
 
 
 def _context(pem: Secret) -> ssl.SSLContext:

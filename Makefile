@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
-# make test AT_ONCE='-n auto --dist worksteal': several at once; each worker has servers of its own, and wants about a gigabyte.
-AT_ONCE ?= -n 0
+# make test AT_ONCE="-n 0": one after the other. Each worker has servers of its own, and wants about a gigabyte.
+AT_ONCE ?= -n 2 --dist worksteal
 
 .PHONY: help setup demo test soak lint bench dist clean
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from astropy.io import fits
 from tests.fault.proxy import FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
@@ -20,7 +21,9 @@ from tests.servers.fuse_mount import FuseMount
 from tests.servers.glusterfs import GlusterServer
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
+from tests.servers.vospace import VospaceServer
 from tests.unit.fusefs.mounted import can_mount
 
 from pantry.client import Butler
@@ -93,12 +96,49 @@ def s3(request: pytest.FixtureRequest, stack: ExitStack) -> Place:
     return Place(request.getfixturevalue("s3_root"), storage, lambda: refuse(True), lambda: refuse(False))
 
 
+def vospace(request: pytest.FixtureRequest, stack: ExitStack) -> Place:
+    server: VospaceServer = request.getfixturevalue("vospace")
+    options = {"endpoint_url": server.endpoint, "token": server.owner.token, "max_attempts": 1, "read_timeout_s": 2.0}
+    away: list[None] = []
+
+    def fail() -> None:
+        server.kill()
+        away.append(None)
+
+    def recover() -> None:
+        if away:
+            away.clear()
+            server.restart()
+
+    return Place(server.uri("observatory/story"), [{"match": "vos://pantry.test", "options": options}], fail, recover)
+
+
+def postgresql(request: pytest.FixtureRequest, stack: ExitStack) -> Place:
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    name = stack.enter_context(server.database()).rpartition("/")[2]
+
+    def allow(allowed: bool) -> None:
+        engine = sa.create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(allowed).lower()}"))
+            if not allowed:
+                ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                connection.execute(sa.text(ended), {"name": name})
+
+    root = f"sql+postgresql://127.0.0.1:{server.port}/{name}"
+    options = {"username": "postgres", "password": server.password}
+    storage = [{"match": root, "options": options}]
+    return Place(f"{root}/story", storage, lambda: allow(False), lambda: allow(True))
+
+
 # A storage of another kind comes here: how to reach it, how to take it away, and how to give it back.
 STORAGES: Mapping[str, Callable[[pytest.FixtureRequest, ExitStack], Place]] = {
     "POSIX": posix,
     "GlusterFS": glusterfs,
     "SeaweedFS-mount": seaweed_mount,
     "S3": s3,
+    "VOSpace": vospace,
+    "PostgreSQL": postgresql,
 }
 
 

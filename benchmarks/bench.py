@@ -69,6 +69,8 @@ class Sizes:
         Of 4 KiB, in one round.
     object_mib, small_objects : int
         Of what is read by HTTP and VOSpace: size of the large object, count of the small ones.
+    rows : int
+        Of an answer of a database.
     """
 
     files: int = 10_000
@@ -82,6 +84,7 @@ class Sizes:
     random_reads: int = 20_000
     object_mib: int = 256
     small_objects: int = 1000
+    rows: int = 1_000_000
 
 
 QUICK = Sizes(
@@ -96,6 +99,7 @@ QUICK = Sizes(
     random_reads=200,
     object_mib=4,
     small_objects=20,
+    rows=20_000,
 )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +11,12 @@ from pantry.client.cli.completion import efd_fields, efd_topics, repository_name
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, note, print_json, print_table
 from pantry.client.cli.session import butler, daemon
-from pantry.errors import ConflictError, InvalidRequestError
+from pantry.client.cli.written_tables import chosen_format, table_options, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pantry.client.efd.facility import Efd
-
-_FORMATS = ("csv", "ecsv", "parquet")
 
 
 def service_option(command: Any) -> Any:
@@ -97,9 +93,7 @@ def fields(ctx: click.Context, topic: str, service: str, as_json: bool) -> None:
 @click.option("--resample", type=float, metavar="SECONDS", help="Means in bins of this length.")
 @click.option("--index", type=int, help="Only samples with this salIndex.")
 @service_option
-@click.option("--format", "written_as", type=click.Choice(_FORMATS), help="Else that of the suffix, or CSV.")
-@click.option("-o", "--output", metavar="FILE", help="Write it here; else it is printed.")
-@click.option("--force", is_flag=True, help="Let --output replace a file.")
+@table_options
 @click.pass_context
 def query(
     ctx: click.Context,
@@ -125,14 +119,9 @@ def query(
       pantry efd query lsst.sal.MTMount.azimuth -r dp1 instrument=LSSTCam visit=2025041500088 --resample 1
       pantry efd query lsst.sal.MTMount.logevent_summaryState --before 2025-04-15T02:00
     """
-    if output is not None and os.path.lexists(output) and not force:
-        raise ConflictError(f"{output} exists already", hint="give --force to replace it, or another name")
+    kind = chosen_format(written_as, output, force=force)
     if (begin is None) != (end is None):
         raise click.UsageError("--begin and --end go together")
-    suffix = os.path.splitext(output or "")[1].removeprefix(".")
-    kind = written_as or {"parq": "parquet"}.get(suffix, suffix) or "csv"
-    if kind not in _FORMATS:
-        raise InvalidRequestError(f"no format has the suffix .{suffix}", hint=f"say --format {', '.join(_FORMATS)}")
     known = _efd(ctx, repository)
     more: dict[str, Any] = {"index": index, "form": "arrow", "service": service, "data_id": parse_data_id(data_id)}
     if before is not None:
@@ -142,7 +131,7 @@ def query(
     else:
         span = None if begin is None else (begin, end)
         table = known.query(topic, wanted, timespan=span, margin=margin, resample=resample, **more)
-    _write(table, kind, output)
+    write_table(table, kind, output, _with_times)
     note(f"{table.num_rows} rows")
 
 
@@ -152,32 +141,10 @@ def _efd(ctx: click.Context, repository: str) -> Efd:
     return butler(ctx, repository, ()).efd if repository else Efd(daemon(ctx))
 
 
-def _write(table: pa.Table, kind: str, output: str | None) -> None:
-    if output is None:
-        if kind == "parquet" and sys.stdout.isatty():
-            raise click.UsageError("Parquet is not for terminals; give --output")
-        _write_to(table, kind, sys.stdout.buffer)
-        return
-    from pantry.client.staging import replaced_atomically
+def _with_times(table: pa.Table) -> Any:
+    from pantry.client.efd.results import as_form
 
-    with replaced_atomically(os.path.abspath(output)) as fd, open(f"/proc/self/fd/{fd}", "w+b") as file:
-        _write_to(table, kind, file)
-
-
-def _write_to(table: pa.Table, kind: str, file: Any) -> None:
-    if kind == "csv":
-        import pyarrow.csv as csv
-
-        csv.write_csv(table, file)
-        return
-    from pantry.client.formatters import WriteRequest, formatter_by_name
-
-    if kind == "ecsv":
-        from pantry.client.efd.results import as_form
-
-        written = as_form(table, "astropy")
-        written["time"].format = "isot"
-        written["time"].precision = 9
-        formatter_by_name("ecsv").write(written, cast(Any, file), WriteRequest(formatter="ecsv"))
-        return
-    formatter_by_name("parquet").write(table, file, WriteRequest(formatter="parquet"))
+    made = as_form(table, "astropy")
+    made["time"].format = "isot"
+    made["time"].precision = 9
+    return made

@@ -52,6 +52,7 @@ _COMMANDS = {
     "register-instrument": ("register_instrument:register_instrument", "Add an instrument that a text file defines."),
     "register-skymap": ("register_skymap:register_skymap", "Add a tiling of the sky."),
     "repo": ("repositories:repo", "Create, list and describe repositories."),
+    "service": ("services:service", "Ask catalogues and databases."),
     "stage": ("stage:stage", "Put datasets' files into a directory."),
     "status": ("status:status", "Show how the daemon is."),
     "umount": ("mount:umount", "Undo a mount."),

@@ -7,6 +7,7 @@ credential takes the place of these options, never the place of another user's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,8 @@ from pantry.errors import ConfigError
 
 CREDENTIAL_OPTIONS = ("token", "username", "password", "certificate")
 """The options that `credential_from` reads; whoever brings a credential of their own replaces all of them."""
+
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class Secret:
@@ -87,8 +90,13 @@ def credential_from(options: Mapping[str, object], *, service: str) -> Credentia
         return None
     match sorted(given):
         case ["token"]:
+            # A header that the HTTP library refuses would stand in its message.
+            if not _TOKEN.fullmatch(given["token"].reveal()):
+                raise ConfigError(f"{service}: token must be printable ASCII without blanks")
             return BearerToken(given["token"])
         case ["password", "username"]:
+            if not given["username"].reveal().isprintable():
+                raise ConfigError(f"{service}: username must be printable")
             return BasicAuth(given["username"].reveal(), given["password"])
         case ["certificate"]:
             return ClientCertificate(given["certificate"])

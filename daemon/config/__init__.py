@@ -9,6 +9,7 @@ import msgspec
 
 from pantry.daemon.config.publishing import PublishConfig
 from pantry.daemon.config.queries import QueryConfig, SelectionConfig, ServiceConfig, problems
+from pantry.daemon.config.secrets import SecretSource
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
@@ -115,7 +116,7 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     match : str
         Beginning of a root's URI, such as ``s3://bucket/``; the longest match wins.
     options : dict
-        Options of the storage backend; may hold secrets, which are never shown.
+        Options of the storage backend; a secret is a text, never shown, or says where it is kept.
     replicas : tuple of str
         URIs or absolute paths that stand in a root for ``match`` to give its copies: read, in this
         order, when the root itself fails; never written.
@@ -124,22 +125,31 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     match: str
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool | SecretSource] = {}
     replicas: tuple[str, ...] = ()
     direct: bool = False
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository, or a chain of them, that the node's administrator registers by configuration."""
+    """A repository, or a chain of them, that the node's administrator registers by configuration.
+
+    Attributes
+    ----------
+    root, registry, chain
+        As of a registration.
+    registry_password : SecretSource or None
+        Where the password of the registry's database is, which then does not stand in its URL.
+    """
 
     root: str = ""
     registry: str = ""
+    registry_password: SecretSource | None = None
     chain: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.root) == bool(self.chain):
             raise ValueError("a repository has a root, a chain of repositories the names of these: give one of both")
-        if self.chain and self.registry:
+        if self.chain and (self.registry or self.registry_password):
             raise ValueError("a chain of repositories has no registry of its own")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from pantry.daemon.config.secrets import SecretSource
 from pantry.model.queries import Parameter
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
@@ -23,7 +24,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     root : str
         URI whose scheme names the query backend, such as ``tap+https://example.org/tap``.
     options : dict
-        Options of the backend; may hold secrets, which are never shown.
+        Options of the backend; a secret is a text, never shown, or says where it is kept.
     readers : tuple of str
         Who may run the queries that are configured for it, besides administrators.
     statements : tuple of str
@@ -40,7 +41,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     root: str
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool | SecretSource] = {}
     readers: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     ttl_s: float = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import cast
 
 import trio
 
@@ -173,5 +175,6 @@ class PlainPrefix:
         """Iterate over the objects whose keys begin with a text, as the origin has them now."""
         check_prefix(begins)
         self.origin.require_online(begins or "a listing")
-        async for stat in self.origin.primary.list_keys(begins):
-            yield self._versions.note(stat)
+        async with aclosing(cast(AsyncGenerator[ObjectStat, None], self.origin.primary.list_keys(begins))) as listed:
+            async for stat in listed:
+                yield self._versions.note(stat)

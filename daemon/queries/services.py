@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.backends.credentials import Secret
 from pantry.backends.loading import make_query_backend
 from pantry.backends.placeholders import names_of, split_statement
 from pantry.backends.querying import Query, QueryBackend, Statement, TopicQuery, ViewDefinition
@@ -17,6 +18,7 @@ from pantry.daemon.cache.object_id import ObjectId, answers_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.queries import ServiceConfig
+from pantry.daemon.credentials.renewed import NodeOptions, Renewed
 from pantry.daemon.queries.answers import Answer, Answers, Question
 from pantry.daemon.queries.definitions import Definition, Definitions, filled, written
 from pantry.daemon.server.identity import Identity
@@ -44,21 +46,35 @@ class Service:
         self.name = name
         self.config = config
         self.realm = answers_realm(name)
-        self.backend: QueryBackend = make_query_backend(config.root, config.options, admission)
+        source = NodeOptions(config.options, f"the service {name!r}", admission.call)
+        self.renewed: Renewed[QueryBackend] = Renewed(
+            source, lambda made: make_query_backend(config.root, made, admission)
+        )
+        self.backend = self.renewed.model
         self.health = Health(f"the service {name!r}")
         self.views: set[str] = set()
         self.defining = trio.Lock()
-        # The credentials too: what other ones may see is another answer.
-        self._digest = hashlib.blake2b(
-            msgspec.msgpack.encode((config.root, sorted(config.options.items()))), digest_size=32
-        ).digest()
 
-    def object_id(self, query: Query, tables: Mapping[str, str]) -> ObjectId:
-        """Return by which name the cache knows the answer to a query; ``tables`` are hashes of what is uploaded."""
+    def object_id(self, query: Query, tables: Mapping[str, str], options: Mapping[str, object]) -> ObjectId:
+        """Return by which name the cache knows the answer to a query.
+
+        Parameters
+        ----------
+        query : Query
+            What is asked.
+        tables : Mapping
+            Hashes of what is uploaded.
+        options : Mapping
+            Of the backend, with the credentials: what other ones may see is another answer.
+        """
         if isinstance(query, Statement):
             query = msgspec.structs.replace(query, parameters=dict(sorted(query.parameters.items())), tables={})
         asked = msgspec.msgpack.encode((query, sorted(tables.items())))
-        return ObjectId(self.realm, hashlib.blake2b(asked, digest_size=16, key=self._digest).hexdigest())
+        return ObjectId(self.realm, hashlib.blake2b(asked, digest_size=16, key=self._digest(options)).hexdigest())
+
+    def _digest(self, options: Mapping[str, object]) -> bytes:
+        plain = [(name, _revealed(value)) for name, value in sorted(options.items())]
+        return hashlib.blake2b(msgspec.msgpack.encode((self.config.root, plain)), digest_size=32).digest()
 
 
 class Services:
@@ -95,7 +111,7 @@ class Services:
     async def aclose(self) -> None:
         """Close all backends."""
         for service in self._open.values():
-            await service.backend.aclose()
+            await service.renewed.aclose()
         self._open.clear()
 
     def may_read(self, name: str, who: Identity, *, administers: bool) -> bool:
@@ -227,15 +243,17 @@ class Services:
         *,
         cached_only: bool,
     ) -> Answer:
-        question = Question(
-            object_id=service.object_id(query, {key: digest for key, (_, digest) in tables.items()}),
-            query=query,
-            name=f"{service.name}/{name}",
-            ttl_s=ttl_s,
-            timeout_s=service.config.timeout_s,
-            max_bytes=service.config.max_bytes,
-        )
-        return await self._answers.open(service.backend, service.health, question, uid=who.uid, cached_only=cached_only)
+        hashes = {key: digest for key, (_, digest) in tables.items()}
+        async with service.renewed.use() as (options, backend):
+            question = Question(
+                object_id=service.object_id(query, hashes, options),
+                query=query,
+                name=f"{service.name}/{name}",
+                ttl_s=ttl_s,
+                timeout_s=service.config.timeout_s,
+                max_bytes=service.config.max_bytes,
+            )
+            return await self._answers.open(backend, service.health, question, uid=who.uid, cached_only=cached_only)
 
     async def _define_views(self, service: Service, names: tuple[str, ...]) -> None:
         """See that selections are views of the service's database, once in this daemon's life."""
@@ -248,8 +266,14 @@ class Services:
                         f"the service {service.name!r} keeps no views",
                         hint=f"leave out selections.{name}.view, so that the selection is put into each query",
                     )
-                await service.backend.define_view(name, self.definitions.selections[name].text)
+                async with service.renewed.use() as (_, backend):
+                    assert isinstance(backend, ViewDefinition)  # noqa: S101 - of the same class as its model
+                    await backend.define_view(name, self.definitions.selections[name].text)
                 service.views.add(name)
+
+
+def _revealed(value: object) -> object:
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _own_values(

@@ -19,6 +19,8 @@ from pantry.backends.contract import ObjectBackend
 from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
+from pantry.daemon.config.secrets import SecretSource, has_sources
+from pantry.daemon.credentials.renewed import NodeOptions, Renewed, RenewedBackend
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.registry.operator_tables import OperatorTable
@@ -199,11 +201,14 @@ class Repositories:
 
     def backend_for(self, root: str, options: Mapping[str, OptionValue]) -> ObjectBackend:
         """Make the backend of a root, with the configuration's options over the repository's."""
-        merged: dict[str, OptionValue] = dict(options)
+        merged: dict[str, OptionValue | SecretSource] = dict(options)
         matching = [one for one in self._config.storage if root.startswith(one.match)]
         for one in sorted(matching, key=lambda one: len(one.match)):
             merged.update(one.options)
-        return make_backend(root, merged, self._transfers)
+        if not has_sources(merged):
+            return make_backend(root, merged, self._transfers)
+        source = NodeOptions(merged, f"the storage of {root}", self._transfers.call)
+        return RenewedBackend(Renewed(source, lambda made: make_backend(root, made, self._transfers)))
 
     async def in_thread(self, func: Callable[[], T]) -> T:
         """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
@@ -276,6 +281,11 @@ class Repositories:
             shown = make_url(url).render_as_string(hide_password=True)
         except ArgumentError:
             raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
+        configured = self._config.repositories.get(name)
+        if configured is not None and configured.registry_password is not None:
+            what = f"repository {name!r}: registry_password"
+            password = await self.queries.call(partial(configured.registry_password.read, what))
+            url = make_url(url).set(password=password.reveal()).render_as_string(hide_password=False)
         registry = await self.queries.call(partial(connect, url))
         if registry.uuid != description.uuid:
             raise ConfigError(

@@ -18,6 +18,7 @@ EXIT_BROKEN_PIPE = 141
 
 _COMMANDS = {
     "ancestors": ("provenance:ancestors", "Find everything that a dataset was made of."),
+    "backends": ("backends:backends", "Show how storage and services are."),
     "bundle": ("bundle:bundle", "Take datasets to where there is no daemon, and bring outputs back."),
     "cache": ("cache:cache", "Look at the node's cache, and make room in it."),
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),

@@ -122,12 +122,16 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         order, when the root itself fails; never written.
     direct : bool
         Readers get the files of a mounted file system themselves, not copies in the cache: it is as fast.
+    max_concurrent : int
+        Requests that may be under way, of all users together, to all roots for which this entry is the longest
+        that says so; 0 for no limit of their own.
     """
 
     match: str
     options: dict[str, str | int | float | bool | SecretSource] = {}
     replicas: tuple[str, ...] = ()
     direct: bool = False
+    max_concurrent: int = 0
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -339,6 +343,8 @@ def _check(config: DaemonConfig) -> None:
         if getattr(cache, name) <= 0:
             raise ConfigError(f"{where}: cache: {name}: must be positive")
     for number, storage in enumerate(config.storage):
+        if storage.max_concurrent < 0:
+            raise ConfigError(f"{where}: storage[{number}].max_concurrent: must not be negative")
         for replica in storage.replicas:
             if not _ROOT.match(replica):
                 raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")

@@ -38,6 +38,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
         Most bytes of one answer.
     timeout_s : float
         For one query, in seconds.
+    max_concurrent : int
+        Queries that may be under way, of all users together; 0 for no limit of its own.
     """
 
     root: str
@@ -48,6 +50,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 1_000_000
     max_bytes: int = 4 * _GIB
     timeout_s: float = 600.0
+    max_concurrent: int = 0
 
 
 class DatasetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,8 @@ def problems(
         for key in ("max_rows", "max_bytes", "timeout_s"):
             if not getattr(service, key) > 0:
                 yield f"services.{name}.{key}: must be positive"
+        if service.max_concurrent < 0:
+            yield f"services.{name}.max_concurrent: must not be negative"
         if service.ttl_s < 0:
             yield f"services.{name}.ttl_s: must not be negative"
     for group, entries in (("queries", queries), ("selections", selections)):

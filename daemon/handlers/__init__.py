@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pantry.daemon.handlers import (
+    backends,
     browse,
     cache,
     configuration,
@@ -28,7 +29,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration, subsetting, queries,
+        publishing, configuration, subsetting, queries, backends,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

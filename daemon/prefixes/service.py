@@ -90,6 +90,10 @@ class Prefixes:
             )
         return found
 
+    def opened(self) -> list[PlainPrefix]:
+        """Return the configured prefixes that are open."""
+        return list(self._open.values())
+
     def of_repository(self, repository: Repository) -> PlainPrefix:
         """Return the files of an attached repository, of whose content only the version at the origin is known."""
         if (found := self._attached.get(repository.uuid)) is None:

@@ -52,6 +52,8 @@ class Service:
         )
         self.backend = self.renewed.model
         self.health = Health(f"the service {name!r}")
+        most = config.max_concurrent
+        self.limit = Admission(user_limit=most, node_limit=most) if most else None
         self.views: set[str] = set()
         self.defining = trio.Lock()
 
@@ -143,6 +145,10 @@ class Services:
         if found is None:
             found = self._open[name] = Service(name, self._configured[name], self._admission)
         return found
+
+    def opened(self) -> list[Service]:
+        """Return the services that were asked for."""
+        return list(self._open.values())
 
     def all_readable(self, who: Identity, *, administers: bool) -> list[str]:
         """Return the names of the services that ``who`` may ask."""
@@ -253,7 +259,9 @@ class Services:
                 timeout_s=service.config.timeout_s,
                 max_bytes=service.config.max_bytes,
             )
-            return await self._answers.open(backend, service.health, question, uid=who.uid, cached_only=cached_only)
+            return await self._answers.open(
+                backend, service.health, question, uid=who.uid, cached_only=cached_only, limit=service.limit
+            )
 
     async def _define_views(self, service: Service, names: tuple[str, ...]) -> None:
         """See that selections are views of the service's database, once in this daemon's life."""

@@ -97,6 +97,7 @@ class Repositories:
         }
         self.index = SiteIndex(config.state_directory, configured)
         self._remembered = RememberedDescriptions(config.state_directory)
+        self._limits: dict[str, Admission] = {}
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
 
@@ -226,7 +227,21 @@ class Repositories:
             stall_s=self._config.limits.stall_s,
             direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
             offline=self._offline,
+            limit=self._limit_for(root),
         )
+
+    def _limit_for(self, root: str) -> Admission | None:
+        """Return the limit that a root shares with the others of its entry in the configuration."""
+        limited = [one for one in self._config.storage if one.max_concurrent and root.startswith(one.match)]
+        if not limited:
+            return None
+        longest = max(limited, key=lambda one: len(one.match))
+        most = longest.max_concurrent
+        return self._limits.setdefault(longest.match, Admission(user_limit=most, node_limit=most))
+
+    def opened(self) -> list[Repository]:
+        """Return the repositories that are open."""
+        return list(self._open.values())
 
     async def _open_registered(self, name: str, registration: Registration) -> Repository:
         if registration.attachment is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pantry.wire.operations.base import Operation, StreamOperation, decode_operation
 
 if TYPE_CHECKING:
+    from pantry.wire.operations.backends import BackendInfo, BackendList, GetBackends
     from pantry.wire.operations.browse import ListTree, TreeBatch, TreeEntry
     from pantry.wire.operations.cache import (
         CachedObject,
@@ -155,6 +156,11 @@ if TYPE_CHECKING:
     from pantry.wire.operations.subsetting import BeginSubset, CopyDatasets, FinishSubset, SubsetBegun
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "backends": (
+        "BackendInfo",
+        "BackendList",
+        "GetBackends",
+    ),
     "browse": (
         "ListTree",
         "TreeBatch",
@@ -356,6 +362,8 @@ __all__ = [
     "ActiveConfiguration",
     "Associate",
     "AttachRepository",
+    "BackendInfo",
+    "BackendList",
     "BeginPut",
     "BeginPuts",
     "BeginSubset",
@@ -396,6 +404,7 @@ __all__ = [
     "FinishSubset",
     "ForgetPublications",
     "FoundDataset",
+    "GetBackends",
     "GetCacheStatus",
     "GetConfiguration",
     "GetDataset",

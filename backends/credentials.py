@@ -17,6 +17,22 @@ from pantry.errors import ConfigError
 CREDENTIAL_OPTIONS = ("token", "username", "password", "certificate")
 """The options that `credential_from` reads; whoever brings a credential of their own replaces all of them."""
 
+KINDS: dict[str, tuple[frozenset[str], ...]] = {
+    "token": (frozenset({"token"}),),
+    "password": (frozenset({"username", "password"}),),
+    "certificate": (frozenset({"certificate"}),),
+    "keys": (
+        frozenset({"access_key_id", "secret_access_key"}),
+        frozenset({"access_key_id", "secret_access_key", "session_token"}),
+    ),
+}
+"""Kinds of credentials, and of which options of a backend each is made."""
+
+NOT_FOR_USERS = frozenset({"profile", "credentials_file", "anonymous"}).union(
+    *(form for forms in KINDS.values() for form in forms)
+)
+"""Options by which the node says who it is itself; a user's own requests go out with none of them."""
+
 _TOKEN = re.compile(r"[!-~]+")
 
 

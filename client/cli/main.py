@@ -26,6 +26,7 @@ _COMMANDS = {
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "config": ("config:config", "Show and check the active configuration."),
     "correct-headers": ("header_corrections:correct_headers", "Say what is wrong in the headers of raw exposures."),
+    "credentials": ("credentials:credentials", "Hand your own credentials over, and take them back."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),

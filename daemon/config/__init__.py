@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Literal
 
 import msgspec
 
+from pantry.backends.credentials import NOT_FOR_USERS
 from pantry.daemon.config.publishing import PublishConfig
 from pantry.daemon.config.queries import QueryConfig, SelectionConfig, ServiceConfig, problems
 from pantry.daemon.config.secrets import SecretSource
@@ -92,6 +94,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         A read of which nothing comes for so long is given up, in seconds.
     spacing_s : float
         While other users are active: time between two starts of one user's transfers, and of his queries.
+    credentials_per_user, credential_s : int, float
+        Credentials of his own that a user may hand over, and how long one is kept at most, in seconds.
     """
 
     connections_per_user: int = 1024
@@ -106,6 +110,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     put_bytes: int = 1024 * GIB
     stall_s: float = 90.0
     spacing_s: float = 0.01
+    credentials_per_user: int = 32
+    credential_s: float = 7 * 86400.0
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +131,9 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent : int
         Requests that may be under way, of all users together, to all roots for which this entry is the longest
         that says so; 0 for no limit of their own.
+    rights : str
+        ``node``: the options say who asks. ``user``: each user, with a credential of his own, only to read. Empty:
+        as the longest other match says, else ``node``.
     """
 
     match: str
@@ -132,6 +141,7 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[str, ...] = ()
     direct: bool = False
     max_concurrent: int = 0
+    rights: Literal["", "node", "user"] = ""
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +353,10 @@ def _check(config: DaemonConfig) -> None:
         if getattr(cache, name) <= 0:
             raise ConfigError(f"{where}: cache: {name}: must be positive")
     for number, storage in enumerate(config.storage):
+        if storage.rights == "user" and not re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:", storage.match):
+            raise ConfigError(f"{where}: storage[{number}].rights: there are no credentials for {storage.match!r}")
+        if storage.rights == "user" and (given := sorted(NOT_FOR_USERS & storage.options.keys())):
+            raise ConfigError(f"{where}: storage[{number}]: with rights of users, {given[0]!r} would never be used")
         if storage.max_concurrent < 0:
             raise ConfigError(f"{where}: storage[{number}].max_concurrent: must not be negative")
         for replica in storage.replicas:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
+from pantry.backends.credentials import NOT_FOR_USERS
 from pantry.daemon.config.secrets import SecretSource
 from pantry.model.queries import Parameter
 
@@ -40,6 +42,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
         For one query, in seconds.
     max_concurrent : int
         Queries that may be under way, of all users together; 0 for no limit of its own.
+    rights : str
+        ``node``: the options say who asks. ``user``: each user, with a credential of his own.
     """
 
     root: str
@@ -51,6 +55,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 4 * _GIB
     timeout_s: float = 600.0
     max_concurrent: int = 0
+    rights: Literal["node", "user"] = "node"
 
 
 class DatasetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +143,8 @@ def problems(
         for key in ("max_rows", "max_bytes", "timeout_s"):
             if not getattr(service, key) > 0:
                 yield f"services.{name}.{key}: must be positive"
+        if service.rights == "user" and (given := sorted(NOT_FOR_USERS & service.options.keys())):
+            yield f"services.{name}: with rights of users, {given[0]!r} would never be used"
         if service.max_concurrent < 0:
             yield f"services.{name}.max_concurrent: must not be negative"
         if service.ttl_s < 0:

@@ -11,6 +11,7 @@ import trio
 from pantry.backends.contract import ByteRange, Capabilities, ObjectBackend, ObjectStat
 from pantry.backends.progress import Progress
 from pantry.daemon.config.secrets import Options, read_secrets, stand_in
+from pantry.errors import BackendAccessError
 
 HOLDS_S = 1.0
 """How long secrets are believed after they were read, in seconds."""
@@ -147,10 +148,22 @@ class RenewedBackend:
     ----------
     renewed : Renewed
         Gives the backend for each call.
+    refused : str
+        What to do if the service refuses, in place of what the backend says.
     """
 
-    def __init__(self, renewed: Renewed[ObjectBackend]) -> None:
+    def __init__(self, renewed: Renewed[ObjectBackend], *, refused: str = "") -> None:
         self.renewed = renewed
+        self._refused = refused
+
+    @asynccontextmanager
+    async def _backend(self) -> AsyncIterator[ObjectBackend]:
+        async with self.renewed.use() as (_, backend):
+            try:
+                yield backend
+            except BackendAccessError as exc:
+                exc.hint = self._refused or exc.hint
+                raise
 
     @property
     def capabilities(self) -> Capabilities:
@@ -164,7 +177,7 @@ class RenewedBackend:
 
     async def stat(self, key: str) -> ObjectStat:
         """As of `ObjectBackend`, as all below."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             return await backend.stat(key)
 
     async def read_into(
@@ -177,13 +190,13 @@ class RenewedBackend:
         on_progress: Progress | None = None,
     ) -> None:
         """Read."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             await backend.read_into(key, span, fd, if_version=if_version, on_progress=on_progress)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
         """List."""
         async with (
-            self.renewed.use() as (_, backend),
+            self._backend() as backend,
             aclosing(cast(AsyncGenerator[ObjectStat, None], backend.list_keys(prefix))) as listed,
         ):
             async for one in listed:
@@ -191,22 +204,22 @@ class RenewedBackend:
 
     async def write_from(self, key: str, fd: int, size_bytes: int, *, token: str) -> ObjectStat:
         """Write."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             return await backend.write_from(key, fd, size_bytes, token=token)
 
     async def undo_write(self, key: str, *, token: str) -> bool:
         """Undo a write."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             return await backend.undo_write(key, token=token)
 
     async def settle_write(self, key: str, *, token: str) -> None:
         """Forget a token."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             await backend.settle_write(key, token=token)
 
     async def delete(self, key: str) -> None:
         """Delete."""
-        async with self.renewed.use() as (_, backend):
+        async with self._backend() as backend:
             await backend.delete(key)
 
     async def aclose(self) -> None:

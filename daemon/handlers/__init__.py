@@ -7,6 +7,7 @@ from pantry.daemon.handlers import (
     browse,
     cache,
     configuration,
+    credentials,
     data,
     importing,
     integrity,
@@ -30,6 +31,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
         publishing, configuration, subsetting, queries, backends,
+        credentials,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

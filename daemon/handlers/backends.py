@@ -8,7 +8,7 @@ from pantry.backends.admission import Admission
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
-from pantry.daemon.server.identity import Identity
+from pantry.daemon.server.identity import Identity, user_name_of
 from pantry.daemon.transfers.health import Health
 from pantry.daemon.transfers.origin import Origin
 from pantry.wire.operations import BackendInfo, BackendList, GetBackends
@@ -21,6 +21,7 @@ def _described(
     health: Health,
     limit: Admission | None,
     *,
+    uid: int | None,
     hanging: int = 0,
     administers: bool,
 ) -> BackendInfo:
@@ -29,6 +30,7 @@ def _described(
         location=location,
         kind=kind,
         name=name,
+        user="" if uid is None else user_name_of(uid),
         circuit=health.circuit.value,
         retry_in_s=health.retry_in_s,
         under_way=traffic.under_way,
@@ -49,20 +51,33 @@ def backends_of(node: Node, who: Identity) -> Iterator[BackendInfo]:
     """Describe the storage and services that ``who`` may read, as far as they were used."""
     administers = node.is_administrator(who)
 
-    def of_origin(kind: str, name: str, origin: Origin) -> Iterator[BackendInfo]:
+    def may_see(uid: int | None) -> bool:
+        return uid is None or uid == who.uid or administers
+
+    def of_origin(kind: str, name: str, origin: Origin, uid: int | None) -> Iterator[BackendInfo]:
         for location, health, hanging in origin.states():
-            yield _described(kind, name, location, health, origin.limit, hanging=hanging, administers=administers)
+            yield _described(
+                kind, name, location, health, origin.limit, uid=uid, hanging=hanging, administers=administers
+            )
 
     for repository in node.repositories.opened():
-        if administers or repository.access.may_read(who):
-            yield from of_origin("repository", repository.name, repository.origin)
+        if may_see(repository.uid) and (administers or repository.access.may_read(who)):
+            yield from of_origin("repository", repository.name, repository.origin, repository.uid)
     for prefix in node.prefixes.opened():
-        if node.prefixes.may_read(prefix.name, who, administers=administers):
-            yield from of_origin("prefix", prefix.name, prefix.origin)
+        if may_see(prefix.uid) and node.prefixes.may_read(prefix.name, who, administers=administers):
+            yield from of_origin("prefix", prefix.name, prefix.origin, prefix.uid)
     for service in node.services.opened():
-        if node.services.may_read(service.name, who, administers=administers):
+        if may_see(service.uid) and node.services.may_read(service.name, who, administers=administers):
             location = service.backend.location
-            yield _described("service", service.name, location, service.health, service.limit, administers=administers)
+            yield _described(
+                "service",
+                service.name,
+                location,
+                service.health,
+                service.limit,
+                uid=service.uid,
+                administers=administers,
+            )
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:

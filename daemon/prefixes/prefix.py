@@ -9,7 +9,7 @@ from typing import cast
 import trio
 
 from pantry.backends.contract import ObjectStat, check_key, check_prefix
-from pantry.daemon.cache.object_id import ObjectId, plain_realm
+from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import Source
 from pantry.daemon.config import PrefixConfig
@@ -36,6 +36,8 @@ class PlainPrefix:
         Opens them.
     offline : Callable[[], bool]
         Whether no origin is asked at present.
+    uid : int, optional
+        Of a user's own view: whose.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class PlainPrefix:
         cache: ObjectCache,
         opener: Opener,
         offline: Callable[[], bool],
+        uid: int | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.origin = origin
-        self.realm = plain_realm(name)
+        self.uid = uid
+        self.realm = plain_realm(name) if uid is None else users_realm(plain_realm(name), uid)
         self._opener = opener
         self._offline = offline
         self._versions = CurrentVersions(self.realm, origin.location, cache)
@@ -166,6 +170,10 @@ class PlainPrefix:
             version=stat.version,
             checked_ns=current.checked_ns,
         )
+
+    def believe_nothing(self) -> None:
+        """Ask the origin again for whatever is wanted next: with another credential it may say something else."""
+        self._versions.believe_nothing()
 
     def object_id(self, stat: ObjectStat) -> ObjectId:
         """Return by which name the cache knows a version of an object."""

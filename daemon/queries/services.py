@@ -14,11 +14,13 @@ from pantry.backends.credentials import Secret
 from pantry.backends.loading import make_query_backend
 from pantry.backends.placeholders import names_of, split_statement
 from pantry.backends.querying import Query, QueryBackend, Statement, TopicQuery, ViewDefinition
-from pantry.daemon.cache.object_id import ObjectId, answers_realm
+from pantry.daemon.cache.object_id import ObjectId, answers_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.queries import ServiceConfig
-from pantry.daemon.credentials.renewed import NodeOptions, Renewed
+from pantry.daemon.credentials.held import HeldCredentials
+from pantry.daemon.credentials.own import OwnOptions
+from pantry.daemon.credentials.renewed import NodeOptions, OptionSource, Renewed
 from pantry.daemon.queries.answers import Answer, Answers, Question
 from pantry.daemon.queries.definitions import Definition, Definitions, filled, written
 from pantry.daemon.server.identity import Identity
@@ -40,20 +42,34 @@ class Service:
         What is configured.
     admission : Admission
         For its backend.
+    options : OptionSource
+        Who asks.
+    limit : Admission or None
+        Queries that may be under way, of all users together.
+    uid : int or None
+        Of a user's own: whose; nobody else finds his answers.
     """
 
-    def __init__(self, name: str, config: ServiceConfig, admission: Admission) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ServiceConfig,
+        admission: Admission,
+        *,
+        options: OptionSource,
+        limit: Admission | None,
+        uid: int | None,
+    ) -> None:
         self.name = name
         self.config = config
-        self.realm = answers_realm(name)
-        source = NodeOptions(config.options, f"the service {name!r}", admission.call)
+        self.uid = uid
+        self.limit = limit
+        self.realm = answers_realm(name) if uid is None else users_realm(answers_realm(name), uid)
         self.renewed: Renewed[QueryBackend] = Renewed(
-            source, lambda made: make_query_backend(config.root, made, admission)
+            options, lambda made: make_query_backend(config.root, made, admission)
         )
         self.backend = self.renewed.model
         self.health = Health(f"the service {name!r}")
-        most = config.max_concurrent
-        self.limit = Admission(user_limit=most, node_limit=most) if most else None
         self.views: set[str] = set()
         self.defining = trio.Lock()
 
@@ -88,6 +104,8 @@ class Services:
         What is configured.
     cache, nursery, admission, offline
         As of `Answers`.
+    held : HeldCredentials, optional
+        Users' own credentials.
 
     Raises
     ------
@@ -103,12 +121,19 @@ class Services:
         *,
         admission: Admission,
         offline: Callable[[], bool],
+        held: HeldCredentials | None = None,
     ) -> None:
         self.definitions = Definitions(config.services, config.queries, config.selections)
         self._configured = config.services
         self._admission = admission
         self._answers = Answers(cache, nursery, admission, offline)
-        self._open: dict[str, Service] = {}
+        self._held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self._limits = {
+            name: Admission(user_limit=one.max_concurrent, node_limit=one.max_concurrent)
+            for name, one in config.services.items()
+            if one.max_concurrent
+        }
+        self._open: dict[tuple[str, int | None], Service] = {}
 
     async def aclose(self) -> None:
         """Close all backends."""
@@ -138,12 +163,21 @@ class Services:
                 f"user {who.user_name} may not ask the service {name!r}",
                 hint=f"the node's administrator can add you to services.{name}.readers in the daemon's configuration",
             )
-        return self._get(name)
+        return self._get(name, who)
 
-    def _get(self, name: str) -> Service:
-        found = self._open.get(name)
+    def _get(self, name: str, who: Identity) -> Service:
+        config = self._configured[name]
+        uid = who.uid if config.rights == "user" else None
+        found = self._open.get((name, uid))
         if found is None:
-            found = self._open[name] = Service(name, self._configured[name], self._admission)
+            options: OptionSource = NodeOptions(config.options, f"the service {name!r}", self._admission.call)
+            if uid is not None:
+                options = OwnOptions(config.options, config.root, uid, self._held)
+            found = self._open[name, uid] = Service(
+                name, config, self._admission, options=options, limit=self._limits.get(name), uid=uid
+            )
+            if uid is not None:
+                self._held.watch(uid, config.root, found.renewed.forget)
         return found
 
     def opened(self) -> list[Service]:
@@ -154,13 +188,17 @@ class Services:
         """Return the names of the services that ``who`` may ask."""
         return [name for name in sorted(self._configured) if self.may_read(name, who, administers=administers)]
 
-    def location(self, name: str) -> str:
+    def location(self, name: str, who: Identity) -> str:
         """Return the URI of a service, without any secret."""
-        return self._get(name).backend.location
+        return self._get(name, who).backend.location
 
     def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
         """Return in which realms of the cache the answers of such services are."""
-        return {answers_realm(name) for name in self.all_readable(who, administers=administers)}
+        return {self._realm(name, who) for name in self.all_readable(who, administers=administers)}
+
+    def _realm(self, name: str, who: Identity) -> str:
+        realm = answers_realm(name)
+        return users_realm(realm, who.uid) if self._configured[name].rights == "user" else realm
 
     async def run(
         self,

@@ -15,12 +15,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.admission import Admission
-from pantry.backends.contract import ObjectBackend
-from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
-from pantry.daemon.config import DaemonConfig, StorageConfig
-from pantry.daemon.config.secrets import SecretSource, has_sources
-from pantry.daemon.credentials.renewed import NodeOptions, Renewed, RenewedBackend
+from pantry.daemon.config import DaemonConfig
+from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.registry.operator_tables import OperatorTable
@@ -37,9 +34,10 @@ from pantry.daemon.repositories.description import (
 from pantry.daemon.repositories.remembered import RememberedDescriptions
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
+from pantry.daemon.repositories.views import RepositoryViews
 from pantry.daemon.server.identity import Identity
-from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
+from pantry.daemon.transfers.storage import OptionValue, Storage
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -58,7 +56,6 @@ from pantry.wire.operations import AttachRepository
 
 log = logging.getLogger(__name__)
 
-OptionValue = str | int | float | bool
 T = TypeVar("T")
 
 
@@ -75,6 +72,8 @@ class Repositories:
         Where requests to storage services are counted.
     offline : Callable[[], bool], optional
         Whether no origin may be asked; else as the configuration says.
+    held : HeldCredentials, optional
+        Users' own credentials.
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class Repositories:
         queries: Admission,
         counters: Counters | None = None,
         offline: Callable[[], bool] | None = None,
+        held: HeldCredentials | None = None,
     ) -> None:
         self._config = config
-        self._counters = counters or Counters()
         self._offline = offline or (lambda: config.cache.offline)
         self._transfers = transfers
         self.queries = queries
@@ -97,7 +96,9 @@ class Repositories:
         }
         self.index = SiteIndex(config.state_directory, configured)
         self._remembered = RememberedDescriptions(config.state_directory)
-        self._limits: dict[str, Admission] = {}
+        held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self.storage = Storage(config, transfers, counters or Counters(), self._offline, held)
+        self.views = RepositoryViews(held, lambda one, uid: self.origin_for(one.root, one.options, uid), self._offline)
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
 
@@ -107,9 +108,16 @@ class Repositories:
             await trio.to_thread.run_sync(repository.registry.close)
             await repository.origin.aclose()
         self._open.clear()
+        await self.views.aclose()
 
     async def get(self, name: str) -> Repository:
-        """Return a repository by name, opening it if need be; nothing is checked for the asking user."""
+        """Return a repository by name, opening it if need be; nothing is checked for the asking user.
+
+        Raises
+        ------
+        PermissionDeniedError
+            It is read with users' own rights only.
+        """
         if (found := self._open.get(name)) is not None:
             return found
         if self.is_chain(name):
@@ -128,10 +136,25 @@ class Repositories:
 
     async def readable(self, name: str, who: Identity) -> Repository:
         """Return a repository that ``who`` may read, or raise."""
-        repository = await self.get(name)
+        repository = await self._seen_by(name, who)
         repository.access.require_read(who, name)
         await self._require_finished(repository)
         return repository
+
+    async def _seen_by(self, name: str, who: Identity) -> Repository:
+        """Return a repository by name, or the user's view of it."""
+        if name in self._open:
+            return self._open[name]
+        registration = self.index.get(name)
+        is_own = registration is not None and not registration.chain and self.storage.is_for_each(registration.root)
+        if registration is None or not is_own or registration.attachment is not None:
+            return await self.get(name)
+
+        async def assemble(description: RepositoryDescription, origin: Origin) -> Repository:
+            connect = partial(Registry.open, tables=self._tables(name))
+            return await self.assemble(name, registration, description, origin, connect)
+
+        return await self.views.get(name, registration, who.uid, assemble)
 
     async def _require_finished(self, repository: Repository) -> None:
         registry = repository.registry
@@ -172,8 +195,13 @@ class Repositories:
 
         With ``unfinished`` also one that is still being filled.
         """
-        repository = await self.get(self._members(name)[0] if self.is_chain(name) else name)
+        repository = await self._seen_by(self._members(name)[0] if self.is_chain(name) else name, who)
         repository.access.require_write(who, name)
+        if repository.uid is not None:
+            raise PermissionDeniedError(
+                f"the repository {name!r} is only read here, with the rights of each user",
+                hint="put datasets into another repository; a chain of both is read as one",
+            )
         if repository.is_attached:
             refuse_to_write()
         if not repository.backend.capabilities.writable:
@@ -192,56 +220,28 @@ class Repositories:
             if self.is_chain(name):
                 continue
             try:
-                repository = await self.get(name)
+                repository = await self._seen_by(name, who)
             except PantryError as exc:
-                log.warning("repository %s cannot be opened: %s", name, exc.message)
+                registration = self.index.get(name)
+                is_own = registration is not None and self.storage.is_for_each(registration.root)
+                how = logging.DEBUG if is_own else logging.WARNING
+                log.log(how, "repository %s cannot be opened: %s", name, exc.message)
                 continue
             if repository.access.may_read(who) and not repository.registry.is_unfinished:
                 found.append(repository)
         return found
 
-    def backend_for(self, root: str, options: Mapping[str, OptionValue]) -> ObjectBackend:
-        """Make the backend of a root, with the configuration's options over the repository's."""
-        merged: dict[str, OptionValue | SecretSource] = dict(options)
-        matching = [one for one in self._config.storage if root.startswith(one.match)]
-        for one in sorted(matching, key=lambda one: len(one.match)):
-            merged.update(one.options)
-        if not has_sources(merged):
-            return make_backend(root, merged, self._transfers)
-        source = NodeOptions(merged, f"the storage of {root}", self._transfers.call)
-        return RenewedBackend(Renewed(source, lambda made: make_backend(root, made, self._transfers)))
-
     async def in_thread(self, func: Callable[[], T]) -> T:
         """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
         return await self._transfers.call(func)
 
-    def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
-        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
-        replicas = [self.backend_for(root, options)]
-        replicas += [self.backend_for(copy, {}) for copy in replica_roots(root, self._config.storage)]
-        return Origin(
-            replicas,
-            self._transfers,
-            absent=AbsentKeys(self._config.cache.negative_ttl_s),
-            counters=self._counters,
-            stall_s=self._config.limits.stall_s,
-            direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
-            offline=self._offline,
-            limit=self._limit_for(root),
-        )
-
-    def _limit_for(self, root: str) -> Admission | None:
-        """Return the limit that a root shares with the others of its entry in the configuration."""
-        limited = [one for one in self._config.storage if one.max_concurrent and root.startswith(one.match)]
-        if not limited:
-            return None
-        longest = max(limited, key=lambda one: len(one.match))
-        most = longest.max_concurrent
-        return self._limits.setdefault(longest.match, Admission(user_limit=most, node_limit=most))
+    def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:
+        """Make the origin of a root; see `Storage.origin_for`."""
+        return self.storage.origin_for(root, options, uid)
 
     def opened(self) -> list[Repository]:
-        """Return the repositories that are open."""
-        return list(self._open.values())
+        """Return the repositories that are open, and users' views of them."""
+        return [*self._open.values(), *self.views.opened()]
 
     async def _open_registered(self, name: str, registration: Registration) -> Repository:
         if registration.attachment is not None:
@@ -440,18 +440,6 @@ class Repositories:
         if self.index.get(name) is not None:
             raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
         return name
-
-
-def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
-    """Give the roots of the copies of ``root``, in order of preference; of no slash too many or too few."""
-    matching = [one for one in storage if one.replicas and root.startswith(one.match)]
-    if not matching:
-        return []
-    longest = max(matching, key=lambda one: len(one.match))
-    rest = root[len(longest.match) :]
-    if longest.match.endswith("/") or rest.startswith("/"):
-        return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
-    return [replica + rest for replica in longest.replicas]
 
 
 def is_local(root: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.integration.saying import everything_said
 from tests.servers.nginx import NginxServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
@@ -20,9 +21,7 @@ from tests.servers.vospace import VospaceServer
 
 from pantry.client import Butler, ObjectPrefix, QueryService
 from pantry.client.cli.main import cli
-from pantry.client.connection import connect
 from pantry.errors import BackendAccessError, PantryError
-from pantry.wire.operations import GetConfiguration, GetMetrics
 
 LATEST_S = 30.0
 
@@ -44,20 +43,6 @@ def keep(short_dir: Path) -> Callable[[str, str], str]:
 def database(postgresql: PostgresqlServer) -> Iterator[str]:
     with postgresql.database() as url:
         yield url
-
-
-def everything_said(daemon: PantryDaemon, errors: list[BaseException]) -> Iterator[tuple[str, str]]:
-    """Whatever the daemon writes and answers, and what is on its disk."""
-    for error in errors:
-        yield "error", f"{error!r} {error} {getattr(error, 'fields', '')}"
-    with connect(daemon.socket) as connection:
-        yield "metrics", connection.call(GetMetrics()).text
-        yield "configuration", repr(connection.call(GetConfiguration()))
-    for words in (("status", "--json"), ("config", "dump", "--all"), ("cache", "ls"), ("repo", "list", "--json")):
-        yield " ".join(words), CliRunner().invoke(cli, ["--socket", daemon.socket, *words]).output
-    for path in [*daemon.directory.glob("*.log"), *daemon.state.rglob("*"), *daemon.cache.rglob("*")]:
-        if path.is_file() and not path.is_symlink():
-            yield str(path), path.read_bytes().decode("latin-1")
 
 
 def test_s3_keys_and_the_password_of_a_registry(

@@ -8,7 +8,8 @@ import pytest
 
 from pantry.backends.admission import Admission
 from pantry.daemon.config import DaemonConfig, StorageConfig, load_config
-from pantry.daemon.repositories.service import Repositories, replica_roots
+from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.transfers.storage import replica_roots
 from pantry.errors import ConfigError
 
 

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
         Status,
     )
     from pantry.wire.operations.configuration import ActiveConfiguration, GetConfiguration
+    from pantry.wire.operations.credentials import (
+        AddCredential,
+        CredentialInfo,
+        CredentialList,
+        ListCredentials,
+        RemoveCredential,
+    )
     from pantry.wire.operations.data import (
         AbortPut,
         BeginPut,
@@ -183,6 +190,13 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "configuration": (
         "ActiveConfiguration",
         "GetConfiguration",
+    ),
+    "credentials": (
+        "AddCredential",
+        "CredentialInfo",
+        "CredentialList",
+        "ListCredentials",
+        "RemoveCredential",
     ),
     "data": (
         "AbortPut",
@@ -360,6 +374,7 @@ __all__ = [
     "MAX_QUANTA",
     "AbortPut",
     "ActiveConfiguration",
+    "AddCredential",
     "Associate",
     "AttachRepository",
     "BackendInfo",
@@ -380,6 +395,8 @@ __all__ = [
     "CountDatasets",
     "CountDone",
     "CreateRepository",
+    "CredentialInfo",
+    "CredentialList",
     "DamageObject",
     "DamagedObject",
     "DataIdBatch",
@@ -426,6 +443,7 @@ __all__ = [
     "Ingested",
     "InsertDimensionRecords",
     "ListCache",
+    "ListCredentials",
     "ListDatasetTypes",
     "ListObjects",
     "ListPins",
@@ -485,6 +503,7 @@ __all__ = [
     "RegisterDatasetType",
     "RegisteredDatasetType",
     "RelativeBatch",
+    "RemoveCredential",
     "RepositoryList",
     "RetryPublications",
     "RunQuery",

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import stat
 import time
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +29,7 @@ from pantry.daemon.cache.disk import CacheDisk, Room
 from pantry.daemon.cache.eviction import Candidate
 from pantry.daemon.cache.index import CacheIndex, Remembered
 from pantry.daemon.cache.leases import LingeringFiles, is_open
+from pantry.daemon.cache.namesakes import namesakes
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.quarantine import Quarantine
 from pantry.daemon.cache.verifying import Verdict, Verifier
@@ -235,7 +235,7 @@ class ObjectCache(Account):
         entry = self._objects[object_id]
         if object_id.is_users:
             # By other names it may be the same file.
-            for other in self.namesakes(object_id):
+            for other in namesakes(self, object_id):
                 self._objects[other].verified = False
         try:
             if self.quarantine.take(self.path_of(object_id), object_id, charged(entry.size_bytes)):
@@ -439,50 +439,6 @@ class ObjectCache(Account):
         self._objects[object_id] = Remembered(size_bytes=size_bytes, read_ns=now, name=name, verified_ns=now)
         self._changed.add(object_id)
         self._has_new = True
-
-    def namesakes(self, object_id: ObjectId) -> list[ObjectId]:
-        """Return the complete objects of the same hash in realms that differ only in whose rights they came by."""
-        realm = object_id.realm_of_all
-        try:
-            realms = os.listdir(self.disk.objects)
-        except OSError as exc:
-            self.disk.failed(exc)
-            return []
-        found = [ObjectId(one, object_id.hash) for one in realms if one.partition("@")[0] == realm]
-        return [one for one in found if one != object_id and one in self._objects]
-
-    def share(self, source: ObjectId, target: ObjectId, *, repository: str) -> bool:
-        """Give a complete object one more name, in another realm; it is charged for once more.
-
-        Returns
-        -------
-        bool
-            False if it is not there any more.
-
-        Raises
-        ------
-        CacheFullError, CacheDiskError
-            As of `reserve`, or the disk does not do it.
-        """
-        entry = self._objects.get(source)
-        if entry is None:
-            return False
-        reservation = self.reserve(entry.size_bytes)
-        try:
-            if source not in self._objects:
-                return False  # evicted for its own second name
-            path = os.path.join(self.incoming, f"{uuid.uuid4()}.share")
-            with self.disk.watched():
-                os.link(self.path_of(source), path)
-                self.publish(path, target, entry.size_bytes, name=entry.name)
-            reservation.use(charged(entry.size_bytes))
-        finally:
-            reservation.release()
-        made = self._objects[target]
-        made.verified, made.verified_ns = entry.verified, entry.verified_ns
-        made.repository, made.key = repository, entry.key
-        made.version, made.content, made.checked_ns = entry.version, entry.content, time.time_ns()
-        return True
 
     def rescan(self) -> None:
         """Look what the disk holds after it was away: nothing on it is believed unread."""

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 MAX_CREDENTIAL_BYTES = 64 * 1024
 MAX_URI = 1024
-MOST = 10_000
-"""Credentials of all users together."""
+MOST_BYTES = 32 * 1024 * 1024
+"""Longest that the credentials of all users together may be, in characters."""
 
 
 class HeldCredential(NamedTuple):
@@ -90,8 +90,9 @@ class HeldCredentials:
         own = {one.uri: one for one in self.all(uid)}
         if uri not in own and len(own) >= self._per_user:
             raise LimitExceededError(f"you have {len(own)} credentials here, and may have {self._per_user}")
-        if sum(map(len, self._held.values())) >= MOST:
-            raise LimitExceededError(f"this daemon holds {MOST} credentials, and no more")
+        others = (one for held in self._held.values() for one in held.values())
+        if sum(map(_length, others)) + sum(map(len, options.values())) > MOST_BYTES:
+            raise LimitExceededError("this daemon holds no more credentials", hint="those that expire make room")
         self._serial += 1
         held = HeldCredential(
             uri=uri,
@@ -190,6 +191,10 @@ def _kind(options: Mapping[str, str]) -> str:
         if kind in ("token", "keys") and (not value.isascii() or " " in value):
             raise InvalidRequestError(f"{name} must be ASCII without blanks")
     return kind
+
+
+def _length(held: HeldCredential) -> int:
+    return sum(len(one.reveal()) for one in held.options.values())
 
 
 def _check_uri(uri: str, kind: str) -> None:

@@ -14,6 +14,7 @@ import secrets
 import trio
 
 from pantry.backends.contract import ByteRange
+from pantry.daemon.cache.namesakes import give_name, namesakes
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.transfers.origin import Origin
@@ -78,7 +79,7 @@ class SharedObjects:
 
     def _candidate(self, object_id: ObjectId, key: str) -> ObjectId | None:
         """Find a complete object of the same content in another realm of the same root."""
-        for other in self._cache.namesakes(object_id):
+        for other in namesakes(self._cache, object_id):
             entry = self._cache.entry(other)
             if entry is not None and entry.key == key and entry.size_bytes:
                 return other
@@ -98,7 +99,7 @@ class SharedObjects:
         finally:
             os.close(fd)
         try:
-            return self._cache.share(other, object_id, repository=repository)
+            return give_name(self._cache, other, object_id, repository=repository)
         except (CacheFullError, CacheDiskError) as exc:
             log.debug("an object that is in the cache gets no other name: %s", exc.message)
             return False

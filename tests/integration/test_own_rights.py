@@ -322,7 +322,15 @@ def test_on_the_command_line(archive: Archive) -> None:
     (shown,) = json.loads(pantry("credentials", "list", "--json").stdout)
     assert (shown["uri"], shown["kind"]) == (archive.root, "keys")
     assert 1500 < shown["expires_ns"] / 1e9 - time.time() <= 1800
+    archive.add(BEN, "ben")
+    assert archive.read(BEN) == {"sha": archive.sha}
+    before = archive.proxy.bytes_answered()
+    done = pantry("cache", "prefetch", "archive", "blob", "--collections", "u/one")
+    assert done.returncode == 0, done.stderr
+    assert archive.proxy.bytes_answered() - before < LITTLE, "what Ben has, and she could fetch too"
+    before = archive.proxy.count()
     assert archive.read(ANNA) == {"sha": archive.sha}
+    assert archive.proxy.count() == before
     assert pantry("credentials", "remove", archive.root).returncode == 0
     archive.is_refused(ANNA, NO_CREDENTIAL)
     again = pantry("credentials", "remove", archive.root)

@@ -48,6 +48,7 @@ def test_each_for_himself_and_for_a_time() -> None:
         assert held.find(2, URI) is not None
         await trio.sleep(10)
         assert held.find(2, URI) is None
+        await trio.testing.wait_all_tasks_blocked()
         assert not held._held, "nothing is left in memory"
 
 
@@ -95,8 +96,8 @@ def test_a_new_one_takes_the_place_of_that_for_the_same(monkeypatch: pytest.Monk
         with pytest.raises(NotFoundError):
             held.remove(2, URI + "/b")
         held.add(1, URI + "/c", TOKEN, 10)
-        monkeypatch.setattr(module, "MOST", 2)
-        with pytest.raises(LimitExceededError, match="holds 2"):
+        monkeypatch.setattr(module, "MOST_BYTES", 3 * len(SECRET) - 1)
+        with pytest.raises(LimitExceededError, match="no more credentials"):
             held.add(9, URI, TOKEN, 10)
 
 
@@ -161,6 +162,7 @@ def test_connections_are_forgotten_when_it_is_over() -> None:
         await trio.sleep(9)
         assert not forgotten
         await trio.sleep(2)
+        await trio.testing.wait_all_tasks_blocked()
         assert forgotten == ["one"]
         held.remove(2, URI)
         await trio.testing.wait_all_tasks_blocked()

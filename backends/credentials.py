@@ -7,6 +7,7 @@ credential takes the place of these options, never the place of another user's.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 
@@ -120,6 +121,21 @@ def credential_from(options: Mapping[str, object], *, service: str) -> Credentia
         f"{service}: {' and '.join(sorted(given))} do not go together",
         hint="Give token, or username and password, or certificate.",
     )
+
+
+def without_secrets(said: bytes, credential: Credential | None) -> bytes:
+    """Return what a service said without our own secret, should it repeat what it was shown."""
+    match credential:
+        case BearerToken(token=token):
+            shown = [token.reveal().encode()]
+        case BasicAuth(username=name, password=password):
+            plain = password.reveal().encode()
+            shown = [base64.b64encode(name.encode() + b":" + plain), plain]
+        case _:
+            return said  # a private key is shown to nobody
+    for one in shown:
+        said = said.replace(one, b"***")
+    return said
 
 
 def _secret(value: object, name: str, service: str) -> Secret:

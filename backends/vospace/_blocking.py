@@ -16,7 +16,7 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential
+from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential, without_secrets
 from pantry.backends.retry_after import retry_after_s
 from pantry.backends.vospace._faults import answered
 from pantry.backends.vospace.options import VOSpaceOptions
@@ -97,6 +97,10 @@ class Web:
         """How the credential is sent, as identifiers of SSO 2.0; empty without one."""
         return SECURITY_METHODS[type(self._credential)] if self._credential is not None else ()
 
+    def read_said(self, body: bytes) -> bytes:
+        """Return a document of the service without our own secret, should it repeat that."""
+        return without_secrets(body, self._credential)
+
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
@@ -165,7 +169,7 @@ class Web:
             last = attempt == self._options.max_attempts or not may_repeat
             try:
                 with self.open(method, url, key, headers=headers, **sent) as reply:
-                    answer = Answer(url, reply.status_code, _lowered(reply.headers), _whole(reply, key))
+                    answer = Answer(url, reply.status_code, _lowered(reply.headers), self.read_said(_whole(reply, key)))
             except TransientBackendError:
                 if last:
                     raise

@@ -180,13 +180,12 @@ class Data:
                     return bool(md5 and said)
         raise BackendError(f"the VOSpace service redirects without end at {key!r}", key=key)
 
-    @staticmethod
-    def _check(reply: Any, key: str, start: int, stop: int) -> int:
+    def _check(self, reply: Any, key: str, start: int, stop: int) -> int:
         """Check that the answer has what was asked for; give how many bytes come before it."""
         if reply.status_code == 416:
             raise ShortObjectError(f"{key!r} ends before offset {stop}", key=key)
         if reply.status_code not in (200, 206):
-            body = reply.raw.read(_ERROR_BYTES)
+            body = self._web.read_said(reply.raw.read(_ERROR_BYTES))
             raise answered(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, body, key)
         length = reply.headers.get("content-length", "")
         if reply.status_code == 206:
@@ -239,7 +238,7 @@ class Data:
                     url = urljoin(url, reply.headers.get("location", ""))
                     continue
                 if not 200 <= reply.status_code < 300:
-                    said = reply.raw.read(_ERROR_BYTES)
+                    said = self._web.read_said(reply.raw.read(_ERROR_BYTES))
                     raise answered(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, said, key)
                 return body.md5() if size_bytes else hashlib.md5(b"", usedforsecurity=False).hexdigest()
         raise BackendError(f"the VOSpace service redirects without end at {key!r}", key=key)

@@ -13,6 +13,9 @@ from pantry.daemon.credentials.held import HeldCredentials, covers
 from pantry.daemon.credentials.renewed import Made
 from pantry.errors import ConfigError
 
+REFUSED = "your credential does not permit it there; `pantry credentials list` shows which are held of you"
+"""What to do if an origin refuses a user."""
+
 
 class OwnOptions:
     """Options of an origin with the credential that a user has for it at present.

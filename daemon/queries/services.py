@@ -19,13 +19,13 @@ from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.queries import ServiceConfig
 from pantry.daemon.credentials.held import HeldCredentials
-from pantry.daemon.credentials.own import OwnOptions
+from pantry.daemon.credentials.own import REFUSED, OwnOptions
 from pantry.daemon.credentials.renewed import NodeOptions, OptionSource, Renewed
 from pantry.daemon.queries.answers import Answer, Answers, Question
 from pantry.daemon.queries.definitions import Definition, Definitions, filled, written
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.health import Health
-from pantry.errors import InvalidQueryError, NotFoundError, PermissionDeniedError
+from pantry.errors import BackendAccessError, InvalidQueryError, NotFoundError, PermissionDeniedError
 from pantry.model.queries import Parameter, ParameterType, ParameterValue, checked_value
 
 OWN_STATEMENT = "statement"
@@ -297,9 +297,13 @@ class Services:
                 timeout_s=service.config.timeout_s,
                 max_bytes=service.config.max_bytes,
             )
-            return await self._answers.open(
-                backend, service.health, question, uid=who.uid, cached_only=cached_only, limit=service.limit
-            )
+            try:
+                return await self._answers.open(
+                    backend, service.health, question, uid=who.uid, cached_only=cached_only, limit=service.limit
+                )
+            except BackendAccessError as exc:
+                exc.hint = exc.hint if service.uid is None else REFUSED
+                raise
 
     async def _define_views(self, service: Service, names: tuple[str, ...]) -> None:
         """See that selections are views of the service's database, once in this daemon's life."""

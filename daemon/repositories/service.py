@@ -254,10 +254,11 @@ class Repositories:
 
     async def _assemble_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
         description = attaching.describe(attachment, registration)
+        # First: it may be refused, and has nothing to be closed yet.
+        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         registry = await self.queries.call(
             partial(attaching.open_gen3_registry, attachment, self._tables(name), description.registry)
         )
-        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         shown = make_url(description.registry).render_as_string(hide_password=True)
         self._override(name, registry)
         return Repository(name, description, origin, registry, registry_url=shown, attached=True)

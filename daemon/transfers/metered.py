@@ -77,13 +77,15 @@ class MeteredBackend:
             await inner.read_into(key, span, fd, if_version=if_version, on_progress=on_progress)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
-        """List."""
-        async with (
-            self._asking() as inner,
-            aclosing(cast(AsyncGenerator[ObjectStat, None], inner.list_keys(prefix))) as listed,
-        ):
-            async for one in listed:
-                yield one
+        """List; whoever takes the keys slowly keeps no place meanwhile."""
+        with self._traffic.request(timed=False):
+            async with aclosing(cast(AsyncGenerator[ObjectStat, None], self._inner.list_keys(prefix))) as listed:
+                while True:
+                    async with place_in(self._limit):
+                        one = await anext(listed, None)
+                    if one is None:
+                        return
+                    yield one
 
     async def write_from(self, key: str, fd: int, size_bytes: int, *, token: str) -> ObjectStat:
         """Write."""

@@ -11,15 +11,13 @@ from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig, StorageConfig
 from pantry.daemon.config.secrets import SecretSource, has_sources
 from pantry.daemon.credentials.held import HeldCredentials
-from pantry.daemon.credentials.own import OwnOptions
+from pantry.daemon.credentials.own import REFUSED, OwnOptions
 from pantry.daemon.credentials.renewed import NodeOptions, Renewed, RenewedBackend
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import ConfigError, PermissionDeniedError
 
 OptionValue = str | int | float | bool
-
-REFUSED = "your credential does not permit it there; `pantry credentials list` shows which are held of you"
 
 
 class Storage:

@@ -13,15 +13,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from tests.integration.saying import everything_said
+from tests.servers.efd import EfdPair
 from tests.servers.nginx import NginxServer
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
+from tests.servers.qa_service import Answer, QaService
 from tests.servers.seaweedfs import SeaweedServer
 from tests.servers.vospace import VospaceServer
 
 from pantry.client import Butler, ObjectPrefix, QueryService
 from pantry.client.cli.main import cli
+from pantry.client.connection import connect
 from pantry.errors import BackendAccessError, PantryError
+from pantry.model.queries import NamesQuery
+from pantry.wire.operations import RunQuery
 
 LATEST_S = 30.0
 
@@ -157,6 +162,59 @@ def test_a_vospace_by_a_file(
     butler.put({"a": 1}, "notes")
     for where, text in everything_said(daemon, []):
         assert not [line for line in secret.splitlines() if "-----" not in line and line in text], where
+
+
+VOTABLE = b"""<?xml version="1.0"?>
+<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results">
+<INFO name="QUERY_STATUS" value="OK"/><TABLE><FIELD name="n" datatype="int"/>
+<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"""
+
+
+def test_a_tap_service_whose_token_is_renewed(
+    make_daemon: Callable[..., PantryDaemon], keep: Callable[[str, str], str]
+) -> None:
+    """What is cached for the old token is not given for the new one, which may see something else."""
+    file = keep("token", "first-token")
+    with QaService() as service:
+        service.always(Answer(body=VOTABLE, headers={"Content-Type": "application/x-votable+xml"}))
+        config = {
+            "log_level": "debug",
+            "services": {
+                "gaia": {"root": f"tap+{service.url}/tap", "options": {"token": {"file": file}}, "ttl_s": 3600}
+            },
+            "queries": {"one": {"service": "gaia", "text": "SELECT n FROM t"}},
+        }
+        daemon = make_daemon(config)
+        queries = QueryService("gaia", socket=daemon.socket)
+        for _ in range(2):
+            assert list(queries.ask("one")["n"]) == [1]
+        assert [one.headers["Authorization"] for one in service.requests] == ["Bearer first-token"]
+        Path(file).write_text("second-token")
+        deadline = time.monotonic() + LATEST_S
+        while len(service.requests) < 2:
+            assert time.monotonic() < deadline, "the new token is not used"
+            assert list(queries.ask("one")["n"]) == [1]
+        assert service.requests[1].headers["Authorization"] == "Bearer second-token"
+        for where, text in everything_said(daemon, []):
+            assert "first-token" not in text, where
+            assert "second-token" not in text, where
+
+
+@pytest.mark.parametrize("kind", ["base", "transformed"])
+def test_an_efd_whose_password_is_in_a_file(
+    make_daemon: Callable[..., PantryDaemon], efd: EfdPair, keep: Callable[[str, str], str], kind: str
+) -> None:
+    found = efd.services()[kind]
+    password = found.options["password"]
+    options = {**found.options, "password": {"file": keep("password", password)}}
+    daemon = make_daemon({"log_level": "debug", "services": {"efd": {"root": found.root, "options": options}}})
+    with connect(daemon.socket) as connection:
+        answer, fds = connection.call_with_fds(RunQuery(service="efd", question=NamesQuery()))
+        assert answer.size_bytes > 0
+        for fd in fds:
+            os.close(fd)
+    for where, text in everything_said(daemon, []):
+        assert password not in text, where
 
 
 def test_json_of_the_configuration_says_where_a_secret_is(

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from tests.integration.saying import everything_said
+from tests.integration.test_node_secrets import VOTABLE
 from tests.integration.test_own_rights import ADD, ANNA, BEN, LITTLE, NO_CREDENTIAL, READ, REMOVE, SIZE
 from tests.servers.efd import EfdPair
 from tests.servers.efd_data import NIGHTS_TAI_S, NS, TOPICS
 from tests.servers.other_user import run_as
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.qa_service import Answer, QaService
 from tests.servers.vospace import GROUP, Person, VospaceServer
 from tests.servers.vospace.names import GROUP_READ, PUBLIC_READ
 
@@ -127,3 +129,46 @@ def test_answers_of_a_service_are_for_who_asked(
     assert NO_CREDENTIAL in refused(ANNA)
     for where, text in everything_said(daemon, []):
         assert password not in text, where
+
+
+def test_a_tap_service_is_shown_each_users_own_token(
+    needs_root: None, make_daemon: Callable[..., PantryDaemon]
+) -> None:
+    ask = """
+import json, sys
+from pantry.client.connection import connect
+from pantry.errors import PantryError
+from pantry.wire.operations import RunQuery
+try:
+    answer, _ = connect(sys.argv[1]).call_with_fds(RunQuery(query="one"))
+    print(json.dumps({"cached": answer.was_cached}))
+except PantryError as exc:
+    print(json.dumps({"code": exc.code, "text": str(exc)}))
+"""
+    with QaService() as service:
+        root = f"tap+{service.url}/tap"
+        service.always(Answer(body=VOTABLE, headers={"Content-Type": "application/x-votable+xml"}))
+        config = {
+            "services": {"gaia": {"root": root, "readers": ["*"], "ttl_s": 3600, "rights": "user"}},
+            "queries": {"one": {"service": "gaia", "text": "SELECT n FROM t"}},
+        }
+        daemon = make_daemon(config, system=True)
+        assert NO_CREDENTIAL in asked(daemon, ANNA, ask)["text"]
+        assert service.requests == []
+        add(daemon, ANNA, root, token="of-anna")
+        assert asked(daemon, ANNA, ask) == {"cached": False}
+        assert asked(daemon, ANNA, ask) == {"cached": True}
+        assert NO_CREDENTIAL in asked(daemon, BEN, ask)["text"]
+        add(daemon, BEN, root, token="of-ben")
+        said = b"<INFO name='QUERY_STATUS' value='ERROR'>there is no token of-ben here</INFO>"
+        service.then(Answer(status=403, body=VOTABLE.replace(b'<INFO name="QUERY_STATUS" value="OK"/>', said)))
+        found = asked(daemon, BEN, ask)
+        assert found["code"] == "backend_access"
+        assert "your credential" in found["text"]
+        assert "no token *** here" in found["text"]
+        assert asked(daemon, BEN, ask) == {"cached": False}
+        shown = [one.headers["Authorization"] for one in service.requests]
+        assert shown == ["Bearer of-anna", "Bearer of-ben", "Bearer of-ben"]
+        # Another token of hers may see something else.
+        add(daemon, ANNA, root, token="of-anna-as-well")
+        assert asked(daemon, ANNA, ask) == {"cached": False}

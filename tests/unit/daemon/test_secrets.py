@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from pantry.backends.credentials import BearerToken, Secret, credential_from
+from pantry.backends.credentials import BearerToken, Secret, credential_from, without_secrets
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.active import active_values
 from pantry.daemon.config.secrets import MAX_SECRET_BYTES, SecretSource, read_secrets, stand_in
@@ -182,3 +183,13 @@ def test_a_backend_is_made_anew_when_its_secret_has_changed(kept: Path) -> None:
 def test_secrets_are_not_encoded() -> None:
     with pytest.raises(TypeError):
         msgspec.msgpack.encode(Secret(SECRET))
+
+
+def test_what_a_service_repeats_of_a_secret_is_not_passed_on() -> None:
+    token = credential_from({"token": SECRET}, service="s")
+    basic = credential_from({"username": "me", "password": SECRET}, service="s")
+    encoded = base64.b64encode(f"me:{SECRET}".encode())
+    said = b"<p>no " + SECRET.encode() + b" nor Basic " + encoded + b"</p>"
+    assert SECRET.encode() not in without_secrets(said, token)
+    assert without_secrets(said, basic) == b"<p>no *** nor Basic ***</p>"
+    assert without_secrets(said, None) == said

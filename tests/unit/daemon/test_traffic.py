@@ -178,3 +178,19 @@ def test_a_limit_holds_for_reads_and_listings_and_keeps_no_thread_waiting() -> N
         assert sum(one.health.traffic.requests for origin in (limited, shares) for one in origin.states()) == 9
 
     trio.run(main)
+
+
+def test_a_slow_reader_of_a_listing_keeps_no_place() -> None:
+    async def main() -> None:
+        node, limit = Admission(user_limit=3, node_limit=3), Admission(user_limit=1, node_limit=1)
+        backend = MemoryBackend({"a": b"x", "b": b"y"})
+        origin = Origin([backend], node, absent=AbsentKeys(0), counters=Counters(), offline=lambda: False, limit=limit)
+        found = []
+        async for one in origin.primary.list_keys(""):
+            with trio.fail_after(1):
+                found.append((one.key, (await origin.stat(one.key)).size_bytes))
+            assert limit.held is None
+        assert sorted(found) == [("a", 1), ("b", 1)]
+        assert limit.running_total == 0
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from typing import Generic, Protocol, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from pantry.backends.contract import ByteRange, Capabilities, ObjectBackend, ObjectStat
-from pantry.backends.progress import Progress
+from pantry.backends.contract import ObjectBackend
+from pantry.backends.delegating import DelegatingBackend
 from pantry.daemon.config.secrets import Options, read_secrets, stand_in
 from pantry.errors import BackendAccessError
 
@@ -141,7 +141,7 @@ class Renewed(Generic[B]):
         await self.model.aclose()
 
 
-class RenewedBackend:
+class RenewedBackend(DelegatingBackend):
     """An `ObjectBackend` that is made anew when its options have changed.
 
     Parameters
@@ -153,75 +153,19 @@ class RenewedBackend:
     """
 
     def __init__(self, renewed: Renewed[ObjectBackend], *, refused: str = "") -> None:
-        self.renewed = renewed
+        super().__init__(renewed.model)
+        self._renewed = renewed
         self._refused = refused
 
     @asynccontextmanager
-    async def _backend(self) -> AsyncIterator[ObjectBackend]:
-        async with self.renewed.use() as (_, backend):
+    async def _asking(self) -> AsyncIterator[ObjectBackend]:
+        async with self._renewed.use() as (_, backend):
             try:
                 yield backend
             except BackendAccessError as exc:
                 exc.hint = self._refused or exc.hint
                 raise
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What this backend can do."""
-        return self.renewed.model.capabilities
-
-    @property
-    def location(self) -> str:
-        """A URI without any secret."""
-        return self.renewed.model.location
-
-    async def stat(self, key: str) -> ObjectStat:
-        """As of `ObjectBackend`, as all below."""
-        async with self._backend() as backend:
-            return await backend.stat(key)
-
-    async def read_into(
-        self,
-        key: str,
-        span: ByteRange,
-        fd: int,
-        *,
-        if_version: str | None = None,
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Read."""
-        async with self._backend() as backend:
-            await backend.read_into(key, span, fd, if_version=if_version, on_progress=on_progress)
-
-    async def list_keys(self, prefix: str) -> AsyncIterator[ObjectStat]:
-        """List."""
-        async with (
-            self._backend() as backend,
-            aclosing(cast(AsyncGenerator[ObjectStat, None], backend.list_keys(prefix))) as listed,
-        ):
-            async for one in listed:
-                yield one
-
-    async def write_from(self, key: str, fd: int, size_bytes: int, *, token: str) -> ObjectStat:
-        """Write."""
-        async with self._backend() as backend:
-            return await backend.write_from(key, fd, size_bytes, token=token)
-
-    async def undo_write(self, key: str, *, token: str) -> bool:
-        """Undo a write."""
-        async with self._backend() as backend:
-            return await backend.undo_write(key, token=token)
-
-    async def settle_write(self, key: str, *, token: str) -> None:
-        """Forget a token."""
-        async with self._backend() as backend:
-            await backend.settle_write(key, token=token)
-
-    async def delete(self, key: str) -> None:
-        """Delete."""
-        async with self._backend() as backend:
-            await backend.delete(key)
-
     async def aclose(self) -> None:
         """Close everything."""
-        await self.renewed.aclose()
+        await self._renewed.aclose()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import cast
 
 import trio
 
 from pantry.backends.contract import ObjectStat, check_key, check_prefix
+from pantry.backends.delegating import listing
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.cache.partial import Source
@@ -183,6 +182,6 @@ class PlainPrefix:
         """Iterate over the objects whose keys begin with a text, as the origin has them now."""
         check_prefix(begins)
         self.origin.require_online(begins or "a listing")
-        async with aclosing(cast(AsyncGenerator[ObjectStat, None], self.origin.primary.list_keys(begins))) as listed:
+        async with listing(self.origin.primary, begins) as listed:
             async for stat in listed:
                 yield self._versions.note(stat)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from pantry.daemon.cache.counters import Counters
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.health import Health
 from pantry.daemon.transfers.landing import Deadline, Landing
-from pantry.daemon.transfers.metered import MeteredBackend
+from pantry.daemon.transfers.metered import MeteredBackend, place_in
 from pantry.errors import (
     BackendError,
     ObjectChangedError,
@@ -252,7 +252,7 @@ class Origin:
         replicas: Sequence[_Replica] = (),
     ) -> T:
         self._refuse(key)
-        async with self._place(askers), self._admission.turn(askers, leave_behind=True) as turn:
+        async with place_in(self.limit, askers), self._admission.turn(askers, leave_behind=True) as turn:
             # Only now, and again: of thousands that waited for a turn, most need not ask any more.
             self._refuse(key)
             asked_at = self.absent.writes
@@ -270,15 +270,6 @@ class Origin:
         if isinstance(error, ObjectNotFoundError):
             self.absent.remember(key, asked_at=asked_at)
         raise error
-
-    @asynccontextmanager
-    async def _place(self, askers: Askers | None) -> AsyncIterator[None]:
-        """Wait for a place in the origin's limit, without keeping anybody from a thread."""
-        if self.limit is None or self.limit.held is not None:
-            yield
-            return
-        async with self.limit.turn(askers):
-            yield
 
     def require_online(self, key: str) -> None:
         """Raise `OriginUnavailableError` if this node works offline."""

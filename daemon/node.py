@@ -14,11 +14,11 @@ import trio
 from pantry.backends.admission import Admission
 from pantry.backends.pace import Pace
 from pantry.daemon.cache.counters import Counters
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.index import WRITE_S, Remembered
 from pantry.daemon.cache.metrics import Gauges, serving_metrics
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import Source
 from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.cache.scrub import Scrub

@@ -19,9 +19,9 @@ from pantry.errors import DaemonUnavailableError, IntegrityError, PantryError, S
 from pantry.fusefs.link import DaemonLink, User
 from pantry.fusefs.readahead import RangeSet, ReadAhead
 from pantry.fusefs.tree import File
+from pantry.wire.descriptors import close_all
 from pantry.wire.operations import CloseOpened, FetchRanges, OpenDataset, Opened
 from pantry.wire.trio_driver import TrioConnection
-from pantry.wire.trio_transport import close_all
 
 logger = logging.getLogger(__name__)
 

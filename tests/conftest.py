@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -34,77 +35,71 @@ def pytest_configure(config: pytest.Config) -> None:
     quiet.register(config)
 
 
+@contextlib.contextmanager
+def short_path(prefix: str = "pty-", *, for_others: bool = False) -> Iterator[Path]:
+    """Make a directory, and remove it at the end; its path is short enough for Unix sockets.
+
+    With ``for_others``, servers that another user runs may pass it.
+    """
+    path = Path(tempfile.mkdtemp(prefix=prefix))
+    if for_others:
+        path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """A real PostgreSQL server for the whole session."""
-    path = Path(tempfile.mkdtemp(prefix="pty-"))
-    path.chmod(0o755)  # its own user must reach the directory below
-    server = PostgresqlServer(path / "pg")
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-        shutil.rmtree(path, ignore_errors=True)
+    with short_path(for_others=True) as path:
+        server = PostgresqlServer(path / "pg")
+        try:
+            yield server.start()
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
 def dachs(postgresql: PostgresqlServer) -> Iterator[DachsServer]:
     """A real TAP and cone search service, in the session's database server."""
-    path = Path(tempfile.mkdtemp(prefix="pty-"))
-    path.chmod(0o755)
-    server = DachsServer(postgresql, path / "dachs")
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-        shutil.rmtree(path, ignore_errors=True)
+    with short_path(for_others=True) as path:
+        server = DachsServer(postgresql, path / "dachs")
+        try:
+            yield server.start()
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
 def efd(postgresql: PostgresqlServer) -> Iterator[EfdPair]:
     """A base and a transformed engineering facility database with the same topics."""
-    path = Path(tempfile.mkdtemp(prefix="pty-"))
-    try:
-        with efd_pair(path, postgresql) as pair:
-            yield pair
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    with short_path() as path, efd_pair(path, postgresql) as pair:
+        yield pair
 
 
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[SeaweedServer]:
     """A real S3 server."""
-    run_dir = Path(tempfile.mkdtemp(prefix="swfs-"))  # a short path: it holds Unix sockets
-    try:
-        with SeaweedServer() as server:
-            server.start(run_dir / "data", run_dir / "run")
-            yield server
-    finally:
-        shutil.rmtree(run_dir)
+    with short_path("swfs-") as path, SeaweedServer() as server:
+        server.start(path / "data", path / "run")
+        yield server
 
 
 @pytest.fixture(scope="session")
 def nginx() -> Iterator[NginxServer]:
     """A real web server."""
-    path = Path(tempfile.mkdtemp(prefix="nginx-"))
-    path.chmod(0o755)  # its workers are another user's when it is started by root
-    try:
-        with NginxServer(path) as server:
-            yield server
-    finally:
-        shutil.rmtree(path)
+    with short_path("nginx-", for_others=True) as path, NginxServer(path) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def vospace() -> Iterator[VospaceServer]:
     """A VOSpace service for the whole session; whoever changes its dialect changes it back."""
-    path = Path(tempfile.mkdtemp(prefix="vos-"))
-    try:
-        with VospaceServer() as server:
-            server.start(path)
-            yield server
-    finally:
-        shutil.rmtree(path)
+    with short_path("vos-") as path, VospaceServer() as server:
+        server.start(path)
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -137,25 +132,25 @@ def storage_config(seaweed: SeaweedServer) -> dict[str, Any]:
     }
 
 
+def _has_fuse() -> bool:
+    return os.access("/dev/fuse", os.R_OK | os.W_OK)
+
+
 @pytest.fixture(scope="session")
 def seaweed_mounts(seaweed: SeaweedServer) -> tuple[FuseMount, FuseMount]:
     """The S3 server's store mounted twice, as two hosts would."""
-    if shutil.which("fusermount3") is None:
-        pytest.skip("not installed: fusermount3 (scripts/system-packages)")
+    if not _has_fuse():
+        pytest.skip("mounting needs /dev/fuse")
     return seaweed.mount("host0"), seaweed.mount("host1")
 
 
 @pytest.fixture(scope="session")
 def gluster() -> Iterator[GlusterServer]:
     """A real GlusterFS with two replicas."""
-    if reason := GlusterServer.why_not():
-        pytest.skip(reason)
-    path = Path(tempfile.mkdtemp(prefix="glfs-"))
-    try:
-        with GlusterServer(path) as server:
-            yield server
-    finally:
-        shutil.rmtree(path)
+    if os.geteuid() != 0 or not _has_fuse():
+        pytest.skip("GlusterFS needs root and /dev/fuse")
+    with short_path("glfs-") as path, GlusterServer(path) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -167,10 +162,8 @@ def gluster_mounts(gluster: GlusterServer) -> tuple[FuseMount, FuseMount]:
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
     """A temporary directory with a path short enough for a Unix socket, that other users may pass."""
-    path = Path(tempfile.mkdtemp(prefix="pty-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with short_path(for_others=True) as path:
+        yield path
 
 
 @pytest.fixture

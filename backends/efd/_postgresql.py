@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from pantry.backends.credentials import BasicAuth, Credential
+from pantry.backends.credentials import Credential
+from pantry.backends.databases import DatabaseAddress, make_engine, translated
 from pantry.backends.efd.options import PostgresqlOptions, Root
 from pantry.backends.efd.source import Batch, Checkpoint, Rows, column
 from pantry.backends.efd.topics import Field, FieldType, Topic, natural
-from pantry.errors import BackendAccessError, BackendError, ConfigError, InvalidQueryError, TransientBackendError
+from pantry.errors import BackendError
 
 _TYPES: dict[str, tuple[FieldType, type[sa.types.TypeEngine[Any]]]] = {
     "double precision": ("float", sa.Double),
@@ -72,57 +73,23 @@ class PostgresqlSource:
             return self._made
 
     def _make_engine(self) -> sa.Engine:
-        given = self._credential if isinstance(self._credential, BasicAuth) else None
-        url = sa.URL.create(
-            "postgresql+psycopg",
-            host=self._root.host,
-            port=self._root.port,
-            database=self._root.database,
-            username=given.username if given else None,
-            password=given.password.reveal() if given else None,
+        return make_engine(
+            DatabaseAddress(self._root.scheme, self._root.host, self._root.port, self._root.database),
+            self._credential,
+            connect_timeout_s=self._options.connect_timeout_s,
+            # For each FETCH, as the other kind's is for each piece of its answer.
+            statement_timeout_s=self._options.read_timeout_s,
+            sslmode=self._options.sslmode,
+            read_only=True,
         )
-        milliseconds = round(self._options.read_timeout_s * 1000)
-        try:
-            # SQL errors without parameters: they may be anybody's, and messages are for all.
-            return sa.create_engine(
-                url,
-                hide_parameters=True,
-                pool_pre_ping=True,
-                connect_args={
-                    "connect_timeout": max(2, round(self._options.connect_timeout_s)),
-                    "sslmode": self._options.sslmode,
-                    # For each FETCH, as the other kind's is for each piece of its answer.
-                    "options": f"-c statement_timeout={milliseconds} -c default_transaction_read_only=on",
-                },
-            )
-        except ImportError:
-            raise ConfigError(
-                "a transformed EFD needs psycopg, which is not installed",
-                hint="pip install 'butler-pantry[postgresql]'",
-            ) from None
 
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except sa.exc.DBAPIError as exc:
-            raise self._translated(exc) from exc
         except sa.exc.SQLAlchemyError as exc:
-            raise BackendError(f"{self.location} cannot be asked: {type(exc).__name__}") from exc
-
-    def _translated(self, exc: sa.exc.DBAPIError) -> BackendError | InvalidQueryError:
-        state = str(getattr(exc.orig, "sqlstate", None) or "")
-        # The first line only; a failure to connect has no state, and says who was refused.
-        reason = str(exc.orig).strip().partition("\n")[0][:300]
-        told = f"{self.location}: {reason}"
-        if state.startswith(("28", "42501")) or "authentication failed" in reason or "no password" in reason:
-            return BackendAccessError(told, hint="Check username and password, and the user's rights on the schema.")
-        if state == "3D000" or ('database "' in reason and "does not exist" in reason):
-            return BackendError(told, hint="Check the name of the database in the address of this service.")
-        if exc.connection_invalidated or not state or state[:2] in ("08", "40", "53", "57"):
-            return TransientBackendError(told)
-        return InvalidQueryError(told) if state.startswith(("22", "42")) else BackendError(told)
+            raise translated(exc, self.location) from exc
 
     def topics(self) -> dict[str, str]:
         """List the topics of the topics table, or the tables that have the time column."""

@@ -14,12 +14,13 @@ import pyarrow as pa
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.backends.columnar import write_tables
 from pantry.backends.efd._blocking import make_source
 from pantry.backends.efd.bins import averaged, means
 from pantry.backends.efd.descriptions import described, load_descriptions
 from pantry.backends.efd.samples import Chosen, Samples, last_sample, samples_between
 from pantry.backends.efd.source import ARROW, Checkpoint
-from pantry.backends.efd.tables import TIME, Column, schema_of, write
+from pantry.backends.efd.tables import TIME, Column, schema_of
 from pantry.backends.efd.topics import Field, Topic, chosen_fields, missing_topic
 from pantry.backends.querying import NamesQuery, Query, QueryBackendFactory, QueryOutcome, TopicQuery
 from pantry.errors import InvalidQueryError, TransientBackendError
@@ -28,6 +29,7 @@ from pantry.model.timespan import BEGIN_NS, END_NS
 T = TypeVar("T")
 _BACKOFF_S = 0.1
 _NAME_COLUMNS = ("type", "unit", "description")
+_SHORTER = "ask for a shorter span, or resample it"
 
 
 class EfdBackend:
@@ -117,7 +119,7 @@ class EfdBackend:
             answer = samples_between(self._source, chosen, start, stop, checkpoint) if start < stop else iter(())
             if query.resample_ns:
                 answer = means(answer, fields, start, query.resample_ns)
-        return write((_table(one, schema) for one in answer), schema, fd, query.max_rows)
+        return write_tables((_table(one, schema) for one in answer), schema, fd, query.max_rows, hint=_SHORTER)
 
     def _names(self, query: NamesQuery, fd: int) -> QueryOutcome:
         if query.topic:
@@ -131,7 +133,7 @@ class EfdBackend:
             columns = [Column(name, pa.string()) for name in ("topic", "description")]
         schema = schema_of(columns, {})
         arrays = [pa.array([row[number] for row in rows], pa.string()) for number in range(len(columns))]
-        return write([pa.Table.from_arrays(arrays, schema=schema)], schema, fd, query.max_rows)
+        return write_tables([pa.Table.from_arrays(arrays, schema=schema)], schema, fd, query.max_rows, hint=_SHORTER)
 
 
 def _checked(query: TopicQuery) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -34,7 +35,7 @@ A = TypeVar("A", bound=Answer)
 F = TypeVar("F", bound="OpenedFileBase[Any]")
 
 
-class OpenedFileBase(Generic[A]):
+class OpenedFileBase(ABC, Generic[A]):
     """An open file, shared by the readers made from it; closed when the last of them is.
 
     Attributes
@@ -84,9 +85,9 @@ class OpenedFileBase(Generic[A]):
                 for begin, end in missing:
                     present.add(begin, end)
 
+    @abstractmethod
     def _anew(self, stale: A) -> Operation[A]:
         """Return the operation that opens the same through memory."""
-        raise NotImplementedError
 
     def _open_anew(self, stale: A, reason: StaleHandleError) -> None:
         """Replace a file that the cache's disk can take no more of by one that is read through memory."""

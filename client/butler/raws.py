@@ -15,7 +15,6 @@ import msgspec
 from pantry.client.butler.definitions import MAX_RECORDS, Definitions, dimension_record
 from pantry.client.butler.forms import form_of
 from pantry.client.butler.ingesting import Ingesting
-from pantry.client.butler.queries import Queries
 from pantry.client.butler.raw_plans import DEFINITIONS, RAW_FORMATTER, RawPlans, utc_text
 from pantry.client.butler.reading import Reading
 from pantry.client.butler.writing import Writing
@@ -57,7 +56,7 @@ class RawIngest(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, str] = {}
 
 
-class Raws(Queries, Reading, Writing, Ingesting, Definitions):
+class Raws(Reading, Writing, Ingesting, Definitions):
     """The methods of `Butler` about raw exposures."""
 
     @property

@@ -11,8 +11,8 @@ import msgspec
 
 from pantry.client.butler.access import DataId, data_id_values, split_component
 from pantry.client.butler.forms import form_of
-from pantry.client.butler.in_memory import InMemory
 from pantry.client.butler.opened import OpenedFile
+from pantry.client.butler.queries import Queries
 from pantry.client.butler.times import TimespanLike, optional_timespan
 from pantry.client.formatters import ReadSource, convert, formatter_by_name
 from pantry.errors import DatasetNotFoundError, FormatterError, InvalidRequestError, MissingDatasetTypeError
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     timespan: TimespanLike | None
 
 
-class Reading(InMemory):
+class Reading(Queries):
     """The reading methods of `Butler`."""
 
     def get(
@@ -249,16 +249,6 @@ class Reading(InMemory):
         operation = self._open_operation(dataset_ref_or_type, data_id, kwargs, collections, timespan, partial=False)
         with OpenedFile.open(self.connection.link(), operation) as source:
             yield f"/proc/self/fd/{source.fd}"
-
-    def _found(
-        self,
-        dataset_type: str,
-        data_id: DataId | None,
-        more: Mapping[str, Any],
-        collections: str | Iterable[str] | None,
-        timespan: TimespanLike | None,
-    ) -> DatasetRef:
-        raise NotImplementedError  # `Queries` has it
 
     def _open_operation(
         self,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pantry.client.butler.definitions import MAX_RECORDS, Definitions
-from pantry.client.butler.queries import Queries
 from pantry.client.butler.reading import Reading
 from pantry.errors import DatasetTypeError, FormatterError, InvalidRequestError, MissingDatasetTypeError
 from pantry.model.datasets import DatasetRef
@@ -43,7 +42,7 @@ class _Header(msgspec.Struct, frozen=True):
     values: dict[str, Any]
 
 
-class Visits(Queries, Reading, Definitions):
+class Visits(Reading, Definitions):
     """The method of `Butler` that makes visits of processed images."""
 
     def derive_visits(

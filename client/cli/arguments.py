@@ -102,6 +102,27 @@ def exclude_option(command: F) -> F:
     )(command)
 
 
+def registry_option(command: F) -> F:
+    """Add the option ``--registry``: the database of a new repository."""
+    return click.option(
+        "--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite."
+    )(command)
+
+
+def reader_option(command: F) -> F:
+    """Add the option ``--reader``."""
+    return _people("--reader")(command)
+
+
+def writer_option(command: F) -> F:
+    """Add the option ``--writer``."""
+    return _people("--writer")(command)
+
+
+def _people(name: str) -> Callable[[F], F]:
+    return click.option(name, multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+
+
 def comma_separated(given: Iterable[str]) -> tuple[str, ...]:
     """Split repeated options with comma-separated values."""
     return tuple(part for one in given for part in one.split(",") if part)

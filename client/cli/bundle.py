@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
@@ -11,8 +11,9 @@ from pantry.client.cli.completion import collection_names
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, note, print_fields, print_json, size
 from pantry.client.cli.progress import steps_bar, transfer_bar
+from pantry.client.cli.selection import Selection, selection_options
 from pantry.client.cli.session import butler
-from pantry.client.cli.stage import how, selected, selection_options, transfer_option
+from pantry.client.cli.stage import how, transfer_option
 from pantry.errors import NotFoundError
 
 
@@ -44,14 +45,8 @@ def create(
     ctx: click.Context,
     repository: str,
     directory: str,
-    dataset_types: tuple[str, ...],
     collections: tuple[str, ...],
-    data_id: tuple[str, ...],
-    where: str,
-    order_by: tuple[str, ...],
-    limit: int | None,
-    graph: BinaryIO | None,
-    exclude_file: str | None,
+    selection: Selection,
     run: str | None,
     transfer: Any,
     as_json: bool,
@@ -66,8 +61,8 @@ def create(
       pantry bundle create demo /scratch/job12 --graph graph.json -c LSSTCam/defaults --run u/you/job12
     """
     source = butler(ctx, repository, collections)
-    refs, outputs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
-    if not refs and graph is None:
+    refs, outputs = selection.find(source)
+    if not refs and selection.graph is None:
         raise NotFoundError(
             "no datasets match, and no bundle was made", hint="`pantry query-datasets` shows what there is"
         )

@@ -6,9 +6,9 @@ import itertools
 
 import click
 
-from pantry.client.cli.arguments import comma_separated, parse_data_id
 from pantry.client.cli.cache_integrity import damage, verify
-from pantry.client.cli.cache_keeping import export, pin, pins, prefetch, selection_options, unpin
+from pantry.client.cli.cache_keeping import export, pin, pins, prefetch, unpin
+from pantry.client.cli.cached_objects import chosen_objects, objects_argument
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table, size, time
 from pantry.client.cli.session import daemon
@@ -75,8 +75,7 @@ def list_cache(ctx: click.Context, limit: int | None, as_json: bool) -> None:
 
 
 @cache.command()
-@click.argument("what", metavar="[HASH... | REPOSITORY DATASET_TYPE...]", nargs=-1)
-@selection_options
+@objects_argument
 @click.option("--all", "everything", is_flag=True, help="Everything that is not being read.")
 @json_option
 @click.pass_context
@@ -98,22 +97,7 @@ def evict(
       pantry cache evict --all
       pantry cache evict demo raw -c LSSTCam/raw/all -d exposure=12
     """
-    if collections:
-        if len(what) < 2 or everything:
-            raise click.UsageError("a query needs a repository and dataset types, and no --all")
-        asked = EvictObjects(
-            repository=what[0],
-            dataset_types=what[1:],
-            collections=comma_separated(collections),
-            where=where,
-            data_id=parse_data_id(data_id),
-        )
-    elif where or data_id:
-        raise click.UsageError("a query needs collections (-c)")
-    elif bool(what) == everything:
-        raise click.UsageError("give either hashes, as `pantry cache ls` shows them, a query with -c, or --all")
-    else:
-        asked = EvictObjects(hashes=what, everything=everything)
+    asked = EvictObjects(**chosen_objects(what, collections, data_id, where, everything))
     found = daemon(ctx).call(asked)
     if as_json:
         print_json(found)

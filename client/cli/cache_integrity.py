@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from pantry.client.cli.arguments import comma_separated, parse_data_id
-from pantry.client.cli.cache_keeping import selection_options
+from pantry.client.cli.cached_objects import chosen_objects, objects_argument
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json, size
 from pantry.client.cli.progress import transfer_bar
@@ -17,8 +16,7 @@ from pantry.wire.operations import DamagedObject, DamageObject, VerifyObjects, V
 
 
 @click.command(cls=Command)
-@click.argument("what", metavar="[HASH... | REPOSITORY DATASET_TYPE...]", nargs=-1)
-@selection_options
+@objects_argument
 @click.option("--all", "everything", is_flag=True, help="Everything of the repositories that you may read.")
 @click.option("--no-refetch", is_flag=True, help="Leave it to the next reader to fetch what is damaged.")
 @json_option
@@ -41,23 +39,8 @@ def verify(
       pantry cache verify --all
       pantry cache verify demo raw -c LSSTCam/raw/all -d exposure=12
     """
-    if collections:
-        if len(what) < 2 or everything:
-            raise click.UsageError("a query needs a repository and dataset types, and no --all")
-        asked = VerifyObjects(
-            repository=what[0],
-            dataset_types=what[1:],
-            collections=comma_separated(collections),
-            where=where,
-            data_id=parse_data_id(data_id),
-            refetch=not no_refetch,
-        )
-    elif where or data_id:
-        raise click.UsageError("a query needs collections (-c)")
-    elif bool(what) == everything:
-        raise click.UsageError("give either hashes, as `pantry cache ls` shows them, a query with -c, or --all")
-    else:
-        asked = VerifyObjects(hashes=what, everything=everything, refetch=not no_refetch)
+    chosen = chosen_objects(what, collections, data_id, where, everything)
+    asked = VerifyObjects(**chosen, refetch=not no_refetch)
     last, damaged = _run(ctx, asked)
     if as_json:
         print_json({"objects": last.objects_done, "bytes": last.bytes_done, "damaged": damaged})

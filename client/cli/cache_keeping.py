@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from pantry.client.cli.arguments import collections_option, comma_separated, parse_data_id, repository_argument
+from pantry.client.cli.arguments import (
+    collections_option,
+    comma_separated,
+    condition_options,
+    parse_data_id,
+    repository_argument,
+)
 from pantry.client.cli.completion import dataset_type_names
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json, print_table, size, time
@@ -20,19 +26,6 @@ from pantry.wire.operations import ListPins, PinDatasets, PrefetchProgress, Unpi
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def selection_options(command: F) -> F:
-    """Add what selects datasets: types, collections, data id and expression."""
-    for option in (
-        click.option("-w", "--where", default="", metavar="EXPRESSION", help='As in "exposure.exposure_time > 30".'),
-        click.option(
-            "-d", "--data-id", multiple=True, metavar="NAME=VALUE", help="Dimension's value; may be repeated."
-        ),
-        collections_option,
-    ):
-        command = option(command)
-    return command
 
 
 def _types_argument(command: F) -> F:
@@ -52,7 +45,8 @@ def duration_s(text: str) -> int:
 @click.command(cls=Command)
 @repository_argument
 @_types_argument
-@selection_options
+@collections_option
+@condition_options
 @click.option("--expires", metavar="TIME", help="Let it lapse after 90s, 30m, 12h, 7d or 2w; by default never.")
 @click.option("--note", "text", default="", metavar="TEXT", help="For whom or what, for people.")
 @click.option("--fetch", is_flag=True, help="Also fetch now what is not in the cache.")
@@ -170,7 +164,8 @@ def pins(ctx: click.Context, as_json: bool) -> None:
 @click.command(cls=Command)
 @repository_argument
 @_types_argument
-@selection_options
+@collections_option
+@condition_options
 @click.option("--partial", is_flag=True, help="Fetch as many as there is room for.")
 @json_option
 @click.pass_context
@@ -204,7 +199,8 @@ def prefetch(
 @repository_argument
 @click.argument("destination", type=click.Path(file_okay=False))
 @click.argument("dataset_types", metavar="[DATASET_TYPE]...", nargs=-1, shell_complete=dataset_type_names)
-@selection_options
+@collections_option
+@condition_options
 @json_option
 @click.pass_context
 def export(

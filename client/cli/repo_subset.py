@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
-from pantry.client.cli.arguments import repository_argument
+from pantry.client.cli.arguments import reader_option, registry_option, repository_argument, writer_option
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import json_option, note, print_json, size
 from pantry.client.cli.progress import steps_bar
+from pantry.client.cli.selection import Selection, selection_options
 from pantry.client.cli.session import butler
-from pantry.client.cli.stage import selected, selection_options
 from pantry.errors import NotFoundError
 
 
@@ -28,9 +28,9 @@ from pantry.errors import NotFoundError
     show_default=True,
     help="How files get there; auto is safe.",
 )
-@click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
-@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
-@click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@registry_option
+@reader_option
+@writer_option
 @json_option
 @click.pass_context
 def subset(
@@ -38,14 +38,8 @@ def subset(
     repository: str,
     name: str,
     root: str,
-    dataset_types: tuple[str, ...],
     collections: tuple[str, ...],
-    data_id: tuple[str, ...],
-    where: str,
-    order_by: tuple[str, ...],
-    limit: int | None,
-    graph: BinaryIO | None,
-    exclude_file: str | None,
+    selection: Selection,
     copy: bool,
     transfer: Any,
     registry: str,
@@ -63,7 +57,7 @@ def subset(
       pantry repo subset demo mini s3://bucket/mini --graph graph.json -c LSSTCam/defaults --copy
     """
     source = butler(ctx, repository, collections)
-    refs, outputs = selected(source, dataset_types, graph, data_id, where, order_by, limit, exclude_file)
+    refs, outputs = selection.find(source)
     if not refs:
         raise NotFoundError(
             "no datasets match, and no subset was made", hint="`pantry query-datasets` shows what there is"

@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from pantry.client.cli.arguments import repository_argument
+from pantry.client.cli.arguments import reader_option, registry_option, repository_argument, writer_option
 from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.repo_import import import_export
@@ -37,13 +37,13 @@ def repo() -> None:
 @repo.command()
 @click.argument("name")
 @click.argument("root")
-@click.option("--registry", default="", metavar="URL", help="Database, as SQLAlchemy writes it; by default SQLite.")
+@registry_option
 @click.option("--dimensions", type=click.File(), metavar="FILE", help="Dimension universe in Gen3's YAML form.")
 @click.option("--formats", type=click.Path(exists=True, dir_okay=False), help="What is stored in which format.")
 @click.option("--templates", type=click.Path(exists=True, dir_okay=False), help="Where files go, by dataset type.")
 @click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
-@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
-@click.option("--writer", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@reader_option
+@writer_option
 @json_option
 @click.pass_context
 def create(
@@ -95,7 +95,7 @@ def _option_value(text: str) -> str | int | bool:
 @click.argument("configuration", metavar="PATH-TO-BUTLER.YAML")
 @click.option("--registry", default="", metavar="URL", help="Its database, if not the one that the file names.")
 @click.option("--storage-option", multiple=True, metavar="NAME=VALUE", help="Option of the storage; may be repeated.")
-@click.option("--reader", multiple=True, metavar="WHO", help="User, @group, or '*' for everybody; may be repeated.")
+@reader_option
 @json_option
 @click.pass_context
 def attach(

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pantry.client.connection.transport import close_all
 from pantry.errors import PantryError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import End, Failure, Item, Reply
 
 Answer = Reply | Item | End | Failure

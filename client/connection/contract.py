@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from pantry.client.connection.transport import close_all
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import Welcome
 from pantry.wire.operations import Operation, StreamOperation
 

@@ -9,8 +9,9 @@ import sys
 import time
 
 from pantry import __version__
-from pantry.client.connection.transport import close_all, receive, send_frame
+from pantry.client.connection.transport import receive, send_frame
 from pantry.errors import DaemonUnavailableError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import PROTOCOL_VERSIONS, Failure, Hello, Welcome, decode_from_daemon, encode
 from pantry.wire.framing import Frame, FrameParser
 

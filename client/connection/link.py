@@ -29,8 +29,9 @@ import msgspec
 from pantry.client.connection.answers import Abandoned, Answer, Pending, decode_result
 from pantry.client.connection.contract import Link
 from pantry.client.connection.greeting import connection_interrupted, connection_lost, greet, too_slow
-from pantry.client.connection.transport import close_all, receive, send_frame
+from pantry.client.connection.transport import receive, send_frame
 from pantry.errors import DaemonUnavailableError, PantryError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import (
     STREAM_WINDOW,
     Cancel,

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import array
-import contextlib
-import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from pantry.errors import DaemonUnavailableError, ProtocolError
+from pantry.errors import DaemonUnavailableError
+from pantry.wire.descriptors import ANCILLARY_BYTES, received
 from pantry.wire.framing import encode_frame
 
 RECEIVE_BYTES = 65536
 """Most that one receive takes; more costs a page fault per page also for short answers."""
-_MAX_RECEIVED_FDS = 253
-"""SCM_MAX_FD: the kernel takes no more in one send, and never merges two sends."""
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_RECEIVED_FDS * array.array("i").itemsize)
 
 
 def dial(path: str, *, timeout_s: float | None = None) -> socket.socket:
@@ -81,23 +77,5 @@ def receive(sock: socket.socket) -> tuple[bytes, Sequence[int]]:
     ProtocolError
         Descriptors were lost, because this process has too many open; those that came are closed.
     """
-    data, ancillary, flags, _ = sock.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-    if not ancillary and not flags & socket.MSG_CTRUNC:
-        return data, ()
-    fds = array.array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    if flags & socket.MSG_CTRUNC:
-        close_all(fds)
-        raise ProtocolError(
-            "descriptors were lost on the way", hint="the limit of open files of this process is too low (ulimit -n)"
-        )
-    return data, fds
-
-
-def close_all(fds: Iterable[int]) -> None:
-    """Close descriptors, also when one of them cannot be closed."""
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+    data, ancillary, flags, _ = sock.recvmsg(RECEIVE_BYTES, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    return data, received(ancillary, flags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pantry.daemon.cache.object_id import ObjectId
 
@@ -23,3 +23,15 @@ class Candidate(NamedTuple):
     object_id: ObjectId
     size_bytes: int
     read_ns: int
+
+
+class EvictablePartials(Protocol):
+    """Objects in the making, as far as eviction goes."""
+
+    def candidates(self) -> list[Candidate]:
+        """Return those that nobody has open."""
+        ...
+
+    def evict_one(self, object_id: ObjectId) -> bool:
+        """Drop one unless it is in use."""
+        ...

@@ -19,14 +19,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol
 
 import trio
 
 from pantry.daemon.cache.account import Account, Reservation, charged
 from pantry.daemon.cache.counters import Counters
-from pantry.daemon.cache.disk import CacheDisk, Room
-from pantry.daemon.cache.eviction import Candidate
+from pantry.daemon.cache.disk import CacheDisk
+from pantry.daemon.cache.eviction import Candidate, EvictablePartials
+from pantry.daemon.cache.floors import Floors
 from pantry.daemon.cache.index import CacheIndex, Remembered
 from pantry.daemon.cache.leases import LingeringFiles, is_open
 from pantry.daemon.cache.namesakes import namesakes
@@ -37,24 +37,6 @@ from pantry.daemon.config import CacheConfig
 from pantry.errors import CacheDiskError, CacheFullError
 
 log = logging.getLogger(__name__)
-
-ROOM_S = 0.25
-"""How long the file system's own figures are believed while there is plenty, in seconds."""
-
-PLENTY_BYTES = 256 * 1024 * 1024
-PLENTY_INODES = 10_000
-
-
-class EvictablePartials(Protocol):
-    """Objects in the making, as far as eviction goes."""
-
-    def candidates(self) -> list[Candidate]:
-        """Return those that nobody has open."""
-        ...
-
-    def evict_one(self, object_id: ObjectId) -> bool:
-        """Drop one unless it is in use."""
-        ...
 
 
 class ObjectCache(Account):
@@ -87,8 +69,7 @@ class ObjectCache(Account):
         self.quarantine = Quarantine(self.disk.quarantine, self, config.quota_bytes)
         self._pins: Counter[ObjectId] = Counter()
         self._leases: Counter[ObjectId] = Counter()
-        self._room = Room(0, 0)
-        self._room_until = 0.0
+        self._floors = Floors(self)
 
     def _take_up(self, found: dict[ObjectId, Remembered]) -> None:
         self._objects = OrderedDict(sorted(found.items(), key=lambda one: (one[1].read_ns, one[0])))
@@ -277,7 +258,7 @@ class ObjectCache(Account):
                 used_bytes=self.used_bytes,
                 reserved_bytes=self.reserved_bytes,
             )
-        self._keep_floors(size_bytes, 0)
+        self._floors.keep(size_bytes, 0)
         return Reservation(self, size_bytes)
 
     def make_room_for_files(self, count: int) -> None:
@@ -289,34 +270,14 @@ class ObjectCache(Account):
             It cannot.
         """
         self.disk.require()
-        self._keep_floors(0, count)
-
-    def _keep_floors(self, size_bytes: int, files: int) -> None:
-        """See that the file system keeps what it has to keep free, also when all that is promised is written."""
-        now = time.monotonic()
-        room = self._room
-        if now > self._room_until or room.free_bytes < PLENTY_BYTES or room.free_inodes < PLENTY_INODES:
-            room = self.disk.room()
-            room = room._replace(free_bytes=room.free_bytes - self.reserved_bytes)
-            self._room_until = now + ROOM_S
-        if room.free_bytes < size_bytes or room.free_inodes < files:
-            self.evict(size_bytes - room.free_bytes, files=files - room.free_inodes)
-            room = self.disk.room()
-            room = room._replace(free_bytes=room.free_bytes - self.reserved_bytes)
-            if room.free_inodes < files:
-                raise self.disk.is_full(f"no inodes are left above the floor of {self.config.keep_free_inodes}")
-            if room.free_bytes < size_bytes:
-                raise self.disk.is_full(
-                    f"no {size_bytes} bytes are free above the floor of {self.config.keep_free_bytes}"
-                )
-        self._room = Room(room.free_bytes - size_bytes, room.free_inodes - files)
+        self._floors.keep(0, count)
 
     def keep_floors(self) -> None:
         """Evict if others filled the file system beyond the floors; what cannot be done shows in the disk's state."""
         if self.disk.usable:
-            self._room_until = 0.0
+            self._floors.look_again()
             with contextlib.suppress(CacheDiskError):
-                self._keep_floors(0, 0)
+                self._floors.keep(0, 0)
 
     @contextlib.contextmanager
     def reserved(self, size_bytes: int) -> Iterator[None]:

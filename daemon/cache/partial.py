@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from pantry.backends.admission import Askers, acting_uid
 from pantry.backends.contract import ByteRange, SinkError
-from pantry.daemon.cache.account import Reservation
 from pantry.daemon.cache.backing import Backing, MemoryBacking
 from pantry.daemon.cache.chunks import IN_FLIGHT, RECORDED, ChunkMap
+from pantry.daemon.cache.flights import Demand, Flight, Source
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.cache.memory import reopen
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.record import hash_chunk
-from pantry.daemon.transfers.origin import Origin
 from pantry.errors import IntegrityError, InternalError, InvalidRequestError, ObjectChangedError, PantryError
 
 if TYPE_CHECKING:
@@ -42,50 +40,6 @@ MOST_FLIGHTS = 16
 _DEFECT = "a defect in Pantry; `pantry status` names the daemon's log"
 
 log = logging.getLogger(__name__)
-
-
-class Source:
-    """Where an object can be fetched from.
-
-    Parameters
-    ----------
-    origin : Origin
-        The storage.
-    key : str
-        Of the object there.
-    """
-
-    def __init__(self, origin: Origin, key: str) -> None:
-        self.origin = origin
-        self.key = key
-
-
-class Flight:
-    """One request upstream, for a run of chunks."""
-
-    def __init__(self, first: int, stop: int, span: ByteRange, reservation: Reservation) -> None:
-        self.first = first
-        self.stop = stop
-        self.span = span
-        self.reservation = reservation
-        self.next = first
-        self.digest = ""
-        self.askers = Askers()
-        self.scope = trio.CancelScope()
-
-
-class Demand:
-    """A range that somebody waits for."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
-        self.uid = acting_uid.get()
-        self.failure: PantryError | None = None
-
-    def overlaps(self, start: int, stop: int) -> bool:
-        """Whether a byte of ``[start, stop)`` is waited for."""
-        return self.start < stop and start < self.stop
 
 
 class PartialObject:

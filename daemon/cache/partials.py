@@ -14,10 +14,11 @@ from pantry.daemon.cache.backing import RECORD_SUFFIX, Backing, DiskBacking, Mem
 from pantry.daemon.cache.chunks import chunk_size
 from pantry.daemon.cache.disk import DiskState
 from pantry.daemon.cache.eviction import Candidate
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.memory import MemoryStore
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObject, Source
+from pantry.daemon.cache.partial import PartialObject
 from pantry.daemon.cache.record import ChunkRecord, Description
 from pantry.errors import CacheFullError, IntegrityError, StaleHandleError
 

@@ -13,7 +13,9 @@ import trio
 
 from pantry.backends.contract import LocalPlacement
 from pantry.daemon.datasets.importing import Importer
-from pantry.daemon.datasets.ingesting import _each, _New, _SourceFile
+from pantry.daemon.datasets.ingesting import NewFile
+from pantry.daemon.datasets.side_by_side import each
+from pantry.daemon.datasets.sources import SourceFile
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import BackendError, DatasetNotFoundError, IntegrityError, InvalidRequestError, ObjectExistsError
 from pantry.model.datasets import StoredFile
@@ -154,7 +156,7 @@ class Copier(Importer):
                 opened.callback(os.close, fd)
                 found[place] = fd
 
-        await _each(open_one, places)
+        await each(open_one, places)
         return [found[place] for place in places]
 
     async def _measure(
@@ -166,7 +168,7 @@ class Copier(Importer):
         fds: Sequence[int],
         *,
         same_user: bool,
-    ) -> list[_SourceFile]:
+    ) -> list[SourceFile]:
         sources = await super()._measure(repository, request, places, numbers, fds, same_user=same_user)
         for source in sources:
             # Of an attached repository's file nobody had computed it.
@@ -181,8 +183,8 @@ class Copier(Importer):
         self,
         repository: Repository,
         request: IngestFiles | ImportDatasets,
-        dataset: _New,
-        source: _SourceFile,
+        dataset: NewFile,
+        source: SourceFile,
         token: str,
     ) -> None:
         may_link = self._how == "auto" and self._local is not None and _is_read_only(source)
@@ -190,7 +192,7 @@ class Copier(Importer):
             return
         await super()._store_one(repository, request, dataset, source, token)
 
-    async def _is_linked(self, repository: Repository, dataset: _New, source: _SourceFile, token: str) -> bool:
+    async def _is_linked(self, repository: Repository, dataset: NewFile, source: SourceFile, token: str) -> bool:
         backend = repository.backend
         try:
             if self._local is None or not isinstance(backend, LocalPlacement):
@@ -208,7 +210,7 @@ class Copier(Importer):
         return True
 
 
-def _is_read_only(source: _SourceFile) -> bool:
+def _is_read_only(source: SourceFile) -> bool:
     return source.fd is not None and not stat.S_IMODE(os.fstat(source.fd).st_mode) & _WRITABLE
 
 

@@ -16,14 +16,8 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from pantry.daemon.datasets.putting import (
-    BegunPut,
-    Columns,
-    Puts,
-    Written,
-    checked_metadata,
-    exists_already,
-)
+from pantry.daemon.datasets.begun import BegunPut, Columns, Written, checked_metadata
+from pantry.daemon.datasets.putting import Puts, exists_already
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import Insert, PutWish
 from pantry.daemon.repositories.repository import Repository

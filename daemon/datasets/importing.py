@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -11,20 +10,12 @@ from typing import NamedTuple
 import trio
 
 from pantry.backends.contract import LocalPlacement
-from pantry.daemon.datasets.ingesting import (
-    MAX_ITEMS,
-    Ingester,
-    _each,
-    _New,
-    _remove_source,
-    _SourceFile,
-    keys_in_place,
-)
-from pantry.daemon.journal import Intent, Target
+from pantry.daemon.datasets.ingesting import MAX_ITEMS, Ingester, NewFile, keys_in_place
+from pantry.daemon.datasets.sources import SourceFile
 from pantry.daemon.registry import NewDataset, PreparedIngest
 from pantry.daemon.registry.importing import Lacking
 from pantry.daemon.repositories.repository import Repository
-from pantry.errors import DatasetExistsError, InvalidRequestError, ObjectExistsError
+from pantry.errors import InvalidRequestError
 from pantry.model.collections import check_collection_name
 from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue, check_columns
@@ -82,10 +73,12 @@ class Importer(Ingester):
         sources = await self._measure(repository, request, places, numbers, fds, same_user=same_user)
         files = self._files(repository, request, prepared, wanted, dict(zip(needed, sources, strict=True)))
         work = _work(request, prepared, wanted, standings, files)
+        register = partial(self._record, repository, request, work)
         if needed and request.transfer != "in_place":
-            await self._take_over(repository, request, prepared, work, files, wanted, sources)
+            stored = _stored(request, prepared, wanted, files)
+            await self._take_over(repository, request, stored, sources, register, verb="import")
         else:
-            await self._record(repository, request, work)
+            await register()
         return standings
 
     async def _prepare(self, repository: Repository, request: ImportDatasets, wanted: list[int]) -> PreparedIngest:
@@ -112,7 +105,7 @@ class Importer(Ingester):
         fds: Sequence[int],
         *,
         same_user: bool,
-    ) -> list[_SourceFile]:
+    ) -> list[SourceFile]:
         """Measure those of the files whose numbers are given, in their order."""
         in_place = request.transfer == "in_place"
         if not in_place and not same_user and len(fds) != len(places):
@@ -128,7 +121,7 @@ class Importer(Ingester):
         request: ImportDatasets,
         prepared: PreparedIngest,
         wanted: list[int],
-        sources: Mapping[str, _SourceFile],
+        sources: Mapping[str, SourceFile],
     ) -> list[StoredFile]:
         """Describe the file of each dataset; those of one file share what is stored for the first of them."""
         in_place = request.transfer == "in_place"
@@ -167,49 +160,17 @@ class Importer(Ingester):
         for _, file in work.lacking:
             repository.origin.absent.forget(file.path)
 
-    async def _take_over(
-        self,
-        repository: Repository,
-        request: ImportDatasets,
-        prepared: PreparedIngest,
-        work: _Work,
-        files: list[StoredFile],
-        wanted: list[int],
-        sources: list[_SourceFile],
-    ) -> None:
-        """Store the files and register them; what fails is undone."""
-        stored: dict[str, _New] = {}
-        for number, values, file in zip(wanted, prepared.values, files, strict=True):
-            if file.path:
-                id_ = request.ids[16 * number : 16 * number + 16]
-                stored.setdefault(request.items[number].path, _New(id_, values, file))
-        firsts = list(stored.values())
-        token = str(uuid.uuid4())
-        intent = Intent(token, tuple(Target(repository.name, one.file.path, one.id) for one in firsts))
-        await self._journal.record(intent)
-        limit = trio.CapacityLimiter(8)
 
-        async def store(one: tuple[_New, _SourceFile]) -> None:
-            async with limit:
-                await self._store_one(repository, request, *one, token)
-
-        try:
-            await _each(store, list(zip(firsts, sources, strict=True)))
-            await self._record(repository, request, work)
-        except BaseException as exc:
-            with trio.CancelScope(shield=True):
-                await self._puts.undo(intent)
-            if isinstance(exc, ObjectExistsError):
-                raise DatasetExistsError(
-                    f"{exc.message}, though the registry has no such dataset",
-                    hint="import it in place, or remove the file",
-                ) from None
-            raise
-        await self._settle(repository, firsts, token)
-        if request.transfer == "move":
-            for source in sources:
-                await self._transfers.call(partial(_remove_source, source.path))
-        self._journal.clear(token)
+def _stored(
+    request: ImportDatasets, prepared: PreparedIngest, wanted: list[int], files: list[StoredFile]
+) -> list[NewFile]:
+    """Give the datasets that files are stored for, one for each file."""
+    found: dict[str, NewFile] = {}
+    for number, values, file in zip(wanted, prepared.values, files, strict=True):
+        if file.path:
+            id_ = request.ids[16 * number : 16 * number + 16]
+            found.setdefault(request.items[number].path, NewFile(id_, values, file))
+    return list(found.values())
 
 
 def _check(request: ImportDatasets) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import trio
 
@@ -16,6 +15,8 @@ from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange, LocalPlacement
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.datasets.putting import Puts
+from pantry.daemon.datasets.side_by_side import each
+from pantry.daemon.datasets.sources import SourceFile, measure_stored, remove_source, unreadable
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import PreparedIngest
 from pantry.daemon.repositories.repository import Repository
@@ -27,8 +28,6 @@ from pantry.model.datasets import StoredFile
 from pantry.model.metadata import MetadataValue, check_columns
 from pantry.model.naming import extension_of
 from pantry.wire.operations import ImportDatasets, IngestFiles
-
-T = TypeVar("T")
 
 MAX_ITEMS = 5000
 _HASHED_AT_ONCE = 500
@@ -42,7 +41,7 @@ NOT_INGESTED = bytes(16)
 _Metadata = dict[str, list[MetadataValue]]
 
 
-class _New(NamedTuple):
+class NewFile(NamedTuple):
     """A dataset to be registered, in the form that the registry takes."""
 
     id: bytes
@@ -50,69 +49,10 @@ class _New(NamedTuple):
     file: StoredFile
 
 
-class _SourceFile:
-    """One file to take over: open for reading, with its size and hash."""
-
-    def __init__(self, path: str, fd: int | None) -> None:
-        self.path = path
-        self.fd = fd
-        self.size_bytes = 0
-        self.hash = ""
-        self._status: tuple[int, ...] = ()
-
-    def measure(self) -> None:
-        """Hash the file; for a worker thread."""
-        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY) if self.fd is None else self.fd
-        try:
-            found = os.fstat(opened)
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidRequestError(f"{self.path} is not a regular file")
-            self.size_bytes = found.st_size
-            self._status = _fingerprint(found)
-            self.hash = hash_file(opened, found.st_size)
-        finally:
-            if self.fd is None:
-                os.close(opened)
-
-    def open(self) -> int:
-        """Open the file anew, to be closed by the caller."""
-        return os.dup(self.fd) if self.fd is not None else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def require_unchanged(self, fd: int) -> None:
-        """Raise unless the file is still the one that was hashed."""
-        if _fingerprint(os.fstat(fd)) != self._status:
-            raise BackendError(f"{self.path} was changed while it was ingested", hint="ingest it when it is complete")
-
-
 def keys_in_place(repository: Repository, paths: Sequence[str]) -> list[str]:
     """Give the keys of files in a storage that are named by these or by absolute paths."""
     root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
     return [path.removeprefix(root) for path in paths]
-
-
-def _measure_stored(backend: LocalPlacement, keys: Sequence[str]) -> list[_SourceFile]:
-    """Measure files that lie in a storage already; for a worker thread."""
-    sources = []
-    for key, (fd, found) in zip(keys, backend.open_each(keys), strict=True):
-        source = _SourceFile(key, None)
-        try:
-            source.size_bytes = found.st_size
-            source.hash = hash_file(fd, found.st_size)
-        except OSError as exc:
-            raise _unreadable(key, exc) from None
-        finally:
-            os.close(fd)
-        sources.append(source)
-    return sources
-
-
-def _unreadable(path: str, exc: OSError) -> BackendError:
-    return BackendError(f"{path} cannot be read: {exc.strerror}")
-
-
-def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
-    # Not the ctime: a hard link or a chmod changes it and no content.
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 _VERSION = bytes(byte & 0x0F | 0x40 for byte in range(256))
@@ -207,7 +147,7 @@ class Ingester:
         formatter = request.formatter or prepared.form.formatter
         now = time.time_ns()
         new = [
-            _New(
+            NewFile(
                 ids[number],
                 prepared.values[number],
                 StoredFile(
@@ -220,38 +160,39 @@ class Ingester:
             )
             for number, source in zip(wanted, sources, strict=True)
         ]
+        register = partial(self._register, repository, request.run, prepared, new, metadata)
         if in_place:
-            await self._register(repository, request.run, prepared, new, metadata)
+            await register()
         else:
-            await self._transfer(repository, request, prepared, new, sources, metadata)
+            await self._take_over(repository, request, new, sources, register, verb="ingest")
         return ids
 
     async def _measure_local(
         self, repository: Repository, paths: list[str], fds: Sequence[int], wanted: list[int], *, in_place: bool
-    ) -> list[_SourceFile]:
+    ) -> list[SourceFile]:
         backend = repository.backend
-        made: list[_SourceFile] = []
+        made: list[SourceFile] = []
 
-        def measure(numbers: list[int]) -> list[_SourceFile]:
+        def measure(numbers: list[int]) -> list[SourceFile]:
             if in_place and isinstance(backend, LocalPlacement):
-                return _measure_stored(backend, [paths[number] for number in numbers])
-            sources = [_SourceFile(paths[number], fds[number] if fds else None) for number in numbers]
+                return measure_stored(backend, [paths[number] for number in numbers])
+            sources = [SourceFile(paths[number], fds[number] if fds else None) for number in numbers]
             for source in sources:
                 try:
                     source.measure()
                 except OSError as exc:
-                    raise _unreadable(source.path, exc) from None
+                    raise unreadable(source.path, exc) from None
             return sources
 
         for begin in range(0, len(wanted), _HASHED_AT_ONCE):
             made += await self._transfers.call(partial(measure, wanted[begin : begin + _HASHED_AT_ONCE]))
         return made
 
-    async def _measure_remote(self, repository: Repository, keys: list[str]) -> list[_SourceFile]:
-        sources = [_SourceFile(key, None) for key in keys]
+    async def _measure_remote(self, repository: Repository, keys: list[str]) -> list[SourceFile]:
+        sources = [SourceFile(key, None) for key in keys]
         limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
 
-        async def measure(source: _SourceFile) -> None:
+        async def measure(source: SourceFile) -> None:
             async with limit:
                 found = await repository.backend.stat(source.path)
                 path = os.path.join(self._puts.cache.incoming, f"{uuid.uuid4()}.measure")
@@ -267,11 +208,11 @@ class Ingester:
                     finally:
                         os.close(fd)
 
-        await _each(measure, sources)
+        await each(measure, sources)
         return sources
 
     async def _register(
-        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[_New], metadata: _Metadata
+        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[NewFile], metadata: _Metadata
     ) -> None:
         with trio.CancelScope(shield=True):
             await self._repositories.queries.call(
@@ -280,54 +221,51 @@ class Ingester:
         for one in new:
             repository.origin.absent.forget(one.file.path)
 
-    async def _transfer(
+    async def _take_over(
         self,
         repository: Repository,
-        request: IngestFiles,
-        prepared: PreparedIngest,
-        new: list[_New],
-        sources: list[_SourceFile],
-        metadata: _Metadata,
+        request: IngestFiles | ImportDatasets,
+        new: list[NewFile],
+        sources: list[SourceFile],
+        register: Callable[[], Awaitable[None]],
+        *,
+        verb: str,
     ) -> None:
+        """Store the file of each dataset and register them; what fails is undone, what was to be moved is removed."""
         token = str(uuid.uuid4())
-        targets = tuple(Target(repository.name, one.file.path, one.id) for one in new)
-        intent = Intent(token, targets)
+        intent = Intent(token, tuple(Target(repository.name, one.file.path, one.id) for one in new))
         await self._journal.record(intent)
         limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
 
-        async def store(work: tuple[_New, _SourceFile]) -> None:
-            dataset, source = work
+        async def store(work: tuple[NewFile, SourceFile]) -> None:
             async with limit:
-                await self._store_one(repository, request, dataset, source, token)
+                await self._store_one(repository, request, *work, token)
 
         try:
-            await _each(store, list(zip(new, sources, strict=True)))
-            await self._register(repository, request.run, prepared, new, metadata)
+            await each(store, list(zip(new, sources, strict=True)))
+            await register()
         except BaseException as exc:
             with trio.CancelScope(shield=True):
                 await self._puts.undo(intent)
             if isinstance(exc, ObjectExistsError):
                 raise DatasetExistsError(
                     f"{exc.message}, though the registry has no such dataset",
-                    hint="ingest it in place, or remove the file",
+                    hint=f"{verb} it in place, or remove the file",
                 ) from None
             raise
-        await self._settle(repository, new, token)
-        if request.transfer == "move":
-            for source in sources:
-                await self._transfers.call(partial(_remove_source, source.path))
-        self._journal.clear(token)
-
-    async def _settle(self, repository: Repository, new: list[_New], token: str) -> None:
         for one in new:
             await repository.backend.settle_write(one.file.path, token=token)
+        if request.transfer == "move":
+            for source in sources:
+                await self._transfers.call(partial(remove_source, source.path))
+        self._journal.clear(token)
 
     async def _store_one(
         self,
         repository: Repository,
         request: IngestFiles | ImportDatasets,
-        dataset: _New,
-        source: _SourceFile,
+        dataset: NewFile,
+        source: SourceFile,
         token: str,
     ) -> None:
         how = request.transfer
@@ -346,7 +284,7 @@ class Ingester:
         finally:
             os.close(fd)
 
-    async def _link(self, backend: LocalPlacement, key: str, source: _SourceFile, how: str, token: str) -> None:
+    async def _link(self, backend: LocalPlacement, key: str, source: SourceFile, how: str, token: str) -> None:
         if how == "link":
             try:
                 await backend.place(key, source.path, how="hardlink", token=token)
@@ -368,30 +306,3 @@ def _chosen(values: Sequence[MetadataValue], wanted: list[int]) -> Iterator[Meta
     if wanted and wanted[-1] >= len(values):
         raise InvalidRequestError("the columns of metadata do not have one value for each file")
     return (values[number] for number in wanted)
-
-
-def _remove_source(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError as exc:
-        raise BackendError(
-            f"{path} was ingested but cannot be removed: {exc.strerror}", hint="remove it yourself"
-        ) from None
-
-
-async def _each(func: Callable[[T], Awaitable[None]], work: Sequence[T]) -> None:
-    """Run ``func`` for all of ``work`` side by side; the first error ends the rest and is raised bare."""
-    failed: list[Exception] = []
-
-    async def one(item: T) -> None:
-        try:
-            await func(item)
-        except Exception as exc:
-            failed.append(exc)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for item in work:
-            nursery.start_soon(one, item)
-    if failed:
-        raise failed[0]

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import trio
 
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObject, Source
+from pantry.daemon.cache.partial import PartialObject
 from pantry.daemon.cache.partials import PartialObjects
 from pantry.daemon.datasets.direct import DirectFiles
 from pantry.daemon.datasets.readahead import ReadAhead

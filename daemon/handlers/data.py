@@ -9,9 +9,9 @@ from uuid import uuid4
 import msgspec
 import trio
 
+from pantry.daemon.datasets.begun import BegunPut
 from pantry.daemon.datasets.grouping import PutGroup
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
-from pantry.daemon.datasets.putting import BegunPut
 from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.handlers.publishing_puts import published
 from pantry.daemon.node import Node

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from pantry.daemon.datasets.putting import BegunPut
+from pantry.daemon.datasets.begun import BegunPut
 from pantry.daemon.node import Node
 from pantry.daemon.publishing.commitment import Commitment
 from pantry.daemon.publishing.datasets import require_publish, require_taken

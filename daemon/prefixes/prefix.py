@@ -8,9 +8,9 @@ import trio
 
 from pantry.backends.contract import ObjectStat, check_key, check_prefix
 from pantry.backends.delegating import listing
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import Source
 from pantry.daemon.config import PrefixConfig
 from pantry.daemon.datasets.opening import OpenedFile, Opener, Wanted
 from pantry.daemon.prefixes.current import Current, CurrentVersions

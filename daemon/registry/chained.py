@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.chained_tree import list_tree
 from pantry.daemon.registry.lookup import NOTHING
-from pantry.daemon.registry.record_tables import chosen, kept_records, restored_records
+from pantry.daemon.registry.rows_of_batches import Batch, count_rows, join_rows, split_rows, take_rows
 from pantry.daemon.registry.searching import Keyed
 from pantry.daemon.registry.seen import Seen, Sorter
 from pantry.errors import (
@@ -25,7 +25,6 @@ from pantry.model.collections import CollectionInfo
 from pantry.model.datasets import DatasetType
 from pantry.model.dimensions import DimensionUniverse
 from pantry.model.patterns import is_glob
-from pantry.model.records import DimensionRecord
 from pantry.wire.operations.browse import ListTree, TreeBatch
 from pantry.wire.operations.data import OpenDataset
 from pantry.wire.operations.metadata import MetadataBatch, QueryMetadata
@@ -42,7 +41,6 @@ from pantry.wire.operations.registry import (
 from pantry.wire.operations.repositories import QueryCollections
 
 _SORTED_ROWS = 1_000
-Batch = TypeVar("Batch", RefBatch, DataIdBatch, RecordBatch)
 Query = TypeVar("Query", QueryDatasets, QueryDataIds, QueryDimensionRecords)
 Asked = TypeVar("Asked", QueryDatasets, QueryDataIds, QueryDimensionRecords, FindDataset, OpenDataset, ListTree)
 
@@ -172,12 +170,12 @@ class ChainedRegistry:
                     continue
                 asked = msgspec.structs.replace(query, query=_unlimited(one))
                 for batch in registry.query_metadata(asked):
-                    rows = range(_size(batch.refs))
+                    rows = range(count_rows(batch.refs))
                     kept = seen.new(part, keys(name, batch.refs)) if one.find_first else list(rows)
                     kept = kept if left is None else kept[:left]
                     columns = {entry: [column[row] for row in kept] for entry, column in batch.columns.items()}
                     if kept:
-                        yield MetadataBatch(_rows(batch.refs, kept, name), columns)
+                        yield MetadataBatch(take_rows(batch.refs, kept, name), columns)
                     left = None if left is None else left - len(kept)
                     if left == 0:
                         return
@@ -251,7 +249,7 @@ class ChainedRegistry:
                 for batch, sorting in ask(registry, one):
                     kept = None if keys is None else seen.new(part, keys(name, batch))
                     chosen = sorting if kept is None or not sorting else [sorting[row] for row in kept]
-                    yield _rows(batch, kept, name), chosen
+                    yield take_rows(batch, kept, name), chosen
 
     def _one_by_one(
         self,
@@ -265,10 +263,10 @@ class ChainedRegistry:
         left = query.limit
         with contextlib.closing(self._members_rows(query, bare, keys)) as batches:
             for batch, _ in batches:
-                if left is not None and _size(batch) >= left:
-                    yield _rows(batch, range(left))
+                if left is not None and count_rows(batch) >= left:
+                    yield take_rows(batch, range(left))
                     return
-                left = None if left is None else left - _size(batch)
+                left = None if left is None else left - count_rows(batch)
                 yield batch
 
     # -- sorted ------------------------------------------------------------------------------------
@@ -285,11 +283,11 @@ class ChainedRegistry:
             with contextlib.closing(self._members_rows(query, ask, keys)) as batches:
                 for batch, sorting in batches:
                     shape = shape or batch
-                    sorter.add(sorting, _split(batch, sorter.keep))
+                    sorter.add(sorting, split_rows(batch, sorter.keep))
             if shape is None:
                 return
             for rows in sorter.batches(_SORTED_ROWS, query.limit):
-                yield _joined(shape, rows, sorter.kept)
+                yield join_rows(shape, rows, sorter.kept)
 
 
 class _DataIdKeys:
@@ -337,69 +335,3 @@ def _named(found: FoundDataset, repository: str) -> FoundDataset:
 
 def _unlimited(query: Query) -> Query:
     return msgspec.structs.replace(query, limit=None)
-
-
-def _size(batch: Batch) -> int:
-    if isinstance(batch, RefBatch):
-        return len(batch.run_index)
-    if isinstance(batch, DataIdBatch):
-        return len(batch.columns[0])
-    return len(batch.records)
-
-
-def _rows(batch: Batch, rows: Sequence[int] | None, repository: str = "") -> Batch:
-    """Take some rows of a batch, all for None; with the repository's name where a batch has place for it."""
-    if isinstance(batch, RefBatch):
-        named = [repository] * len(batch.runs) if repository else batch.repositories
-        if rows is None or len(rows) == len(batch.run_index):
-            return msgspec.structs.replace(batch, repositories=named)
-        return msgspec.structs.replace(
-            batch,
-            ids=b"".join(batch.ids[16 * row : 16 * row + 16] for row in rows),
-            columns=[[column[row] for row in rows] for column in batch.columns],
-            run_index=[batch.run_index[row] for row in rows],
-            repositories=named,
-            records=chosen(batch.records, rows),
-        )
-    if rows is None:
-        return batch
-    if isinstance(batch, DataIdBatch):
-        columns = [[column[row] for row in rows] for column in batch.columns]
-        return msgspec.structs.replace(batch, columns=columns, records=chosen(batch.records, rows))
-    return RecordBatch([batch.records[row] for row in rows])
-
-
-def _split(batch: Batch, keep: Callable[[bytes], bytes]) -> Iterable[Any]:
-    """Give the rows of a batch as plain values; records are kept apart, each once."""
-    if isinstance(batch, RecordBatch):
-        return batch.records
-    digests = kept_records(batch.records, keep)
-    if isinstance(batch, RefBatch):
-        ids = [batch.ids[start : start + 16] for start in range(0, len(batch.ids), 16)]
-        runs = list(zip(batch.runs, batch.repositories, strict=True))
-        return zip(ids, [runs[index] for index in batch.run_index], *batch.columns, *digests, strict=True)
-    return zip(*batch.columns, *digests, strict=True)
-
-
-def _joined(shape: Batch, rows: Sequence[Any], kept: Callable[[bytes], bytes]) -> Batch:
-    """Make a batch like ``shape`` of what `_split` gave."""
-    if isinstance(shape, RecordBatch):
-        return RecordBatch([msgspec.convert(row, DimensionRecord) for row in rows])
-    values = [list(column) for column in zip(*rows, strict=True)]
-    first = 2 if isinstance(shape, RefBatch) else 0
-    columns, digests = values[first : first + len(shape.columns)], values[first + len(shape.columns) :]
-    records = restored_records(shape.records, digests, kept)
-    if isinstance(shape, DataIdBatch):
-        return msgspec.structs.replace(shape, columns=columns, records=records)
-    runs = values[1]
-    distinct = {tuple(run): None for run in runs}
-    number = {run: position for position, run in enumerate(distinct)}
-    return msgspec.structs.replace(
-        shape,
-        ids=b"".join(values[0]),
-        columns=columns,
-        runs=[run for run, _ in distinct],
-        repositories=[repository for _, repository in distinct],
-        run_index=[number[tuple(run)] for run in runs],
-        records=records,
-    )

@@ -1,49 +1,33 @@
 """The database below a registry: connections, transactions, prepared statements.
 
-Everything that differs between SQLite and PostgreSQL stands here, and DBAPI errors become
-`BackendError` here and nowhere else. Statements are built with SQLAlchemy Core and compiled once;
+Everything that differs between SQLite and PostgreSQL stands here and in `connecting`, and DBAPI errors
+become `BackendError` here and nowhere else. Statements are built with SQLAlchemy Core and compiled once;
 they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs more than SQLite's own.
 """
 
 from __future__ import annotations
 
-import binascii
 import itertools
 import re
 import sqlite3
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from pantry.daemon.registry.prepared import ROWS_AT_ONCE, Prepared, parameter
-from pantry.errors import BackendError, ConfigError, InvalidRequestError, PantryError, TransientBackendError
+from pantry.daemon.registry.connecting import make_engine, parse_url
+from pantry.daemon.registry.prepared import Prepared, parameter
+from pantry.daemon.registry.session import Rows, Session
+from pantry.errors import BackendError, InvalidRequestError, PantryError, TransientBackendError
 
 __all__ = ["ConstraintError", "Database", "Prepared", "Rows", "Session", "TransactionLostError", "parameter"]
 
-# Measured on a laptop: beyond these, find and query do not get faster.
-_SQLITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA mmap_size=268435456",
-    "PRAGMA cache_size=-32768",
-    "PRAGMA temp_store=MEMORY",
-    # Rows that ANALYZE looks at in each index: 12 ms for 300,000 datasets.
-    "PRAGMA analysis_limit=1000",
-)
-_BUSY_TIMEOUT_S = 30.0
-_POOL_SIZE = 16
-_POOL_OVERFLOW = 64
 # Data ids may name any combination of columns, each a statement of its own.
 _MAX_PREPARED = 4096
 _ADVISORY_LOCK = 0x70616E747279  # "pantry"
 
-Rows = list[tuple[Any, ...]]
 _cursor_numbers = itertools.count()
 
 
@@ -53,112 +37,6 @@ _GLOB, _LIKE = re.compile(r"[*?\[]"), re.compile(r"[\\%_]")
 def _plain(part: str) -> str:
     """Take the backslash from an escaped character of a pattern."""
     return part[1:] if len(part) == 2 and part[0] == "\\" and part[1] in "*?\\" else part
-
-
-class Session:
-    """One connection in one transaction, for one thread at a time.
-
-    Parameters
-    ----------
-    database : Database
-        Which it belongs to.
-    connection : DBAPI connection
-        With a transaction begun.
-
-    Attributes
-    ----------
-    statements : int
-        How many have run.
-    """
-
-    __slots__ = ("_cursor", "connection", "database", "new_statistics", "statements")
-
-    def __init__(self, database: Database, connection: Any) -> None:
-        self.database = database
-        self.connection = connection
-        self._cursor = connection.cursor()
-        self.new_statistics = False
-        self.statements = 0
-
-    def rows(self, statement: Prepared, values: Mapping[str, Any] = {}) -> Rows:
-        """Run a query and return all of its rows."""
-        cursor = self._cursor
-        self.statements += 1
-        try:
-            cursor.execute(statement.sql, statement.bind(values))
-            return cursor.fetchall()  # type: ignore[no-any-return]
-        except Exception as exc:
-            self.database.raise_translated(exc)
-
-    def row(self, statement: Prepared, values: Mapping[str, Any] = {}) -> tuple[Any, ...] | None:
-        """Run a query and return its first row, if it has one."""
-        found = self.rows(statement, values)
-        return found[0] if found else None
-
-    def run(self, statement: Prepared, values: Mapping[str, Any] = {}) -> int:
-        """Run a statement that returns no rows; give the number of rows it changed."""
-        return self.run_sql(statement.sql, statement.bind(values))
-
-    def run_sql(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Run SQL text that returns no rows."""
-        self.statements += 1
-        try:
-            self._cursor.execute(sql, values)
-            return int(self._cursor.rowcount)
-        except Exception as exc:
-            self.database.raise_translated(exc)
-
-    def run_many(self, statement: Prepared, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a statement once for each row; values stand in the order of `Prepared.names`."""
-        self.statements += 1
-        several = statement.for_many_rows() if self.database.is_sqlite and len(rows) >= ROWS_AT_ONCE else ""
-        try:
-            if several:
-                whole = len(rows) - len(rows) % ROWS_AT_ONCE
-                for begin in range(0, whole, ROWS_AT_ONCE):
-                    values = list(itertools.chain.from_iterable(rows[begin : begin + ROWS_AT_ONCE]))
-                    self._cursor.execute(several, values)
-                rows = rows[whole:]
-            self._cursor.executemany(statement.sql, rows)
-        except Exception as exc:
-            self.database.raise_translated(exc)
-
-    def batches(self, statement: Prepared, size: int, values: Mapping[str, Any] = {}) -> Iterator[Rows]:
-        """Run a query and give its rows in lists of at most ``size``; an own cursor, closed at the end."""
-        cursor = self.database.streaming_cursor(self.connection)
-        self.statements += 1
-        try:
-            cursor.execute(statement.sql, statement.bind(values))
-            while rows := cursor.fetchmany(size):
-                yield rows
-        except GeneratorExit:
-            raise
-        except Exception as exc:
-            self.database.raise_translated(exc)
-        finally:
-            cursor.close()
-
-    def create(self, *tables: sa.Table) -> None:
-        """Create tables, with their indexes, inside this transaction."""
-        for table in tables:
-            self.run_sql(str(CreateTable(table).compile(dialect=self.database.dialect)))
-            for index in table.indexes:
-                self.run_sql(str(CreateIndex(index).compile(dialect=self.database.dialect)))
-
-    def analyze(self, *tables: sa.Table) -> None:
-        """Tell the planner how large the tables have become."""
-        for table in tables:
-            self.run_sql(f"ANALYZE {self.database.dialect.identifier_preparer.format_table(table)}")
-        self.new_statistics = True
-
-    def create_temporary(self, table: sa.Table) -> None:
-        """Make an empty temporary table that lives as long as this transaction."""
-        ddl = self.database.text(
-            ("create", table),
-            lambda: str(CreateTable(table, if_not_exists=True).compile(dialect=self.database.dialect)),
-        )
-        self.run_sql(ddl)
-        self.run(self.database.prepare(("clear", table), lambda: sa.delete(table)))
 
 
 class Database:
@@ -175,46 +53,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, read_only: bool = False, namespace: str = "") -> None:
-        try:
-            parsed = sa.make_url(url)
-        except sa.exc.ArgumentError:
-            raise ConfigError(
-                "the registry's URL cannot be parsed", hint="sqlite:////path or postgresql://host/db"
-            ) from None
+        parsed = parse_url(url)
         self.name = parsed.get_backend_name()
         self.shown_url = parsed.render_as_string(hide_password=True)
-        if self.name not in ("sqlite", "postgresql"):
-            raise ConfigError(f"registries live in SQLite or PostgreSQL, not in {self.name!r}", hint=self.shown_url)
-        options: dict[str, Any] = {"pool_size": _POOL_SIZE, "max_overflow": _POOL_OVERFLOW}
-        if not self.is_sqlite and "+" not in parsed.drivername:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if self.is_sqlite:
-            if not parsed.database or parsed.database == ":memory:":
-                raise ConfigError("an SQLite registry needs a file", hint="sqlite:////path/to/registry.sqlite3")
-            # Files, not a server: no stalled stream may keep others from a connection of their own.
-            options["max_overflow"] = -1
-            options["connect_args"] = {
-                "isolation_level": None,  # transactions are begun by us, so that savepoints work
-                "check_same_thread": False,  # an iterator may be continued by another worker thread
-                "timeout": _BUSY_TIMEOUT_S,
-                "cached_statements": 512,
-            }
-            if read_only:
-                parsed = parsed.set(database=f"file:{quote(parsed.database)}", query={"mode": "ro", "uri": "true"})
-        else:
-            options |= {"paramstyle": "format", "pool_pre_ping": True}
-            if namespace:
-                options["connect_args"] = {"options": f"-csearch_path={_libpq_word(namespace)}"}
-        try:
-            self.engine = sa.create_engine(parsed, **options)
-        except (ImportError, sa.exc.ArgumentError) as exc:
-            raise ConfigError(f"no driver for {self.shown_url}: {exc}") from None
+        self.engine = make_engine(parsed, read_only=read_only, namespace=namespace)
         self.dialect = self.engine.dialect
         self._generation = 0
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
-        prepare = _prepare_sqlite_to_read if read_only else _prepare_sqlite
-        sa.event.listen(self.engine, "connect", prepare if self.is_sqlite else _prepare_postgresql)
 
     @property
     def is_sqlite(self) -> bool:
@@ -415,35 +261,3 @@ class ConstraintError(BackendError):
 
 class TransactionLostError(TransientBackendError):
     """The database has ended a transaction on its own; nothing of it is stored."""
-
-
-def _libpq_word(text: str) -> str:
-    # In the `options` of a connection, blanks and backslashes are quoted by backslashes.
-    quoted = '"' + text.replace('"', '""') + '"'
-    return re.sub(r"([\\\s])", r"\\\1", quoted)
-
-
-def _prepare_sqlite_to_read(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA temp_store=MEMORY").close()
-    # What Gen3 stores as text (see `registry.gen3`); SQLite 3.40 cannot decode it itself.
-    connection.create_function("pantry_unhex", 1, _or_none(bytes.fromhex), deterministic=True)
-    connection.create_function("pantry_unbase64", 1, _or_none(binascii.a2b_base64), deterministic=True)
-    connection.create_function(
-        "pantry_base64_to_hex", 1, _or_none(lambda t: binascii.a2b_base64(t).hex()), deterministic=True
-    )
-
-
-def _or_none(function: Callable[[str], Any]) -> Callable[[str | None], Any]:
-    return lambda text: None if text is None else function(text)
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in _SQLITE_PRAGMAS:
-        connection.execute(pragma).close()
-
-
-def _prepare_postgresql(connection: Any, _record: object) -> None:
-    # A stream is read to its end: plan a cursor for all of its rows, not for the first tenth. Not by
-    # `connect_args`, which would take the place of options in the URL, as a search path.
-    connection.execute("SET cursor_tuple_fraction = 1.0")
-    connection.commit()

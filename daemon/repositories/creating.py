@@ -27,7 +27,8 @@ from pantry.daemon.repositories.description import (
     read_description,
 )
 from pantry.daemon.repositories.repository import Repository
-from pantry.daemon.repositories.service import Repositories, absolute_root, is_local, local_directory
+from pantry.daemon.repositories.roots import absolute_root, is_local, local_directory
+from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.repositories.site_index import Registration
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.origin import Origin
@@ -170,17 +171,17 @@ async def _make(repositories: Repositories, wanted: _Wanted, who: Identity) -> R
     name, root = wanted.name, wanted.root
     if is_local(root):
         make = partial(_make_root, local_directory(root), with_registry=wanted.has_registry_inside)
-        await repositories.in_thread(make)
+        await repositories.opener.in_thread(make)
     description, registration = wanted.description(who.user_name), wanted.registration()
     if registration.registry:
         description = _without_password(description)
     connect = partial(_create_registry, wanted.universe, description.uuid, bool(wanted.subset_of))
     async with repositories.registering(name):
-        origin = repositories.origin_for(root, registration.options)
+        origin = repositories.opener.origin_for(root, registration.options)
         backend = origin.primary
         await _write_description(backend, description)
         try:
-            repository = await repositories.assemble(name, registration, description, origin, connect)
+            repository = await repositories.opener.assemble(name, registration, description, origin, connect)
             repositories.adopt(name, registration, repository)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -203,7 +204,7 @@ async def _take_up(repositories: Repositories, wanted: _Wanted, who: Identity) -
     """Register what a daemon that was killed had begun to make; None if something else is in the root."""
     name, registration = wanted.name, wanted.registration()
     async with repositories.registering(name):
-        origin = repositories.origin_for(wanted.root, registration.options)
+        origin = repositories.opener.origin_for(wanted.root, registration.options)
         repository = await _begun(repositories, wanted, registration, origin, who)
         if repository is None:
             await origin.aclose()
@@ -223,7 +224,7 @@ async def _begun(
     if description.subset_of != wanted.subset_of or not description.access.may_write(who):
         return None
     connect = partial(_open_or_create_registry, wanted.universe, description.uuid)
-    repository = await repositories.assemble(wanted.name, registration, description, origin, connect)
+    repository = await repositories.opener.assemble(wanted.name, registration, description, origin, connect)
     if repository.registry.is_unfinished:
         return repository
     await trio.to_thread.run_sync(repository.registry.close)

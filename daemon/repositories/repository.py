@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pantry.backends.contract import ObjectBackend
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
-from pantry.daemon.cache.partial import Source
 from pantry.daemon.registry import Registry
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import RepositoryDescription

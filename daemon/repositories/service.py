@@ -1,62 +1,41 @@
-"""Creation, look-up and opening of repositories."""
+"""Repositories by their names: who may read or write which, and which are open."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from functools import partial
-from typing import TypeVar
 
 import trio
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.admission import Admission
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.credentials.held import HeldCredentials
-from pantry.daemon.registry import Registry
 from pantry.daemon.registry.gen3 import refuse_to_write
-from pantry.daemon.registry.operator_tables import OperatorTable
-from pantry.daemon.registry.overrides import Override
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
-from pantry.daemon.repositories.description import (
-    DESCRIPTION_KEY,
-    IN_STATE_DIRECTORY,
-    RepositoryDescription,
-    read_description,
-)
-from pantry.daemon.repositories.remembered import RememberedDescriptions
+from pantry.daemon.repositories.opening import Opener
 from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.roots import absolute_root
 from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
 from pantry.daemon.repositories.views import RepositoryViews
 from pantry.daemon.server.identity import Identity
-from pantry.daemon.transfers.origin import Origin
-from pantry.daemon.transfers.storage import OptionValue, Storage
+from pantry.daemon.transfers.storage import Storage
 from pantry.errors import (
-    BackendAccessError,
-    BackendError,
-    ConfigError,
     ConflictError,
     InvalidRequestError,
-    OriginUnavailableError,
     PantryError,
     PermissionDeniedError,
     RepositoryNotFoundError,
-    TransientBackendError,
 )
 from pantry.model.repository import check_repository_name
-from pantry.model.templates import Templates
 from pantry.wire.operations import AttachRepository
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Repositories:
@@ -74,6 +53,19 @@ class Repositories:
         Whether no origin may be asked; else as the configuration says.
     held : HeldCredentials, optional
         Users' own credentials.
+
+    Attributes
+    ----------
+    queries : Admission
+        As given.
+    index : SiteIndex
+        What is registered.
+    storage : Storage
+        Makes the origins of roots.
+    opener : Opener
+        Opens what is not open yet.
+    views : RepositoryViews
+        What users see of repositories that are read with their own rights.
     """
 
     def __init__(
@@ -87,18 +79,19 @@ class Repositories:
         held: HeldCredentials | None = None,
     ) -> None:
         self._config = config
-        self._offline = offline or (lambda: config.cache.offline)
-        self._transfers = transfers
         self.queries = queries
+        is_offline = offline or (lambda: config.cache.offline)
+        held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self.storage = Storage(config, transfers, counters or Counters(), is_offline, held)
+        self.opener = Opener(config, transfers=transfers, queries=queries, storage=self.storage, offline=is_offline)
+        self.views = RepositoryViews(
+            held, lambda one, uid: self.opener.origin_for(one.root, one.options, uid), is_offline
+        )
         configured = {
             name: Registration(root=one.root, registry=one.registry, chain=one.chain)
             for name, one in config.repositories.items()
         }
         self.index = SiteIndex(config.state_directory, configured)
-        self._remembered = RememberedDescriptions(config.state_directory)
-        held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
-        self.storage = Storage(config, transfers, counters or Counters(), self._offline, held)
-        self.views = RepositoryViews(held, lambda one, uid: self.origin_for(one.root, one.options, uid), self._offline)
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
 
@@ -131,7 +124,7 @@ class Repositories:
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
             if (found := self._open.get(name)) is None:
-                found = self._open[name] = await self._open_registered(name, registration)
+                found = self._open[name] = await self.opener.open(name, registration)
             return found
 
     async def readable(self, name: str, who: Identity) -> Repository:
@@ -149,11 +142,7 @@ class Repositories:
         is_own = registration is not None and not registration.chain and self.storage.is_for_each(registration.root)
         if registration is None or not is_own or registration.attachment is not None:
             return await self.get(name)
-
-        async def assemble(description: RepositoryDescription, origin: Origin) -> Repository:
-            connect = partial(Registry.open, tables=self._tables(name))
-            return await self.assemble(name, registration, description, origin, connect)
-
+        assemble = partial(self.opener.open_described, name, registration)
         return await self.views.get(name, registration, who.uid, assemble)
 
     async def _require_finished(self, repository: Repository) -> None:
@@ -231,121 +220,9 @@ class Repositories:
                 found.append(repository)
         return found
 
-    async def in_thread(self, func: Callable[[], T]) -> T:
-        """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
-        return await self._transfers.call(func)
-
-    def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:
-        """Make the origin of a root; see `Storage.origin_for`."""
-        return self.storage.origin_for(root, options, uid)
-
     def opened(self) -> list[Repository]:
         """Return the repositories that are open, and users' views of them."""
         return [*self._open.values(), *self.views.opened()]
-
-    async def _open_registered(self, name: str, registration: Registration) -> Repository:
-        if registration.attachment is not None:
-            return await self._assemble_attached(name, registration, registration.attachment)
-        origin = self.origin_for(registration.root, registration.options)
-        description = await self._describe(registration.root, origin)
-        return await self.assemble(
-            name, registration, description, origin, partial(Registry.open, tables=self._tables(name))
-        )
-
-    async def _assemble_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
-        description = attaching.describe(attachment, registration)
-        # First: it may be refused, and has nothing to be closed yet.
-        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
-        registry = await self.queries.call(
-            partial(attaching.open_gen3_registry, attachment, self._tables(name), description.registry)
-        )
-        shown = make_url(description.registry).render_as_string(hide_password=True)
-        self._override(name, registry)
-        return Repository(name, description, origin, registry, registry_url=shown, attached=True)
-
-    async def _describe(self, root: str, origin: Origin) -> RepositoryDescription:
-        """Read the description from the root or a copy; if none can be asked, as it was when one last could."""
-        failure: BackendError | None = None
-        for backend in () if self._offline() else origin.backends:
-            try:
-                description = await read_description(backend)
-            except (TransientBackendError, BackendAccessError) as exc:
-                failure = failure or exc
-            else:
-                self._remembered.store(root, description)
-                return description
-        remembered = None if isinstance(failure, BackendAccessError) else self._remembered.load(root)
-        if remembered is not None:
-            log.info("%s is opened with the description that it last had", origin.location)
-            return remembered
-        raise failure or OriginUnavailableError(
-            f"{origin.location} was never opened by this daemon, which works offline",
-            hint="let it ask the origin once: `cache.offline` in the daemon's configuration",
-        )
-
-    async def assemble(
-        self,
-        name: str,
-        registration: Registration,
-        description: RepositoryDescription,
-        origin: Origin,
-        connect: Callable[[str], Registry],
-    ) -> Repository:
-        """Put a repository together, which nobody finds by its name yet; see `adopt`."""
-        url = self._registry_url(registration, description)
-        try:
-            shown = make_url(url).render_as_string(hide_password=True)
-        except ArgumentError:
-            raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
-        configured = self._config.repositories.get(name)
-        if configured is not None and configured.registry_password is not None:
-            what = f"repository {name!r}: registry_password"
-            password = await self.queries.call(partial(configured.registry_password.read, what))
-            url = make_url(url).set(password=password.reveal()).render_as_string(hide_password=False)
-        registry = await self.queries.call(partial(connect, url))
-        if registry.uuid != description.uuid:
-            raise ConfigError(
-                f"repository {name!r}: the registry at {shown} belongs to another repository",
-                hint=f"{DESCRIPTION_KEY} says uuid {description.uuid}, the registry {registry.uuid}",
-            )
-        self._override(name, registry)
-        registry.use_formats(description.formats)
-        if description.templates:
-            templates = Templates(description.templates, f"{origin.location.rstrip('/')}/{DESCRIPTION_KEY}: templates")
-            try:
-                await self.queries.call(partial(registry.use_templates, templates))
-            except BaseException:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(registry.close)
-                raise
-        return Repository(name, description, origin, registry, registry_url=shown)
-
-    def _tables(self, name: str) -> list[OperatorTable]:
-        return [
-            OperatorTable(name=called, table=one.table, key=one.key, fixed=one.fixed)
-            for called, one in self._config.tables.items()
-            if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
-        ]
-
-    def _override(self, name: str, registry: Registry) -> None:
-        registry.override(
-            [
-                Override(dataset_types=one.dataset_types, collections=one.collections, within=one.within)
-                for one in self._config.overrides
-                if not one.repositories or any(fnmatchcase(name, pattern) for pattern in one.repositories)
-            ]
-        )
-
-    def _registry_url(self, registration: Registration, description: RepositoryDescription) -> str:
-        url = registration.registry or description.registry
-        if url == IN_STATE_DIRECTORY:
-            return "sqlite:///" + os.path.join(
-                self._config.state_directory, "registries", f"{description.uuid}.sqlite3"
-            )
-        relative = url.removeprefix("sqlite:///")
-        if relative != url and not relative.startswith("/"):
-            return "sqlite:///" + os.path.join(local_directory(registration.root), relative)
-        return url
 
     async def attach(self, request: AttachRepository, who: Identity) -> Repository:
         """Register a repository of the Gen3 Butler, to be read where it is.
@@ -362,7 +239,7 @@ class Repositories:
         name = self.may_register(request.name, who)
         directory, key = attaching.split_configuration(request.configuration)
         root = absolute_root(directory)
-        origin = self.origin_for(root, request.storage_options)
+        origin = self.opener.origin_for(root, request.storage_options)
         try:
             configuration = await attaching.read_gen3_configuration(origin.primary, key)
         finally:
@@ -377,7 +254,7 @@ class Repositories:
         )
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
-            repository = await self._assemble_attached(name, registration, attachment)
+            repository = await self.opener.open_attached(name, registration, attachment)
             try:
                 self.index.add(name, registration)
             except BaseException:
@@ -425,9 +302,9 @@ class Repositories:
             yield
 
     def adopt(self, name: str, registration: Registration, repository: Repository) -> None:
-        """Register a repository that `assemble` gave."""
+        """Register a repository that `Opener.assemble` gave."""
         self.index.add(name, registration)
-        self._remembered.store(registration.root, repository.description)
+        self.opener.remembered.store(registration.root, repository.description)
         self._open[name] = repository
 
     def may_register(self, name: str, who: Identity) -> str:
@@ -441,27 +318,3 @@ class Repositories:
         if self.index.get(name) is not None:
             raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
         return name
-
-
-def is_local(root: str) -> bool:
-    """Whether a root is a directory."""
-    return "://" not in root or root.startswith("file://")
-
-
-def local_directory(root: str) -> str:
-    """Return the directory of a local root, or raise."""
-    if not is_local(root):
-        raise ConfigError(
-            f"a registry path relative to {root} needs a local root", hint="give an absolute registry URL"
-        )
-    return root.removeprefix("file://")
-
-
-def absolute_root(root: str) -> str:
-    """Return a root in the form in which it is registered; a relative path is refused."""
-    if is_local(root):
-        path = local_directory(root)
-        if not os.path.isabs(path):
-            raise InvalidRequestError(f"the root {root!r} must be an absolute path or a URI")
-        return os.path.normpath(path)
-    return root.rstrip("/")

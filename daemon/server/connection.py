@@ -19,6 +19,7 @@ from pantry.daemon.server.dispatch import Dispatcher, to_failure
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.server.limits import UserLimits
 from pantry.errors import LimitExceededError, PermissionDeniedError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import (
     MAX_REQUESTS,
     PROTOCOL_VERSIONS,
@@ -38,7 +39,7 @@ from pantry.wire.envelope import (
 )
 from pantry.wire.framing import Frame, FrameParser
 from pantry.wire.operations import StreamOperation, decode_operation
-from pantry.wire.trio_transport import close_all, receive, send_frame
+from pantry.wire.trio_transport import receive, send_frame
 
 HELLO_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 120.0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
-from pantry.daemon.config import DaemonConfig, StorageConfig
+from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.secrets import SecretSource, has_sources
 from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.credentials.own import REFUSED, OwnOptions
 from pantry.daemon.credentials.renewed import NodeOptions, Renewed, RenewedBackend
+from pantry.daemon.repositories.roots import replica_roots
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import ConfigError, PermissionDeniedError
@@ -120,15 +121,3 @@ class Storage:
         longest = max(limited, key=lambda one: len(one.match))
         most = longest.max_concurrent
         return self._limits.setdefault(longest.match, Admission(user_limit=most, node_limit=most))
-
-
-def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
-    """Give the roots of the copies of ``root``, in order of preference; of no slash too many or too few."""
-    matching = [one for one in storage if one.replicas and root.startswith(one.match)]
-    if not matching:
-        return []
-    longest = max(matching, key=lambda one: len(one.match))
-    rest = root[len(longest.match) :]
-    if longest.match.endswith("/") or rest.startswith("/"):
-        return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
-    return [replica + rest for replica in longest.replicas]

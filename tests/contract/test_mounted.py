@@ -52,51 +52,43 @@ def new_root(mounts: tuple[FuseMount, FuseMount]) -> str:
     return name
 
 
-class TestGlusterFS(ObjectBackendContract):
+class MountedContract(ObjectBackendContract):
     """The backend on one host, the look from outside on the other."""
 
     test_listing_has_more_than_one_page = None  # type: ignore[assignment]  # slow, and no matter of the file system
 
     @pytest.fixture
-    def root(self, gluster_mounts: tuple[FuseMount, FuseMount]) -> str:
-        return new_root(gluster_mounts)
+    def root(self, mounts: tuple[FuseMount, FuseMount]) -> str:
+        return new_root(mounts)
 
     @pytest.fixture
-    def backend(
-        self, root: str, gluster_mounts: tuple[FuseMount, FuseMount], admission: Admission
-    ) -> Iterator[PosixBackend]:
-        made = PosixBackend(str(gluster_mounts[0].directory / root), admission)
+    def backend(self, root: str, mounts: tuple[FuseMount, FuseMount], admission: Admission) -> Iterator[PosixBackend]:
+        made = PosixBackend(str(mounts[0].directory / root), admission)
         yield made
         run(made.aclose)
 
     @pytest.fixture
-    def outside(self, root: str, gluster_mounts: tuple[FuseMount, FuseMount]) -> PosixOutside:
-        return OtherHost(gluster_mounts, root)
+    def outside(self, root: str, mounts: tuple[FuseMount, FuseMount]) -> PosixOutside:
+        return OtherHost(mounts, root)
 
 
-class TestSeaweedMount(ObjectBackendContract):
-    """The same of SeaweedFS."""
-
-    test_listing_has_more_than_one_page = None  # type: ignore[assignment]  # slow, and no matter of the file system
+class TestGlusterFS(MountedContract):
+    """GlusterFS, mounted twice."""
 
     @pytest.fixture
-    def root(self, seaweed_mounts: tuple[FuseMount, FuseMount]) -> str:
-        return new_root(seaweed_mounts)
+    def mounts(self, gluster_mounts: tuple[FuseMount, FuseMount]) -> tuple[FuseMount, FuseMount]:
+        return gluster_mounts
+
+
+class TestSeaweedMount(MountedContract):
+    """SeaweedFS, mounted twice."""
 
     @pytest.fixture
-    def backend(
-        self, root: str, seaweed_mounts: tuple[FuseMount, FuseMount], admission: Admission
-    ) -> Iterator[PosixBackend]:
-        made = PosixBackend(str(seaweed_mounts[0].directory / root), admission)
-        yield made
-        run(made.aclose)
-
-    @pytest.fixture
-    def outside(self, root: str, seaweed_mounts: tuple[FuseMount, FuseMount]) -> PosixOutside:
-        return OtherHost(seaweed_mounts, root)
+    def mounts(self, seaweed_mounts: tuple[FuseMount, FuseMount]) -> tuple[FuseMount, FuseMount]:
+        return seaweed_mounts
 
     def test_undo_leaves_what_replaced_our_object(  # type: ignore[override]
-        self, backend: PosixBackend, root: str, seaweed_mounts: tuple[FuseMount, FuseMount]
+        self, backend: PosixBackend, root: str, mounts: tuple[FuseMount, FuseMount]
     ) -> None:
         """From the same host: a mount goes on showing a file that has hard links when another host replaces it."""
-        super().test_undo_leaves_what_replaced_our_object(backend, PosixOutside(seaweed_mounts[0].directory / root))
+        super().test_undo_leaves_what_replaced_our_object(backend, PosixOutside(mounts[0].directory / root))

@@ -219,9 +219,10 @@ def test_only_trusted_hosts_get_the_credential(vospace: VospaceServer, place: Vo
 def test_data_that_want_a_credential_elsewhere_say_what_to_do(vospace: VospaceServer, place: VospaceOutside) -> None:
     place.put("a", b"1")
     vospace.set_dialect(data_on_other_host=True, preauthorised=False, files=False)
+    vospace.forget_requests()
     with opened(vospace, place.path) as backend, pytest.raises(BackendAccessError):
         run(lambda: read(backend, "a", 0, 1))
-    assert not any(one.has_credentials for one in vospace.requests() if one.listener == "data")
+    assert {one.has_credentials for one in vospace.requests() if one.listener == "data"} == {False}
 
 
 def test_credentials_are_not_sent_in_the_clear() -> None:

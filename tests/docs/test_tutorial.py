@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.docs.tables import DOCS, ROOT
-from tests.servers.seaweedfs import SeaweedServer, weed_program
+from tests.servers.seaweedfs import SeaweedServer
 
 PAGES = [DOCS / "tutorial.md", ROOT / "README.md"]
 
@@ -158,7 +158,6 @@ def can_mount() -> bool:
     return os.access("/dev/fuse", os.R_OK | os.W_OK) and shutil.which("fusermount3") is not None
 
 
-@pytest.mark.skipif(weed_program() is None, reason="SeaweedFS is not installed")
 @pytest.mark.skipif(os.path.exists("/run/pantry/pantryd.sock"), reason="this node has a daemon that would be used")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_page_works(page: Path, newcomer: Newcomer, seaweed: SeaweedServer) -> None:

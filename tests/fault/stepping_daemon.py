@@ -18,6 +18,7 @@ from typing import Any
 
 from pantry.backends.posix import PosixBackend
 from pantry.backends.s3 import S3Backend
+from pantry.backends.sql import SqlBackend
 from pantry.daemon import main
 from pantry.daemon.journal import Journal
 from pantry.daemon.registry import Registry
@@ -27,9 +28,11 @@ STEPS: list[tuple[type[Any], str]] = [
     (Journal, "record"),
     (PosixBackend, "write_from"),
     (S3Backend, "write_from"),
+    (SqlBackend, "write_from"),
     (Registry, "insert_together"),
     (PosixBackend, "settle_write"),
     (S3Backend, "settle_write"),
+    (SqlBackend, "settle_write"),
     (Journal, "clear"),
     (Journal, "clear_now"),
 ]

@@ -14,8 +14,8 @@ import yaml
 from astropy import units as u
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time, TimeDelta
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT
-from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler, TimeJoin

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from tests.integration.command_line import pantry
 from tests.integration.test_header_corrections import HEADER, write_raw
 from tests.servers.pantryd import PantryDaemon
 
@@ -23,16 +24,6 @@ from pantry.errors import ConflictError, DatasetNotFoundError, FormatterError, I
 from pantry.model.collections import CollectionType
 
 DATA_ID = {"instrument": "LATISS", "exposure": 2024062400106, "detector": 0}
-
-
-def pantry(butler: Butler, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pantry.client.cli.main", *words],
-        env={**os.environ, "PANTRY_SOCKET": str(butler._socket)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture

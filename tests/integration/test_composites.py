@@ -17,8 +17,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from astropy.wcs import WCS
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.integration.test_outputs import files
 from tests.servers.pantryd import PantryDaemon
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 from lsst.sphgeom import Angle, Circle, LonLat, Region, UnitVector3d
-from tests.integration.test_discovery import pantry
+from tests.integration.command_line import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
 
@@ -25,11 +24,6 @@ def butler(make_daemon: Callable[..., PantryDaemon], tmp_path: Path) -> Iterator
             for exposure in (1, 2, 3):
                 made.put({"n": exposure}, "config", instrument=INSTRUMENT, exposure=exposure, run=run)
         yield made
-
-
-def pantry(butler: Butler, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pantry.client.cli.main", "--socket", butler.connection.socket_path, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0090")

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 import pytest
 from lsst.sphgeom import DISJOINT, Angle, Circle, LonLat, UnitVector3d
-from tests.integration.test_discovery import pantry
+from tests.integration.command_line import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

@@ -19,7 +19,7 @@ import pytest
 from astropy.table import Table
 from astropy.time import Time, TimeDelta
 from astropy.timeseries import TimeSeries
-from tests.integration.test_discovery import pantry
+from tests.integration.command_line import pantry
 from tests.integration.test_header_corrections import HEADER, write_raw
 from tests.servers.efd import LENGTH_S, EfdPair
 from tests.servers.efd_data import NIGHTS_TAI_S, NS, TOPICS, Sample, samples

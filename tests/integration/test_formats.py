@@ -15,8 +15,8 @@ from astropy import units
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import QTable, Table
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from tests.integration.command_line import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
@@ -48,16 +46,6 @@ def write_raw(path: Path, header: dict[str, Any]) -> Path:
 
 def sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def pantry(butler: Butler, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pantry.client.cli.main", *words],
-        env={**os.environ, "PANTRY_SOCKET": str(butler._socket)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture

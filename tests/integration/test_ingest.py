@@ -157,6 +157,22 @@ def test_one_bad_file_means_none(local: Butler, short_dir: Path, spoil: Any, err
     assert not list((short_dir / "root" / "u").rglob("*.bin")) if (short_dir / "root" / "u").exists() else True
 
 
+def test_a_file_in_the_way_means_none(local: Butler, short_dir: Path) -> None:
+    """What was stored beside it is taken back, and no source is moved away."""
+    files = files_in(short_dir / "source")
+    there = short_dir / "root" / f"u/in/blob/{INSTRUMENT}/5/blob_{INSTRUMENT}_5_0.bin"  # of the last of them
+    there.parent.mkdir(parents=True)
+    there.write_text("somebody's")
+    with pytest.raises(DatasetExistsError, match="though the registry has no such dataset"):
+        local.ingest("blob", files, run="u/in", transfer="move")
+    assert [path for path in (short_dir / "root" / "u").rglob("*") if path.is_file()] == [there]
+    assert there.read_text() == "somebody's"
+    assert all(os.path.exists(path) for path, _ in files)
+    there.unlink()
+    local.ingest("blob", files, run="u/in", transfer="move")
+    check(local)
+
+
 def test_a_path_out_of_the_root_is_refused(local: Butler, short_dir: Path) -> None:
     data_id = {"instrument": INSTRUMENT, "exposure": 1, "detector": 1}
     for path in ("../../etc/passwd", "/etc/passwd"):

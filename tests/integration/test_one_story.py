@@ -119,7 +119,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0030")
-@pytest.mark.skipif(not can_mount(), reason="needs /dev/fuse and fusermount3")
+@can_mount
 def test_the_story(
     place: Place, raws: list[Path], make_daemon: Callable[..., PantryDaemon], short_dir: Path, tmp_path: Path
 ) -> None:

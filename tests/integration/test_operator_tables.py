@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

@@ -70,7 +70,8 @@ def test_the_wheel_works_when_it_is_installed(built: Path, tmp_path: Path) -> No
 
 
 def test_the_entry_points_are_there() -> None:
-    assert {one.name for one in entry_points(group="pantry.backends")} == {"http", "https", "posix", "s3", "vos"}
+    storages = {"http", "https", "posix", "s3", "sql+postgresql", "sql+sqlite", "vos"}
+    assert {one.name for one in entry_points(group="pantry.backends")} == storages
     assert {"pantry", "pantryd"} <= {one.name for one in entry_points(group="console_scripts")}
     for program in ("pantry", "pantryd"):
         command = Path(sys.executable).with_name(program)

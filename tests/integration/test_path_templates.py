@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.integration.test_import import EXPORT
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
 from astropy.time import Time
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.servers.other_user import run_as
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.process import http_answer

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from astropy.table import Table
+from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.test_discovery import pantry
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
 from tests.unit.fusefs.mounted import can_mount

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lsst.sphgeom import DISJOINT, Angle, Circle, ConvexPolygon, LonLat, UnitVector3d
-from tests.integration.test_discovery import pantry
+from tests.integration.command_line import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler

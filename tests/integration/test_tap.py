@@ -163,12 +163,16 @@ def by_hand(text: str, values: dict[str, Any], written: str) -> str:
 @pytest.mark.req("DMS-MWBT-REQ-0048")
 def test_thirty_queries_equal_pyvos_own_answers(archive: QueryService, dachs: DachsServer) -> None:
     assert len(QUERIES) == 30
+    empty = []
     for text, values, written in QUERIES:
         if "':m'" in text:
             theirs = pyvos(dachs, text.replace(":i", written))
         else:
             theirs = pyvos(dachs, by_hand(text, values, written))
         same(archive.run(text, values), theirs)
+        if not len(theirs):
+            empty.append(text)
+    assert len(empty) <= 2, empty
 
 
 def test_a_hundred_thousand_rows(archive: QueryService, dachs: DachsServer) -> None:
@@ -192,6 +196,7 @@ def test_cones(daemon: PantryDaemon, dachs: DachsServer) -> None:
     theirs = pyvos(
         dachs, "SELECT star_id FROM cat.stars WHERE 1=CONTAINS(POINT('ICRS', ra, dec), CIRCLE('ICRS', 10., -20., 2.))"
     )
+    assert len(theirs)
     assert sorted(map(int, ours["star_id"])) == sorted(theirs["star_id"])
 
 
@@ -215,7 +220,9 @@ def test_a_fixed_query_is_answered_from_the_cache_when_it_is_asked_again(archive
 @pytest.mark.req("DMS-MWBT-REQ-0056")
 def test_selections_by_name_with_parameters(archive: QueryService, dachs: DachsServer) -> None:
     whole = "SELECT star_id, name, ra, dec, mag FROM cat.stars WHERE mag < "
-    assert set(archive.ask("bright")["star_id"]) == set(pyvos(dachs, whole + "5.05")["star_id"])
+    bright = set(archive.ask("bright")["star_id"])
+    assert bright
+    assert bright == set(pyvos(dachs, whole + "5.05")["star_id"])
     assert set(archive.ask("bright", faintest=5.02)["star_id"]) == set(pyvos(dachs, whole + "5.02")["star_id"])
     ours = archive.run("SELECT bright.star_id FROM @bright WHERE bright.dec > :d", {"d": 0.0, "faintest": 5.03})
     assert set(ours["star_id"]) == set(pyvos(dachs, whole + "5.03 AND dec > 0")["star_id"])

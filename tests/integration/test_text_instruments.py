@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import yaml
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from tests.integration.command_line import pantry
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
@@ -67,16 +65,6 @@ def butler(make_daemon: Callable[..., PantryDaemon], short_dir: Path) -> Iterato
     Butler.create("r", str(short_dir / "root"), socket=daemon.socket).close()
     with Butler("r", collections="HillCam/raw/all", socket=daemon.socket) as butler:
         yield butler
-
-
-def pantry(butler: Butler, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pantry.client.cli.main", *words],
-        env={**os.environ, "PANTRY_SOCKET": str(butler._socket)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def parsed(**changes: Any) -> dict[str, Any]:

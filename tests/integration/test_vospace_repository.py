@@ -63,7 +63,10 @@ def test_it_is_pulled_only_as_needed_and_read_on_without_the_service(
     got = butler.get("image", data_id(2))
     assert np.array_equal(got.data, image(2).data)
     asked = vospace.requests()
-    assert not any("exposure_3" in one.path or "_3.fits" in one.path for one in asked)
+    sent = {number: sum(one.sent_bytes for one in asked if f"_{number}.fits" in one.path) for number in (1, 2, 3)}
+    assert sent[2] > image(2).data.nbytes
+    assert 0 < sent[1] < sent[2], "of what is cut out, not all"
+    assert not any("_3.fits" in one.path for one in asked)
     vospace.kill()
     try:
         assert np.array_equal(butler.get("image", data_id(2)).data, image(2).data)

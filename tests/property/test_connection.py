@@ -16,10 +16,11 @@ from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.server.limits import UserLimits
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import Cancel, Credit, Failure, Hello, Reply, Request, Welcome, decode_from_daemon, encode
 from pantry.wire.framing import FrameParser, encode_frame
 from pantry.wire.operations import CacheListing, CacheStatus, GetCacheStatus, ListCache
-from pantry.wire.trio_transport import close_all, receive
+from pantry.wire.trio_transport import receive
 
 STATUS = CacheStatus(**dict.fromkeys(CacheStatus.__struct_fields__, 0))
 ME = Identity(os.getuid(), os.getgid(), frozenset())

@@ -28,10 +28,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from pantry.backends.contract import ByteRange
 from pantry.daemon.cache import chunks, partial
 from pantry.daemon.cache.account import charged
+from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.memory import MemoryStore
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
-from pantry.daemon.cache.partial import PartialObject, Source
+from pantry.daemon.cache.partial import PartialObject
 from pantry.daemon.cache.partials import PartialObjects
 from pantry.daemon.config import CacheConfig
 from pantry.errors import (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -59,14 +58,6 @@ class GlusterServer:
         self._bricks = (directory / "brick0", directory / "brick1")
         self._mounts: list[FuseMount] = []
         self._process: ServerProcess | None = None
-
-    @staticmethod
-    def why_not() -> str | None:
-        """Why it cannot be had here, for a skip; None if it can."""
-        if os.geteuid() != 0:
-            return "GlusterFS needs root"
-        missing = [name for name in ("glusterd", "gluster", "glusterfs") if shutil.which(name) is None]
-        return f"not installed: {', '.join(missing)} (scripts/system-packages)" if missing else None
 
     def start(self, *, timeout_s: float = 60.0) -> Self:
         """Start the daemon, make the volume and start its bricks.

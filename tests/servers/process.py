@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 POLL_S = 0.02
 _TAIL_BYTES = 4000
@@ -85,6 +87,50 @@ class ServerProcess:
         with self.log_path.open("rb") as log:
             log.seek(max(0, self.log_path.stat().st_size - _TAIL_BYTES))
             return log.read().decode(errors="replace")
+
+
+class Server:
+    """What has one child process while it runs; a context manager that stops it."""
+
+    _process: ServerProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerError(f"{type(self).__name__} is not running")
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Stop the server and wait until it is gone; no error if it is not running."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def kill(self) -> None:
+        """Kill the server without warning, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def on_free_ports(count: int, launch: Callable[[int], None], *, attempts: int = 3) -> None:
+    """Call ``launch`` with the first of ``count`` free ports; with others if somebody took one in between."""
+    for left in reversed(range(attempts)):
+        try:
+            launch(free_ports(count))
+        except ServerError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def free_ports(count: int, *, attempts: int = 200) -> int:

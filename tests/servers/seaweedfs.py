@@ -10,13 +10,11 @@ import secrets
 import shutil
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from tests.servers.fuse_mount import FuseMount
-from tests.servers.process import ServerError, ServerProcess, free_ports, http_answer
+from tests.servers.process import ServerError, ServerProcess, http_answer, on_free_ports
+from tests.servers.s3 import S3Server
 
-REGION = "us-east-1"
 _PORTS = 10
 
 
@@ -26,7 +24,7 @@ def weed_program() -> str | None:
     return str(beside) if beside.exists() else shutil.which("weed")
 
 
-class SeaweedServer:
+class SeaweedServer(S3Server):
     """One SeaweedFS server; a context manager that stops it.
 
     Attributes
@@ -47,29 +45,12 @@ class SeaweedServer:
         }
         self.access_key = "AK" + secrets.token_hex(8).upper()
         self.secret_key = secrets.token_hex(20)
-        self.region = REGION
-        self._base = 0
         self._dirs: tuple[Path, Path] | None = None
         self._mounts: list[FuseMount] = []
-        self._process: ServerProcess | None = None
-
-    @property
-    def port(self) -> int:
-        return self._base
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self._base}"
 
     @property
     def filer_address(self) -> str:
         return f"127.0.0.1:{self._base + 6}.{self._base + 7}"
-
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise ServerError("SeaweedFS is not running")
-        return self._process.pid
 
     def start(self, data_dir: Path, run_dir: Path, *, timeout_s: float = 30.0, attempts: int = 3) -> str:
         """Start the server on ``data_dir``, wait until it answers, and return `endpoint_url`.
@@ -93,22 +74,19 @@ class SeaweedServer:
         data_dir.mkdir(parents=True, exist_ok=True)
         run_dir.mkdir(parents=True, exist_ok=True)
         self._dirs = (data_dir, run_dir)
-        for left in reversed(range(attempts)):
-            self._base = free_ports(_PORTS)
-            try:
-                self._launch(data_dir, run_dir, timeout_s)
-            except ServerError:
-                if not left:
-                    raise
-            else:
-                break
+
+        def launch(base: int) -> None:
+            self._base = base
+            self._launch(data_dir, run_dir, timeout_s)
+
+        on_free_ports(_PORTS, launch, attempts=attempts)
         return self.endpoint_url
 
     def restart(self, *, timeout_s: float = 30.0) -> None:
         """Start again on the same ports and data, after `stop` or `kill`."""
         if self._dirs is None:
             raise ServerError("SeaweedFS was never started")
-        self._end()
+        super().stop()
         self._launch(*self._dirs, timeout_s)
 
     def mount(self, name: str) -> FuseMount:
@@ -136,49 +114,7 @@ class SeaweedServer:
         for mount in self._mounts:
             mount.stop()
         self._mounts.clear()
-        self._end()
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def kill(self) -> None:
-        """Kill the server without warning, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def client(self, **config: Any) -> Any:
-        """Make an independent boto3 S3 client with the server's own identity."""
-        import boto3
-        from botocore.config import Config
-
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=REGION,
-            config=Config(s3={"addressing_style": "path"}, **config),
-        )
-
-    def bucket(self, name: str) -> str:
-        """Make the bucket ``name`` and return the name."""
-        client = self.client()
-        try:
-            client.create_bucket(Bucket=name)
-        finally:
-            client.close()
-        return name
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        super().stop()
 
     def _launch(self, data_dir: Path, run_dir: Path, timeout_s: float) -> None:
         program = weed_program()

@@ -14,6 +14,7 @@ from tests.docs.tables import DOCS, ROOT, code, rows, section
 
 from pantry.backends.http.options import HttpOptions
 from pantry.backends.s3.options import S3Options
+from pantry.backends.sql.options import SqlStorageOptions
 from pantry.backends.tap.options import TapOptions
 from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.daemon.config import DaemonConfig, load_config
@@ -84,6 +85,7 @@ def same(documented_value: object, default: object) -> bool:
         ("### `s3`", "option", S3Options),
         ("### `tap`", "option", TapOptions),
         ("### `http` and `https`", "option", HttpOptions),
+        ("### `sql+postgresql` and `sql+sqlite`", "option", SqlStorageOptions),
         ("### `vos`", "option", VOSpaceOptions),
         ("## A repository's file", "key", RepositoryDescription),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +39,6 @@ def verified(path: str, program: str, tmp_path: Path, *options: str) -> subproce
     )
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
-@pytest.mark.skipif(not PANTRYD.exists(), reason="pantryd is not installed beside this Python")
 @pytest.mark.parametrize(
     ("path", "program", "options"),
     [("pantryd.service", "/usr/bin/pantryd", ()), ("user/pantryd.service", "%h/.local/bin/pantryd", ("--user",))],
@@ -52,7 +49,6 @@ def test_systemd_accepts_the_unit(path: str, program: str, options: tuple[str, .
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not installed")
 def test_systemd_accepts_the_user() -> None:
     done = subprocess.run(
         ["systemd-sysusers", "--dry-run", str(SYSTEMD / "sysusers.d" / "pantry.conf")],

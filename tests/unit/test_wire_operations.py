@@ -13,15 +13,30 @@ from pantry.wire.operations import base
 SOURCE = Path(operations.__file__)
 
 
+def defined(module: Path) -> list[str]:
+    """The public names that a module defines, as type checkers see them."""
+    found: list[str] = []
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.append(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        found += [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+    return [name for name in found if not name.startswith("_")]
+
+
 def test_every_name_that_types_see_is_found_where_it_is() -> None:
-    seen: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(SOURCE.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pantry.wire.operations."):
-            seen.setdefault((node.module or "").rpartition(".")[2], set()).update(one.name for one in node.names)
-    del seen["base"]
-    assert seen == {home: set(names) for home, names in operations._HOMES.items()}
+    starred = {
+        (node.module or "").rpartition(".")[2]
+        for node in ast.walk(ast.parse(SOURCE.read_text()))
+        if isinstance(node, ast.ImportFrom) and [one.name for one in node.names] == ["*"]
+    }
+    assert starred == set(operations._HOMES)
+    for home, names in operations._HOMES.items():
+        assert sorted(names.split()) == sorted(defined(SOURCE.with_name(f"{home}.py"))), home
+    assert len(operations.__all__) == len(set(operations.__all__))
     for name in operations.__all__:
         assert hasattr(operations, name)
+    assert not hasattr(operations, "Nothing")
 
 
 def test_every_module_of_operations_is_known() -> None:

@@ -7,13 +7,13 @@ never merges the ancillary data of two sends, so descriptors arrive in the order
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from pantry.errors import ProtocolError
+from pantry.wire.descriptors import close_all
 
 HEADER = struct.Struct("!IHH")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -64,11 +64,11 @@ class FrameParser:
                 frames.append(frame)
         except ProtocolError:
             for frame in frames:
-                _close_all(frame.fds)
+                close_all(frame.fds)
             raise
         if len(self._fds) > self._max_frame_fds:
             for frame in frames:
-                _close_all(frame.fds)
+                close_all(frame.fds)
             raise ProtocolError(f"{len(self._fds)} descriptors came without a frame that takes them")
         return frames
 
@@ -99,10 +99,5 @@ class FrameParser:
 
     def close(self) -> None:
         """Close the descriptors that no frame took."""
-        _close_all(self._fds)
+        close_all(self._fds)
         self._fds.clear()
-
-
-def _close_all(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)

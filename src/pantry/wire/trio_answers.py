@@ -9,9 +9,9 @@ import msgspec
 import trio
 
 from pantry.errors import PantryError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import STREAM_WINDOW, Behalf, End, Failure, FromDaemon, Item, Reply
 from pantry.wire.operations import Operation, StreamOperation
-from pantry.wire.trio_transport import close_all
 
 R = TypeVar("R")
 _CREDIT_STEP = STREAM_WINDOW // 2

@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from pantry.errors import DaemonUnavailableError, PantryError, ProtocolError
+from pantry.wire.descriptors import close_all
 from pantry.wire.envelope import (
     MAX_REQUESTS,
     PROTOCOL_VERSIONS,
@@ -38,7 +39,7 @@ from pantry.wire.envelope import (
 from pantry.wire.framing import MAX_FRAME_BYTES, FrameParser
 from pantry.wire.operations import Operation, StreamOperation
 from pantry.wire.trio_answers import BatchStream, PendingCall, decode_result
-from pantry.wire.trio_transport import close_all, receive, send_frame
+from pantry.wire.trio_transport import receive, send_frame
 
 logger = logging.getLogger(__name__)
 

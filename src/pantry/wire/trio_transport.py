@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import array
-import contextlib
-import os
 import socket
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import trio
 
-from pantry.errors import ProtocolError
+from pantry.wire.descriptors import ANCILLARY_BYTES, received
 from pantry.wire.framing import encode_frame
-
-_MAX_RECEIVED_FDS = 253
-"""SCM_MAX_FD: the kernel takes no more in one send, and never merges two sends."""
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_RECEIVED_FDS * array.array("i").itemsize)
 
 
 async def send_frame(sock: trio.socket.SocketType, payload: bytes, fds: Sequence[int] = ()) -> None:
@@ -43,14 +36,14 @@ async def send_frame(sock: trio.socket.SocketType, payload: bytes, fds: Sequence
         sent += await sock.send(frame[sent:])
 
 
-async def receive(sock: trio.socket.SocketType, max_bytes: int = 262144) -> tuple[bytes, list[int]]:
+async def receive(sock: trio.socket.SocketType, max_bytes: int = 262144) -> tuple[bytes, Sequence[int]]:
     """Receive what is there, at most ``max_bytes``, and the descriptors that came with it.
 
     Returns
     -------
     data : bytes
         Empty at the end of the stream.
-    fds : list of int
+    fds : sequence of int
         Close-on-exec; the caller owns them.
 
     Raises
@@ -60,28 +53,5 @@ async def receive(sock: trio.socket.SocketType, max_bytes: int = 262144) -> tupl
     OSError
         The connection broke.
     """
-    data, ancillary, flags, _ = await sock.recvmsg(max_bytes, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-    if not ancillary and not flags & socket.MSG_CTRUNC:
-        return data, []
-    fds = _descriptors(ancillary)
-    if flags & socket.MSG_CTRUNC:
-        close_all(fds)
-        raise ProtocolError(
-            "descriptors were lost on the way", hint="the limit of open files of this process is too low (ulimit -n)"
-        )
-    return data, fds
-
-
-def close_all(fds: Iterable[int]) -> None:
-    """Close descriptors, also when one of them cannot be closed."""
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-
-
-def _descriptors(ancillary: Iterable[tuple[int, int, Any]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found.tolist()
+    data, ancillary, flags, _ = await sock.recvmsg(max_bytes, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    return data, received(ancillary, flags)

@@ -11,11 +11,10 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
-from tests.servers.process import ServerError, ServerProcess, free_ports, http_answer
+from tests.servers.process import Server, ServerError, ServerProcess, http_answer, on_free_ports
 from tests.servers.vospace import names
 from tests.servers.vospace.certificates import Authority, proxy
 from tests.servers.vospace.config import Account, Dialect, ServerConfig
@@ -40,7 +39,7 @@ class Person(msgspec.Struct, kw_only=True, frozen=True):
     distinguished_name: str
 
 
-class VospaceServer:
+class VospaceServer(Server):
     """One VOSpace service; a context manager that stops it.
 
     Parameters
@@ -72,7 +71,6 @@ class VospaceServer:
         self._base = 0
         self._secret = secrets.token_hex(16)
         self._directory: Path | None = None
-        self._process: ServerProcess | None = None
         self._tree: Tree | None = None
 
     @property
@@ -89,26 +87,17 @@ class VospaceServer:
         """URL of the service, by TLS."""
         return f"https://127.0.0.1:{self._base + 1}/{ROOT}"
 
-    @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise ServerError("the VOSpace server is not running")
-        return self._process.pid
-
     def start(self, directory: Path, *, dialect: Dialect | None = None, timeout_s: float = 30.0) -> str:
         """Start it on ``directory``, wait until it answers, and return `endpoint`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        for left in reversed(range(3)):
-            self._base = free_ports(_PORTS)
-            try:
-                self._configure(directory, dialect or Dialect())
-                self._launch(directory, timeout_s)
-            except ServerError:
-                if not left:
-                    raise
-            else:
-                break
+
+        def launch(base: int) -> None:
+            self._base = base
+            self._configure(directory, dialect or Dialect())
+            self._launch(directory, timeout_s)
+
+        on_free_ports(_PORTS, launch)
         return self.endpoint
 
     def restart(self, *, timeout_s: float = 30.0) -> None:
@@ -123,23 +112,7 @@ class VospaceServer:
         if self._tree is not None:
             self._tree.close()
             self._tree = None
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def kill(self) -> None:
-        """Kill the server without warning, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        super().stop()
 
     # From outside the API
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,6 @@ def test_nothing_to_match() -> None:
 
 @pytest.mark.parametrize(("method", "direction"), [("nearest", "nearest"), ("previous", "backward")])
 def test_a_million_rows_as_pandas_does_it(method: Any, direction: Any) -> None:
-    pandas = pytest.importorskip("pandas")
     random = np.random.default_rng(45)
     instants = random.integers(0, 10**15, 1_000_000)
     begin = np.unique(random.integers(0, 10**15, 100_000))

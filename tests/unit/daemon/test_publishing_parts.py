@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -203,8 +202,6 @@ def test_encrypted_services_are_known_by_their_certificate(tmp_path: Path) -> No
 
 def self_signed(directory: Path) -> Path:
     """A certificate and its key for localhost."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the program openssl, to make a certificate")
     made = directory / "localhost.pem"
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     subprocess.run(

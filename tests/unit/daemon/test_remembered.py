@@ -41,7 +41,8 @@ def describing(state: Path, *, offline: bool = False) -> Callable[[], Awaitable[
     repositories = Repositories(
         DaemonConfig(state_directory=str(state)), transfers=admission, queries=admission, offline=lambda: offline
     )
-    return lambda: repositories._describe(ROOT, repositories.origin_for(ROOT, {}))
+    opener = repositories.opener
+    return lambda: opener.describe(ROOT, opener.origin_for(ROOT, {}))
 
 
 def test_a_root_that_is_down_is_opened_as_it_was(tmp_path: Path, root: FlakyBackend) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from pantry.backends.admission import Admission
 from pantry.daemon.config import DaemonConfig, StorageConfig, load_config
+from pantry.daemon.repositories.roots import replica_roots
 from pantry.daemon.repositories.service import Repositories
-from pantry.daemon.transfers.storage import replica_roots
 from pantry.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ def test_an_origin_has_its_copies(tmp_path: Path) -> None:
     )
     admission = Admission(user_limit=1, node_limit=1)
     repositories = Repositories(config, transfers=admission, queries=admission)
-    origin = repositories.origin_for("s3://b/x", {"endpoint_url": "http://127.0.0.1:9"})
+    origin = repositories.opener.origin_for("s3://b/x", {"endpoint_url": "http://127.0.0.1:9"})
     assert [backend.location for backend in origin.backends] == ["s3://b/x", "file:///one/x"]
 
 

@@ -31,13 +31,13 @@ class Planning:
         self.registry = registry
         self.count = 0
         self._monkeypatch = monkeypatch
-        plan = registry._queries._plan
+        plan = registry._queries.plans._plan
 
         def counted(*args: Any) -> Any:
             self.count += 1
             return plan(*args)
 
-        monkeypatch.setattr(registry._queries, "_plan", counted)
+        monkeypatch.setattr(registry._queries.plans, "_plan", counted)
 
     def afresh(self, **query: object) -> object:
         with self._monkeypatch.context() as patch:

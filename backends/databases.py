@@ -1,0 +1,218 @@
+"""SQL databases as backends reach them: one address, one engine, errors told apart. Blocking.
+
+SQLAlchemy is imported with this module, so backends import it in their worker threads.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import sqlalchemy as sa
+
+from pantry.backends.credentials import BasicAuth, Credential
+from pantry.errors import (
+    BackendAccessError,
+    BackendError,
+    ConfigError,
+    InvalidQueryError,
+    PantryError,
+    TransientBackendError,
+)
+
+POSTGRESQL = "postgresql"
+SQLITE = "sqlite"
+_PORT = 5432
+WRITES = "pantry_writes"
+"""Execution option of connections that will write: SQLite lets them wait for their turn at the beginning."""
+
+
+class DatabaseAddress(NamedTuple):
+    """Which database of which server, or which file.
+
+    Attributes
+    ----------
+    kind : str
+        `POSTGRESQL` or `SQLITE`.
+    host : str
+        Name or address; empty for a file.
+    port : int
+        TCP port; 0 for a file.
+    database : str
+        Name of the database, or absolute path of the file.
+    """
+
+    kind: str
+    host: str
+    port: int
+    database: str
+
+    @property
+    def location(self) -> str:
+        """The address as a URI, without any secret."""
+        if self.kind == SQLITE:
+            return f"sqlite://{self.database}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}://{host}:{self.port}/{self.database}"
+
+
+def split_address(uri: str, prefix: str) -> DatabaseAddress:
+    """Split ``PREFIX+postgresql://host:port/database`` or ``PREFIX+sqlite:///path``.
+
+    Raises
+    ------
+    ConfigError
+        If it is written in another way, or has credentials in it.
+    """
+    how = ConfigError(
+        f"a database is written {prefix}+postgresql://host:5432/database or {prefix}+sqlite:///absolute/path"
+    )
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        raise how from None
+    kind = parts.scheme.removeprefix(f"{prefix}+")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("a database's address has no credentials in it", hint="Give the options username, password.")
+    if not parts.scheme.startswith(f"{prefix}+") or parts.query or parts.fragment:
+        raise how
+    if kind == SQLITE and not parts.netloc and len(parts.path) > 1:
+        return DatabaseAddress(SQLITE, "", 0, os.path.normpath(unquote(parts.path)))
+    database = parts.path.strip("/")
+    if kind != POSTGRESQL or not parts.hostname or not database or "/" in database or "%" in database:
+        raise how
+    return DatabaseAddress(POSTGRESQL, parts.hostname, port or _PORT, database)
+
+
+def make_engine(
+    address: DatabaseAddress,
+    credential: Credential | None,
+    *,
+    connect_timeout_s: float,
+    statement_timeout_s: float,
+    sslmode: str = "prefer",
+    read_only: bool,
+    kept: bool = True,
+) -> sa.Engine:
+    """Make an engine; nothing is connected yet.
+
+    Parameters
+    ----------
+    address : DatabaseAddress
+        Which database.
+    credential : BasicAuth or None
+        Who asks; for PostgreSQL.
+    connect_timeout_s, statement_timeout_s : float
+        For one connection, and for one statement or FETCH; in SQLite the second is how long a lock is waited for.
+    sslmode : str
+        As of libpq.
+    read_only : bool
+        The server refuses to write.
+    kept : bool
+        Connections are used again; not if a statement may be anybody's, and change the settings of its connection.
+
+    Raises
+    ------
+    ConfigError
+        If the driver is not installed.
+    """
+    given = credential if isinstance(credential, BasicAuth) else None
+    # SQL errors without parameters: they may be anybody's, and messages are for all.
+    if address.kind == SQLITE:
+        return _sqlite_engine(address.database, statement_timeout_s, read_only=read_only, kept=kept)
+    url = sa.URL.create(
+        "postgresql+psycopg",
+        host=address.host,
+        port=address.port,
+        database=address.database,
+        username=given.username if given else None,
+        password=given.password.reveal() if given else None,
+    )
+    settings = f"-c statement_timeout={round(statement_timeout_s * 1000)}"
+    if read_only:
+        settings += " -c default_transaction_read_only=on"
+    try:
+        return sa.create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=kept,
+            poolclass=sa.pool.QueuePool if kept else sa.pool.NullPool,
+            connect_args={
+                "connect_timeout": max(2, round(connect_timeout_s)),
+                "sslmode": sslmode,
+                "options": settings,
+            },
+        )
+    except ImportError:
+        raise ConfigError(
+            "PostgreSQL needs psycopg, which is not installed", hint="pip install 'butler-pantry[postgresql]'"
+        ) from None
+
+
+def _sqlite_engine(path: str, timeout_s: float, *, read_only: bool, kept: bool) -> sa.Engine:
+    uri = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
+
+    def connect() -> sqlite3.Connection:
+        # Transactions are begun by us: the driver's own way begins them late.
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    pool = sa.pool.QueuePool if kept else sa.pool.NullPool
+    engine = sa.create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=pool)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES) else "BEGIN DEFERRED"
+        )
+
+    return engine
+
+
+def translated(exc: sa.exc.SQLAlchemyError, location: str) -> PantryError:
+    """Return what went wrong in a database as an error of ours, its first line only."""
+    if not isinstance(exc, sa.exc.DBAPIError):
+        return BackendError(f"{location} cannot be asked: {type(exc).__name__}")
+    return of_driver(exc.orig, location, is_lost=exc.connection_invalidated)
+
+
+def of_driver(exc: BaseException | None, location: str, *, is_lost: bool = False) -> PantryError:
+    """Return an error of the driver as one of ours; ``is_lost`` says that the connection is gone."""
+    reason = str(exc).strip().partition("\n")[0][:300]
+    told = f"{location}: {reason}"
+    if (name := getattr(exc, "sqlite_errorname", None)) is not None:
+        return _of_sqlite(name, told)
+    if isinstance(exc, sqlite3.ProgrammingError):
+        return InvalidQueryError(told)
+    state = str(getattr(exc, "sqlstate", None) or "")
+    # A failure to connect has no state, and says who was refused.
+    if state.startswith(("28", "42501", "25006")) or "authentication failed" in reason or "no password" in reason:
+        return BackendAccessError(told, hint="Check username and password, and the user's rights on the schema.")
+    if state == "3D000" or ('database "' in reason and "does not exist" in reason):
+        return BackendError(told, hint="Check the name of the database in the address of this service.")
+    if is_lost or not state or state[:2] in ("08", "40", "53", "57"):
+        return TransientBackendError(told)
+    return InvalidQueryError(told) if state.startswith(("0A", "22", "42")) else BackendError(told)
+
+
+def _of_sqlite(name: str, told: str) -> PantryError:
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_INTERRUPT", "SQLITE_IOERR")):
+        return TransientBackendError(told)
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_READONLY", "SQLITE_AUTH")):
+        return BackendAccessError(told, hint="Check that the daemon's user may open and write the file.")
+    if name in ("SQLITE_ERROR", "SQLITE_RANGE", "SQLITE_MISMATCH"):
+        return InvalidQueryError(told)
+    return BackendError(told)
+
+
+def is_taken(exc: sa.exc.IntegrityError) -> bool:
+    """Whether a row was refused because there is one with the same key."""
+    original: Any = exc.orig
+    return getattr(original, "sqlstate", None) == "23505" or getattr(original, "sqlite_errorname", "") in (
+        "SQLITE_CONSTRAINT_UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+    )

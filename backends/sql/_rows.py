@@ -1,0 +1,208 @@
+"""Rows of Parquet files, in tables of a database. Blocking; imported in worker threads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from pantry.backends.databases import of_driver
+from pantry.backends.sql.rules import MAX_NAME_BYTES, RESERVED, Rule
+from pantry.errors import ConflictError, InvalidRequestError
+
+_OBJECT, _ROW = f"{RESERVED}object", f"{RESERVED}row"
+_BATCH_ROWS = 20_000
+_MOST_COLUMNS = 1000
+
+_Type = type[sa.types.TypeEngine[Any]] | sa.types.TypeEngine[Any]
+_TYPES: dict[pa.DataType, _Type] = {
+    pa.bool_(): sa.Boolean,
+    pa.int8(): sa.SmallInteger,
+    pa.uint8(): sa.SmallInteger,
+    pa.int16(): sa.SmallInteger,
+    pa.uint16(): sa.Integer,
+    pa.int32(): sa.Integer,
+    pa.uint32(): sa.BigInteger,
+    pa.int64(): sa.BigInteger,
+    pa.float16(): sa.REAL,
+    pa.float32(): sa.REAL,
+    pa.float64(): sa.Double,
+    pa.string(): sa.Text,
+    pa.large_string(): sa.Text,
+    pa.binary(): sa.LargeBinary,
+    pa.large_binary(): sa.LargeBinary,
+    pa.date32(): sa.Date,
+}
+
+
+class Target:
+    """The table for the rows of one rule's objects, made if it is not there.
+
+    Parameters
+    ----------
+    connection : sa.Connection
+        In a transaction in which nobody else makes tables.
+    rule : Rule
+        Names it.
+    objects : sa.Table
+        Of the objects, with which rows go.
+    schema : str or None
+        Where it is.
+    """
+
+    def __init__(self, connection: sa.Connection, rule: Rule, objects: sa.Table, schema: str | None) -> None:
+        self.connection = connection
+        self.rule = rule
+        self._objects = objects
+        self._schema = schema
+
+    def fit(self, columns: Mapping[str, _Type], key: str) -> sa.Table:
+        """Return the table with these columns, or raise if it has others."""
+        name = self.rule.table
+        metadata = sa.MetaData(schema=self._schema)
+        number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+        table = sa.Table(
+            name,
+            metadata,
+            sa.Column(_OBJECT, number, sa.ForeignKey(self._objects.c.number, ondelete="CASCADE"), primary_key=True),
+            sa.Column(_ROW, sa.BigInteger, primary_key=True, autoincrement=False),
+            *(sa.Column(one, kind) for one, kind in columns.items()),
+        )
+        inspector = sa.inspect(self.connection)
+        if not inspector.has_table(name, schema=self._schema):
+            table.create(self.connection)
+            return table
+        there = {one["name"]: one["type"] for one in inspector.get_columns(name, schema=self._schema)}
+        if _OBJECT not in there:
+            raise ConflictError(
+                f"the table {name!r} is none that Pantry made", hint="rename it, or another table in the option tables"
+            )
+        dialect = self.connection.dialect
+        for column in table.columns:
+            ours = column.type.compile(dialect)
+            found = there.pop(column.name, None)
+            if found is None or found.compile(dialect) != ours:
+                what = "has no such column" if found is None else f"has it as {found.compile(dialect)}"
+                raise InvalidRequestError(
+                    f"{key!r} has a column {column.name!r} of {ours}, the table {name!r} {what}",
+                    hint="datasets of one table have the same columns: alter the table, or give these another one",
+                )
+        if there:
+            raise InvalidRequestError(
+                f"{key!r} has no column {sorted(there)[0]!r}, which the table {name!r} has",
+                hint="datasets of one table have the same columns: alter the table, or give these another one",
+            )
+        return table
+
+
+def write(
+    target: Target, file: BinaryIO, key: str, number: int, values: Mapping[str, object], check: Callable[[], None]
+) -> None:
+    """Write the rows of a Parquet file.
+
+    Parameters
+    ----------
+    target : Target
+        Where to.
+    file : BinaryIO
+        A real file.
+    key, number
+        The object's.
+    values : Mapping
+        What its key says, for columns of all its rows.
+    check : callable
+        Called between batches; raises to stop.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is no Parquet file, has columns that a database has not, or others than the table.
+    """
+    try:
+        with pq.ParquetFile(f"/proc/self/fd/{file.fileno()}") as parquet:
+            is_sqlite = target.connection.dialect.name == "sqlite"
+            kinds = {field.name: _kind(field, key, is_sqlite=is_sqlite) for field in parquet.schema_arrow}
+            if len(kinds) < len(parquet.schema_arrow) or len(kinds) > _MOST_COLUMNS:
+                raise InvalidRequestError(f"{key!r} has two columns of one name, or more than {_MOST_COLUMNS}")
+            own = {name: value for name, value in values.items() if name not in kinds}
+            columns = {name: sa.BigInteger if target.rule.columns[name] else sa.Text for name in own}
+            table = target.fit({**columns, **kinds}, key)
+            row = 0
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
+                check()
+                for name in values.keys() - own.keys():
+                    _check_same(batch.column(name), values[name], name, key)
+                _insert(target.connection, table, number, row, list(own.values()), batch)
+                row += batch.num_rows
+    except (OSError, pa.ArrowException) as exc:
+        raise InvalidRequestError(
+            f"{key!r} cannot be read as Parquet: {str(exc)[:200]}",
+            hint=f"objects of the table {target.rule.table!r} are Parquet files: see the storage's option tables",
+        ) from None
+
+
+def _kind(field: pa.Field, key: str, *, is_sqlite: bool) -> _Type:
+    kind = field.type
+    if len(field.name.encode()) > MAX_NAME_BYTES or field.name.lower().startswith(RESERVED) or "\0" in field.name:
+        raise InvalidRequestError(f"{key!r}: the column {field.name[:80]!r} cannot have this name in a database")
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if kind in _TYPES:
+        return _TYPES[kind]
+    if pa.types.is_timestamp(kind):
+        return sa.DateTime(timezone=kind.tz is not None)
+    if not is_sqlite and pa.types.is_uint64(kind):
+        return sa.Numeric(20, 0)
+    if not is_sqlite and pa.types.is_decimal(kind) and kind.scale >= 0:
+        return sa.Numeric(kind.precision, kind.scale)
+    raise InvalidRequestError(
+        f"{key!r}: the column {field.name!r} of {kind} has no exact place in this database",
+        hint="leave it out of the dataset, or the dataset out of the storage's option tables",
+    )
+
+
+def _check_same(column: pa.Array, value: object, name: str, key: str) -> None:
+    if not pc.all(pc.equal(column, pa.scalar(value).cast(column.type)), skip_nulls=False).as_py():
+        raise InvalidRequestError(f"{key!r} has rows whose {name!r} is not {value!r}, which its path says")
+
+
+def _insert(
+    connection: sa.Connection, table: sa.Table, number: int, first: int, own: list[object], batch: pa.RecordBatch
+) -> None:
+    columns = [_values(column) for column in batch.columns]
+    rows: Iterator[tuple[object, ...]] = (
+        (number, first + place, *own, *values)
+        for place, values in enumerate(zip(*columns, strict=True) if columns else [()] * batch.num_rows)
+    )
+    if connection.dialect.name == "sqlite":
+        names = [column.name for column in table.columns]
+        connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    import psycopg
+
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(f"COPY {_named(connection, table)} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as exc:
+        raise of_driver(exc, "the database") from exc
+
+
+def _named(connection: sa.Connection, table: sa.Table) -> str:
+    preparer = connection.dialect.identifier_preparer
+    names = ", ".join(preparer.quote(column.name) for column in table.columns)
+    return f"{preparer.format_table(table)} ({names})"
+
+
+def _values(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        # Databases have microseconds: this raises where something would be cut off.
+        column = column.cast(pa.timestamp("us", kind.tz))
+    values: list[Any] = column.to_pylist()
+    return values

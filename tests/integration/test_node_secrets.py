@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy.engine import make_url
 from tests.integration.saying import everything_said
 from tests.servers.efd import EfdPair
 from tests.servers.nginx import NginxServer
@@ -141,6 +142,23 @@ def test_a_token_that_is_renewed_in_its_file(
         assert "plain.txt" in {one.key for one in files.list()}
     for where, text in everything_said(daemon, errors[-3:]):
         assert nginx.token not in text, where
+
+
+def test_outputs_in_a_database_whose_password_is_in_a_file(
+    make_daemon: Callable[..., PantryDaemon], database: str, keep: Callable[[str, str], str]
+) -> None:
+    url = make_url(database)
+    assert url.password is not None
+    root = f"sql+postgresql://{url.host}:{url.port}/{url.database}"
+    options = {"username": url.username, "password": {"file": keep("db", str(url.password))}}
+    daemon = make_daemon({"log_level": "debug", "storage": [{"match": "sql+postgresql://", "options": options}]})
+    Butler.create("outputs", f"{root}/nightly", socket=daemon.socket)
+    butler = Butler("outputs", run="u/me", socket=daemon.socket)
+    butler.register_dataset_type("notes", [], "StructuredDataDict")
+    butler.put({"a": 1}, "notes")
+    assert butler.get("notes") == {"a": 1}
+    for where, text in everything_said(daemon, []):
+        assert str(url.password) not in text, where
 
 
 @pytest.mark.parametrize("kind", ["password", "certificate"])

@@ -217,6 +217,16 @@ class Admission:
         return len(self._queues.get(uid, ()))
 
     @property
+    def waiting_total(self) -> int:
+        """Places in all queues; work that several users ask for is one."""
+        return len({place for queue in self._queues.values() for place in queue})
+
+    @property
+    def node_limit(self) -> int:
+        """Turns that there are in all."""
+        return self._node_limit
+
+    @property
     def running_total(self) -> int:
         """Turns that are taken now."""
         return self._running_total

@@ -7,6 +7,8 @@ credential takes the place of these options, never the place of another user's.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +17,24 @@ from pantry.errors import ConfigError
 
 CREDENTIAL_OPTIONS = ("token", "username", "password", "certificate")
 """The options that `credential_from` reads; whoever brings a credential of their own replaces all of them."""
+
+KINDS: dict[str, tuple[frozenset[str], ...]] = {
+    "token": (frozenset({"token"}),),
+    "password": (frozenset({"username", "password"}),),
+    "certificate": (frozenset({"certificate"}),),
+    "keys": (
+        frozenset({"access_key_id", "secret_access_key"}),
+        frozenset({"access_key_id", "secret_access_key", "session_token"}),
+    ),
+}
+"""Kinds of credentials, and of which options of a backend each is made."""
+
+NOT_FOR_USERS = frozenset({"profile", "credentials_file", "anonymous"}).union(
+    *(form for forms in KINDS.values() for form in forms)
+)
+"""Options by which the node says who it is itself; a user's own requests go out with none of them."""
+
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class Secret:
@@ -87,8 +107,13 @@ def credential_from(options: Mapping[str, object], *, service: str) -> Credentia
         return None
     match sorted(given):
         case ["token"]:
+            # A header that the HTTP library refuses would stand in its message.
+            if not _TOKEN.fullmatch(given["token"].reveal()):
+                raise ConfigError(f"{service}: token must be printable ASCII without blanks")
             return BearerToken(given["token"])
         case ["password", "username"]:
+            if not given["username"].reveal().isprintable():
+                raise ConfigError(f"{service}: username must be printable")
             return BasicAuth(given["username"].reveal(), given["password"])
         case ["certificate"]:
             return ClientCertificate(given["certificate"])
@@ -96,6 +121,21 @@ def credential_from(options: Mapping[str, object], *, service: str) -> Credentia
         f"{service}: {' and '.join(sorted(given))} do not go together",
         hint="Give token, or username and password, or certificate.",
     )
+
+
+def without_secrets(said: bytes, credential: Credential | None) -> bytes:
+    """Return what a service said without our own secret, should it repeat what it was shown."""
+    match credential:
+        case BearerToken(token=token):
+            shown = [token.reveal().encode()]
+        case BasicAuth(username=name, password=password):
+            plain = password.reveal().encode()
+            shown = [base64.b64encode(name.encode() + b":" + plain), plain]
+        case _:
+            return said  # a private key is shown to nobody
+    for one in shown:
+        said = said.replace(one, b"***")
+    return said
 
 
 def _secret(value: object, name: str, service: str) -> Secret:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pantry.client.association.request import TimeJoin
 from pantry.client.butler import Butler, ButlerCollections, DeferredDatasetHandle
+from pantry.client.node import Node
 from pantry.client.objects import ObjectPrefix
 from pantry.client.queries import QueryService
 from pantry.errors import PantryError
@@ -45,6 +46,7 @@ __all__ = [
     "DatasetType",
     "DeferredDatasetHandle",
     "DimensionRecord",
+    "Node",
     "ObjectPrefix",
     "PantryError",
     "Point",

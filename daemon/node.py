@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -22,6 +23,8 @@ from pantry.daemon.cache.partials import PartialObjects, running_partials
 from pantry.daemon.cache.pins import PinRecord, Pins, running_pins
 from pantry.daemon.cache.scrub import Scrub
 from pantry.daemon.config import DaemonConfig
+from pantry.daemon.credentials.held import HeldCredentials
+from pantry.daemon.credentials.own import is_for_users
 from pantry.daemon.datasets.grouping import PutGroups
 from pantry.daemon.datasets.importing import Importer
 from pantry.daemon.datasets.ingesting import Ingester
@@ -76,15 +79,24 @@ class Node:
         queries = Admission(user_limit=limits.queries_per_user, node_limit=limits.queries, pace=self.pace)
         self.resolved = ResolvedOpens()
         self.streams = StreamPlaces(limits.streams_per_user)
+        self.credentials = HeldCredentials(
+            per_user=limits.credentials_per_user, longest_s=limits.credential_s, wanted=partial(is_for_users, config)
+        )
         self.repositories = Repositories(
-            config, transfers=self.transfers, queries=queries, counters=cache.counters, offline=self.offline
+            config,
+            transfers=self.transfers,
+            queries=queries,
+            counters=cache.counters,
+            offline=self.offline,
+            held=self.credentials,
         )
         self.cache = cache
         self.partials = partials
         self.opener = Opener(cache, partials)
         self.prefixes = Prefixes(
             config.prefixes,
-            lambda root: self.repositories.opener.origin_for(root, {}),
+            self.repositories.storage,
+            self.credentials,
             cache=cache,
             opener=self.opener,
             offline=self.offline,
@@ -95,6 +107,7 @@ class Node:
             nursery,
             admission=Admission(user_limit=limits.services_per_user, node_limit=limits.services, pace=self.pace),
             offline=self.offline,
+            held=self.credentials,
         )
         self.query_datasets = QueryDatasets(config.queries, self.services, queries)
         self.scrub = Scrub(cache, self._refetch_wanted)
@@ -117,6 +130,8 @@ class Node:
         """Fetch an object again that was damaged in the cache."""
         if object_id.is_answer:
             raise NotCachedError(f"{known.name} comes back when it is asked again")
+        if object_id.is_users:
+            raise NotCachedError(f"{known.name} comes back when the user reads it with whose rights it came")
         prefix = self.prefixes.of_realm(object_id.realm)
         origin = prefix.origin if prefix is not None else (await self.repositories.get(known.repository)).origin
         source = Source(origin, known.key)
@@ -127,7 +142,12 @@ class Node:
     async def _refetch_wanted(self, object_id: ObjectId, known: Remembered) -> None:
         """Fetch again what the scrub found damaged, if anybody is likely to want it."""
         is_recent = time.time_ns() - known.read_ns < RECENT_S * 1e9
-        if object_id.is_answer or self.offline() or not (is_recent or self.cache.is_pinned(object_id)):
+        if (
+            object_id.is_answer
+            or object_id.is_users
+            or self.offline()
+            or not (is_recent or self.cache.is_pinned(object_id))
+        ):
             return
         try:
             await self.refetch(object_id, known)
@@ -206,6 +226,7 @@ async def _running_parts(
         begun = await outbox.begun()
         node = Node(config, cache, partials, journal, outbox, nursery)
         nursery.start_soon(node.pace.run)
+        nursery.start_soon(node.credentials.expire)
         nursery.start_soon(_write_index, cache)
         nursery.start_soon(node.scrub.run)
         left = await recover(journal, node.repositories)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 import requests
 
-from pantry.backends.credentials import BasicAuth, BearerToken, Credential
+from pantry.backends.credentials import BasicAuth, BearerToken, Credential, without_secrets
 from pantry.backends.efd.options import InfluxOptions, Root
 from pantry.backends.efd.source import Batch, Checkpoint, Rows, column
 from pantry.backends.efd.topics import Field, FieldType, Topic, natural
@@ -229,7 +229,7 @@ class InfluxSource:
     def _refused(self, response: requests.Response) -> BackendError | InvalidQueryError:
         content = b"".join(itertools.islice(response.iter_content(4096), 4))
         try:
-            reason = _decoder.decode(content).error[:_MAX_ERROR]
+            reason = self._said(_decoder.decode(content).error)
         except msgspec.DecodeError:
             reason = ""
         status = response.status_code
@@ -244,9 +244,12 @@ class InfluxSource:
             return BackendError(told, hint="Redirects are not followed: give the address that it leads to.")
         return BackendError(told, hint="Check host, port and scheme.")
 
+    def _said(self, reason: str) -> str:
+        return without_secrets(reason.encode(errors="replace"), self._credential).decode()[:_MAX_ERROR]
+
     def _failed(self, reason: str) -> BackendError | InvalidQueryError:
         """Make the error for one that came with HTTP 200, in which the service writes most of them."""
-        told = f"{self.location}: {reason[:_MAX_ERROR]}"
+        told = f"{self.location}: {self._said(reason)}"
         lower = reason.lower()
         if lower.startswith("database not found"):
             return BackendError(told, hint="Check the name of the database in the address of this service.")

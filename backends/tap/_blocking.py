@@ -16,6 +16,7 @@ from astropy.io.votable import parse as parse_votable
 from pyvo.dal import AsyncTAPJob, DALFormatError, DALQueryError, DALServiceError, TAPQuery
 from pyvo.dal.query import DALResults
 
+from pantry.backends.credentials import without_secrets
 from pantry.backends.querying import QueryOutcome, Statement
 from pantry.backends.tap import adql
 from pantry.backends.tap._session import Check, GuardedSession, translated
@@ -161,7 +162,9 @@ def _translating(access: Access) -> Iterator[None]:
 
 
 def _failed(access: Access, exc: BaseException) -> BackendError:
-    return BackendError(f"{access.location} sent what cannot be read ({type(exc).__name__}: {_shortened(str(exc))})")
+    return BackendError(
+        f"{access.location} sent what cannot be read ({type(exc).__name__}: {_shortened(str(exc), access)})"
+    )
 
 
 def _query(access: Access, statement: Statement, session: GuardedSession, mode: str) -> TAPQuery:
@@ -193,7 +196,7 @@ def _require_success(access: Access, response: requests.Response) -> None:
 
 
 def _by_status(access: Access, status: int, message: str, retry_after: str | None = None) -> PantryError:
-    said = f": {_shortened(message)}" if message else ""
+    said = f": {_shortened(message, access)}" if message else ""
     if status in (401, 403):
         return BackendAccessError(f"{access.location} refused this node's credentials (HTTP {status}){said}")
     if status in _TRANSIENT and not (status == 500 and message):
@@ -205,7 +208,7 @@ def _by_status(access: Access, status: int, message: str, retry_after: str | Non
 
 
 def _refused(access: Access, message: object) -> InvalidQueryError:
-    return InvalidQueryError(f"{access.location} refused the query: {_shortened(str(message))}")
+    return InvalidQueryError(f"{access.location} refused the query: {_shortened(str(message), access)}")
 
 
 def _message_in(raw: Any) -> str:
@@ -219,7 +222,8 @@ def _message_in(raw: Any) -> str:
     return ""
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, access: Access) -> str:
+    text = without_secrets(text.encode(errors="replace"), access.credential).decode()
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return plain if len(plain) <= _MESSAGE_LENGTH else plain[:_MESSAGE_LENGTH] + "..."
 

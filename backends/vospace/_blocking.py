@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from pantry.backends.contract import SinkError
-from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential
+from pantry.backends.credentials import BasicAuth, BearerToken, ClientCertificate, Credential, without_secrets
 from pantry.backends.pumping import read_whole
 from pantry.backends.redirects import REDIRECTS, redirected, server_of
 from pantry.backends.retry_after import retry_after_s
@@ -101,6 +101,10 @@ class Web:
         """How the credential is sent, as identifiers of SSO 2.0; empty without one."""
         return SECURITY_METHODS[type(self._credential)] if self._credential is not None else ()
 
+    def read_said(self, body: bytes) -> bytes:
+        """Return a document of the service without our own secret, should it repeat that."""
+        return without_secrets(body, self._credential)
+
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
@@ -173,7 +177,7 @@ class Web:
                         within_s=self._options.job_timeout_s,
                         checkpoint=checkpoint,
                     )
-                    answer = Answer(url, reply.status_code, _lowered(reply.headers), body)
+                    answer = Answer(url, reply.status_code, _lowered(reply.headers), self.read_said(body))
             except TransientBackendError:
                 if last:
                     raise
@@ -242,7 +246,7 @@ class Web:
             checkpoint=checkpoint,
             cut=True,
         )
-        return answered(reply.status_code, _lowered(reply.headers), body, key)
+        return answered(reply.status_code, _lowered(reply.headers), self.read_said(body), key)
 
     @staticmethod
     def redirected(url: str, headers: Mapping[str, str], key: str) -> str:

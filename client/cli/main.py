@@ -18,6 +18,7 @@ EXIT_BROKEN_PIPE = 141
 
 _COMMANDS = {
     "ancestors": ("provenance:ancestors", "Find everything that a dataset was made of."),
+    "backends": ("backends:backends", "Show how storage and services are."),
     "bundle": ("bundle:bundle", "Take datasets to where there is no daemon, and bring outputs back."),
     "cache": ("cache:cache", "Look at the node's cache, and make room in it."),
     "certify-calibrations": ("calibrations:certify_calibrations", "Say for which time calibrations are valid."),
@@ -25,6 +26,7 @@ _COMMANDS = {
     "completion": ("completion:completion", "Print the completion script of a shell."),
     "config": ("config:config", "Show and check the active configuration."),
     "correct-headers": ("header_corrections:correct_headers", "Say what is wrong in the headers of raw exposures."),
+    "credentials": ("credentials:credentials", "Hand your own credentials over, and take them back."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 _PLAIN = "prefix:"
 _ANSWERS = "query:"
+_USER = "@"
 
 
 class ObjectId(NamedTuple):
@@ -32,6 +33,21 @@ class ObjectId(NamedTuple):
     def is_answer(self) -> bool:
         """Whether it is what a service answered to a query, and comes back only if that is asked again."""
         return self.realm.startswith(_ANSWERS)
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it came by a user's own rights, and is only for him."""
+        return _USER in self.realm
+
+    @property
+    def realm_of_all(self) -> str:
+        """The realm, but for whose rights the object came by."""
+        return self.realm.partition(_USER)[0]
+
+
+def users_realm(realm: str, uid: int) -> str:
+    """Return the realm of what came by a user's own rights; no other realm has an ``@``."""
+    return f"{realm}{_USER}{uid}"
 
 
 def plain_realm(prefix: str) -> str:

@@ -29,6 +29,7 @@ from pantry.daemon.cache.eviction import Candidate, EvictablePartials
 from pantry.daemon.cache.floors import Floors
 from pantry.daemon.cache.index import CacheIndex, Remembered
 from pantry.daemon.cache.leases import LingeringFiles, is_open
+from pantry.daemon.cache.namesakes import namesakes
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.quarantine import Quarantine
 from pantry.daemon.cache.verifying import Verdict, Verifier
@@ -213,6 +214,10 @@ class ObjectCache(Account):
     def quarantine_object(self, object_id: ObjectId) -> None:
         """Put a damaged object aside; whoever has it open keeps what he has."""
         entry = self._objects[object_id]
+        if object_id.is_users:
+            # By other names it may be the same file.
+            for other in namesakes(self, object_id):
+                self._objects[other].verified = False
         try:
             if self.quarantine.take(self.path_of(object_id), object_id, charged(entry.size_bytes)):
                 del self._objects[object_id]

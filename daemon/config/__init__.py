@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Literal
 
 import msgspec
 
+from pantry.backends.credentials import NOT_FOR_USERS
 from pantry.daemon.config.publishing import PublishConfig
 from pantry.daemon.config.queries import QueryConfig, SelectionConfig, ServiceConfig, problems
+from pantry.daemon.config.secrets import SecretSource
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
@@ -91,6 +94,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
         A read of which nothing comes for so long is given up, in seconds.
     spacing_s : float
         While other users are active: time between two starts of one user's transfers, and of his queries.
+    credentials_per_user, credential_s : int, float
+        Credentials of his own that a user may hand over, and how long one is kept at most, in seconds.
     """
 
     connections_per_user: int = 1024
@@ -105,6 +110,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     put_bytes: int = 1024 * GIB
     stall_s: float = 90.0
     spacing_s: float = 0.01
+    credentials_per_user: int = 32
+    credential_s: float = 7 * 86400.0
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,31 +122,48 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     match : str
         Beginning of a root's URI, such as ``s3://bucket/``; the longest match wins.
     options : dict
-        Options of the storage backend; may hold secrets, which are never shown.
+        Options of the storage backend; a secret is a text, never shown, or says where it is kept.
     replicas : tuple of str
         URIs or absolute paths that stand in a root for ``match`` to give its copies: read, in this
         order, when the root itself fails; never written.
     direct : bool
         Readers get the files of a mounted file system themselves, not copies in the cache: it is as fast.
+    max_concurrent : int
+        Requests that may be under way, of all users together, to all roots for which this entry is the longest
+        that says so; 0 for no limit of their own.
+    rights : str
+        ``node``: the options say who asks. ``user``: each user, with a credential of his own, only to read. Empty:
+        as the longest other match says, else ``node``.
     """
 
     match: str
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool | SecretSource] = {}
     replicas: tuple[str, ...] = ()
     direct: bool = False
+    max_concurrent: int = 0
+    rights: Literal["", "node", "user"] = ""
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository, or a chain of them, that the node's administrator registers by configuration."""
+    """A repository, or a chain of them, that the node's administrator registers by configuration.
+
+    Attributes
+    ----------
+    root, registry, chain
+        As of a registration.
+    registry_password : SecretSource or None
+        Where the password of the registry's database is, which then does not stand in its URL.
+    """
 
     root: str = ""
     registry: str = ""
+    registry_password: SecretSource | None = None
     chain: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.root) == bool(self.chain):
             raise ValueError("a repository has a root, a chain of repositories the names of these: give one of both")
-        if self.chain and self.registry:
+        if self.chain and (self.registry or self.registry_password):
             raise ValueError("a chain of repositories has no registry of its own")
 
 
@@ -329,6 +353,12 @@ def _check(config: DaemonConfig) -> None:
         if getattr(cache, name) <= 0:
             raise ConfigError(f"{where}: cache: {name}: must be positive")
     for number, storage in enumerate(config.storage):
+        if storage.rights == "user" and not re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:", storage.match):
+            raise ConfigError(f"{where}: storage[{number}].rights: there are no credentials for {storage.match!r}")
+        if storage.rights == "user" and (given := sorted(NOT_FOR_USERS & storage.options.keys())):
+            raise ConfigError(f"{where}: storage[{number}]: with rights of users, {given[0]!r} would never be used")
+        if storage.max_concurrent < 0:
+            raise ConfigError(f"{where}: storage[{number}].max_concurrent: must not be negative")
         for replica in storage.replicas:
             if not _ROOT.match(replica):
                 raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
+from pantry.backends.credentials import NOT_FOR_USERS
+from pantry.daemon.config.secrets import SecretSource
 from pantry.model.queries import Parameter
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
@@ -23,7 +26,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     root : str
         URI whose scheme names the query backend, such as ``tap+https://example.org/tap``.
     options : dict
-        Options of the backend; may hold secrets, which are never shown.
+        Options of the backend; a secret is a text, never shown, or says where it is kept.
     readers : tuple of str
         Who may run the queries that are configured for it, besides administrators.
     statements : tuple of str
@@ -37,16 +40,22 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
         Most bytes of one answer.
     timeout_s : float
         For one query, in seconds.
+    max_concurrent : int
+        Queries that may be under way, of all users together; 0 for no limit of its own.
+    rights : str
+        ``node``: the options say who asks. ``user``: each user, with a credential of his own.
     """
 
     root: str
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool | SecretSource] = {}
     readers: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     ttl_s: float = 0.0
     max_rows: int = 1_000_000
     max_bytes: int = 4 * _GIB
     timeout_s: float = 600.0
+    max_concurrent: int = 0
+    rights: Literal["node", "user"] = "node"
 
 
 class DatasetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +143,10 @@ def problems(
         for key in ("max_rows", "max_bytes", "timeout_s"):
             if not getattr(service, key) > 0:
                 yield f"services.{name}.{key}: must be positive"
+        if service.rights == "user" and (given := sorted(NOT_FOR_USERS & service.options.keys())):
+            yield f"services.{name}: with rights of users, {given[0]!r} would never be used"
+        if service.max_concurrent < 0:
+            yield f"services.{name}.max_concurrent: must not be negative"
         if service.ttl_s < 0:
             yield f"services.{name}.ttl_s: must not be negative"
     for group, entries in (("queries", queries), ("selections", selections)):

@@ -16,6 +16,7 @@ from pantry.daemon.cache.partial import PartialObject
 from pantry.daemon.cache.partials import PartialObjects
 from pantry.daemon.datasets.direct import DirectFiles
 from pantry.daemon.datasets.readahead import ReadAhead
+from pantry.daemon.datasets.sharing import SharedObjects
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import (
     CacheDiskError,
@@ -159,6 +160,7 @@ class Opener:
         self._cache = cache
         self._partials = partials
         self.direct = DirectFiles()
+        self._shared = SharedObjects(cache)
 
     async def open(
         self,
@@ -214,6 +216,8 @@ class Opener:
             raise NotCachedError(
                 f"{wanted.name} is not complete in the cache", hint="`pantry cache prefetch` fetches it"
             )
+        if (fd := await self._open_shared(wanted)) is not None:
+            return OpenedFile(fd, was_cached=True)
         if self._is_direct(wanted, partial=partial):
             try:
                 return OpenedFile(await self._open_direct(wanted), was_cached=False)
@@ -242,6 +246,16 @@ class Opener:
             if uncached:
                 raise
             raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
+
+    async def _open_shared(self, wanted: Wanted) -> int | None:
+        """Open what another user's rights have brought, if the origin gives it to this one too."""
+        source = wanted.source
+        if not wanted.object_id.is_users or wanted.object_id in self._partials:
+            return None
+        shared = await self._shared.share(
+            wanted.object_id, source.origin, source.key, version=wanted.version, repository=wanted.repository
+        )
+        return await self._open_complete(wanted) if shared else None
 
     def _is_direct(self, wanted: Wanted, *, partial: bool) -> bool:
         origin, key = wanted.source.origin, wanted.source.key
@@ -319,7 +333,7 @@ class Opener:
     async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
         """See that a file is complete on the cache's disk; True if it was not."""
         wanted = _registered(repository, file, name)
-        fd = await self._open_cached(wanted)
+        fd = await self._open_cached(wanted) or await self._open_shared(wanted)
         is_missing = fd is None
         if fd is None:
             self._cache.counters.misses += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pantry.daemon.handlers import (
+    backends,
     browse,
     cache,
     configuration,
+    credentials,
     data,
     importing,
     integrity,
@@ -28,7 +30,8 @@ def make_dispatcher(node: Node) -> Dispatcher:
     dispatcher = Dispatcher()
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
-        publishing, configuration, subsetting, queries,
+        publishing, configuration, subsetting, queries, backends,
+        credentials,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

@@ -53,7 +53,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             tuple(
                 ServiceInfo(
                     name=name,
-                    location=services.location(name),
+                    location=services.location(name, who),
                     statements=services.may_state(name, who, administers=administers),
                 )
                 for name in names

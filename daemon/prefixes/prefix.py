@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 import trio
 
 from pantry.backends.contract import ObjectStat, check_key, check_prefix
+from pantry.backends.delegating import listing
 from pantry.daemon.cache.flights import Source
-from pantry.daemon.cache.object_id import ObjectId, plain_realm
+from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import PrefixConfig
 from pantry.daemon.datasets.opening import OpenedFile, Opener, Wanted
@@ -34,6 +35,8 @@ class PlainPrefix:
         Opens them.
     offline : Callable[[], bool]
         Whether no origin is asked at present.
+    uid : int, optional
+        Of a user's own view: whose.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class PlainPrefix:
         cache: ObjectCache,
         opener: Opener,
         offline: Callable[[], bool],
+        uid: int | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.origin = origin
-        self.realm = plain_realm(name)
+        self.uid = uid
+        self.realm = plain_realm(name) if uid is None else users_realm(plain_realm(name), uid)
         self._opener = opener
         self._offline = offline
         self._versions = CurrentVersions(self.realm, origin.location, cache)
@@ -165,6 +170,10 @@ class PlainPrefix:
             checked_ns=current.checked_ns,
         )
 
+    def believe_nothing(self) -> None:
+        """Ask the origin again for whatever is wanted next: with another credential it may say something else."""
+        self._versions.believe_nothing()
+
     def object_id(self, stat: ObjectStat) -> ObjectId:
         """Return by which name the cache knows a version of an object."""
         return self._versions.object_id(stat)
@@ -173,5 +182,6 @@ class PlainPrefix:
         """Iterate over the objects whose keys begin with a text, as the origin has them now."""
         check_prefix(begins)
         self.origin.require_online(begins or "a listing")
-        async for stat in self.origin.primary.list_keys(begins):
-            yield self._versions.note(stat)
+        async with listing(self.origin.primary, begins) as listed:
+            async for stat in listed:
+                yield self._versions.note(stat)

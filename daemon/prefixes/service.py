@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pantry.daemon.cache.object_id import plain_realm
+from pantry.daemon.cache.object_id import plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import PrefixConfig
+from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.datasets.opening import Opener
 from pantry.daemon.prefixes.prefix import PlainPrefix
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.identity import Identity
-from pantry.daemon.transfers.origin import Origin
+from pantry.daemon.transfers.storage import Storage
 from pantry.errors import NotFoundError, PermissionDeniedError
 
 # The Gen3 Butler never changes a dataset's file, but a deleted one's path may be used again.
@@ -25,8 +26,10 @@ class Prefixes:
     ----------
     configured : dict
         By name.
-    origin_for : Callable[[str], Origin]
+    storage : Storage
         Makes the origin of a root.
+    held : HeldCredentials
+        Users' own credentials.
     cache, opener, offline
         As of `PlainPrefix`.
     """
@@ -34,18 +37,21 @@ class Prefixes:
     def __init__(
         self,
         configured: dict[str, PrefixConfig],
-        origin_for: Callable[[str], Origin],
+        storage: Storage,
+        held: HeldCredentials,
         *,
         cache: ObjectCache,
         opener: Opener,
         offline: Callable[[], bool],
     ) -> None:
         self._configured = configured
-        self._origin_for = origin_for
+        self._storage = storage
+        self._held = held
         self._cache = cache
         self._opener = opener
         self._offline = offline
-        self._open: dict[str, PlainPrefix] = {}
+        self._open: dict[tuple[str, int | None], PlainPrefix] = {}
+        self._serials: dict[tuple[str, int | None], int] = {}
         self._attached: dict[str, PlainPrefix] = {}
 
     async def aclose(self) -> None:
@@ -70,25 +76,43 @@ class Prefixes:
                 f"user {who.user_name} may not read the prefix {name!r}",
                 hint=f"the node's administrator can add you to prefixes.{name}.readers in the daemon's configuration",
             )
-        return self.get(name)
+        if not self._storage.is_for_each(root := self._configured[name].root):
+            return self.get(name)
+        # Also for what is cached: without a credential there is nothing.
+        serial = self._held.for_origin(who.uid, root).serial
+        found = self.get(name, who.uid)
+        if self._serials.get((name, who.uid)) != serial:
+            self._serials[name, who.uid] = serial
+            found.believe_nothing()
+        return found
 
     def all_readable(self, who: Identity, *, administers: bool) -> list[PlainPrefix]:
-        """Return every prefix that ``who`` may read, by name."""
+        """Return every prefix that ``who`` may read, by name; no credential is asked for."""
         names = [one for one in sorted(self._configured) if self.may_read(one, who, administers=administers)]
-        return [self.get(one) for one in names]
+        return [self.get(one, self._whose(one, who)) for one in names]
 
     def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
         """Return in which realms of the cache the objects of such prefixes are."""
-        return {plain_realm(one) for one in self._configured if self.may_read(one, who, administers=administers)}
+        names = [one for one in self._configured if self.may_read(one, who, administers=administers)]
+        whose = {one: self._whose(one, who) for one in names}
+        return {plain_realm(one) if uid is None else users_realm(plain_realm(one), uid) for one, uid in whose.items()}
 
-    def get(self, name: str) -> PlainPrefix:
-        """Return a configured prefix; nothing is checked for the asking user."""
-        if (found := self._open.get(name)) is None:
+    def _whose(self, name: str, who: Identity) -> int | None:
+        return who.uid if self._storage.is_for_each(self._configured[name].root) else None
+
+    def get(self, name: str, uid: int | None = None) -> PlainPrefix:
+        """Return a configured prefix, or a user's own view of it; nothing is checked for the asking user."""
+        if (found := self._open.get((name, uid))) is None:
             config = self._configured[name]
-            found = self._open[name] = PlainPrefix(
-                name, config, self._origin_for(config.root), self._cache, self._opener, self._offline
+            origin = self._storage.origin_for(config.root, {}, uid)
+            found = self._open[name, uid] = PlainPrefix(
+                name, config, origin, self._cache, self._opener, self._offline, uid
             )
         return found
+
+    def opened(self) -> list[PlainPrefix]:
+        """Return the configured prefixes that are open."""
+        return list(self._open.values())
 
     def of_repository(self, repository: Repository) -> PlainPrefix:
         """Return the files of an attached repository, of whose content only the version at the origin is known."""
@@ -99,6 +123,6 @@ class Prefixes:
         return found
 
     def of_realm(self, realm: str) -> PlainPrefix | None:
-        """Return the prefix whose objects are in a realm."""
+        """Return the prefix whose objects are in a realm; of users' own ones none."""
         attached = (one for one in self._attached.values() if one.realm == realm)
         return next((self.get(one) for one in self._configured if plain_realm(one) == realm), next(attached, None))

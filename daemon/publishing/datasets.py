@@ -110,6 +110,11 @@ def require_taken(target: Target, dataset_type: str, repository: str) -> None:
 
 def require_publish(target: Target, holder: Repository, who: Identity) -> None:
     """Raise unless a user who may read a repository may publish what it has."""
+    if holder.uid is not None:
+        raise PermissionDeniedError(
+            f"datasets of {holder.name!r} are not published from here: it is read with the rights of each user",
+            hint="what is published is sent by the daemon itself, later",
+        )
     publishers = target.config.publishers
     if who.uid == 0 or (who.matches(publishers) if publishers else holder.access.may_write(who)):
         return

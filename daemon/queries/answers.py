@@ -11,8 +11,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -116,7 +117,14 @@ class Answers:
         self._flights: dict[ObjectId, _Flight] = {}
 
     async def open(
-        self, backend: QueryBackend, health: Health, question: Question, *, uid: int, cached_only: bool = False
+        self,
+        backend: QueryBackend,
+        health: Health,
+        question: Question,
+        *,
+        uid: int,
+        cached_only: bool = False,
+        limit: Admission | None = None,
     ) -> Answer:
         """Open the answer to a question; the caller has checked that the user may ask it.
 
@@ -130,6 +138,8 @@ class Answers:
             The user, to whom the query is charged.
         cached_only : bool
             Ask nobody: `NotCachedError` if there is no answer.
+        limit : Admission, optional
+            The service's own.
 
         Raises
         ------
@@ -157,7 +167,9 @@ class Answers:
             flight = _Flight(uid)
             if question.ttl_s:
                 self._flights[question.object_id] = flight
-            self._nursery.start_soon(self._fly, flight, backend, health, question)
+            self._nursery.start_soon(
+                self._fly, flight, question, partial(self._ask, flight, backend, health, question, limit)
+            )
         else:
             self._cache.counters.joins += 1
             flight.askers.add(uid)
@@ -190,10 +202,10 @@ class Answers:
                 if flight.answer is not None:
                     os.close(flight.answer.fd)
 
-    async def _fly(self, flight: _Flight, backend: QueryBackend, health: Health, question: Question) -> None:
+    async def _fly(self, flight: _Flight, question: Question, ask: Callable[[], Awaitable[Answer]]) -> None:
         try:
             with flight.scope:
-                flight.answer = await self._ask(flight, backend, health, question)
+                flight.answer = await ask()
         except PantryError as exc:
             flight.error = exc
         except Exception as exc:
@@ -209,8 +221,18 @@ class Answers:
             if not flight.waiting and flight.answer is not None:
                 os.close(flight.answer.fd)
 
-    async def _ask(self, flight: _Flight, backend: QueryBackend, health: Health, question: Question) -> Answer:
-        async with self._admission.turn(flight.askers, leave_behind=True) as turn:
+    async def _ask(
+        self,
+        flight: _Flight,
+        backend: QueryBackend,
+        health: Health,
+        question: Question,
+        limit: Admission | None,
+    ) -> Answer:
+        async with (
+            limit.turn(flight.askers) if limit is not None else nullcontext(),
+            self._admission.turn(flight.askers, leave_behind=True) as turn,
+        ):
             with health.admit():
                 async with self._new_file(turn) as (path, fd):
                     with Growth(self._cache, fd, question.name, question.max_bytes) as growth:

@@ -10,18 +10,22 @@ import msgspec
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.backends.credentials import Secret
 from pantry.backends.loading import make_query_backend
 from pantry.backends.placeholders import names_of, split_statement
 from pantry.backends.querying import Query, QueryBackend, Statement, TopicQuery, ViewDefinition
-from pantry.daemon.cache.object_id import ObjectId, answers_realm
+from pantry.daemon.cache.object_id import ObjectId, answers_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.queries import ServiceConfig
+from pantry.daemon.credentials.held import HeldCredentials
+from pantry.daemon.credentials.own import REFUSED, OwnOptions
+from pantry.daemon.credentials.renewed import NodeOptions, OptionSource, Renewed
 from pantry.daemon.queries.answers import Answer, Answers, Question
 from pantry.daemon.queries.definitions import Definition, Definitions, filled, written
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.health import Health
-from pantry.errors import InvalidQueryError, NotFoundError, PermissionDeniedError
+from pantry.errors import BackendAccessError, InvalidQueryError, NotFoundError, PermissionDeniedError
 from pantry.model.queries import Parameter, ParameterType, ParameterValue, checked_value
 
 OWN_STATEMENT = "statement"
@@ -38,27 +42,57 @@ class Service:
         What is configured.
     admission : Admission
         For its backend.
+    options : OptionSource
+        Who asks.
+    limit : Admission or None
+        Queries that may be under way, of all users together.
+    uid : int or None
+        Of a user's own: whose; nobody else finds his answers.
     """
 
-    def __init__(self, name: str, config: ServiceConfig, admission: Admission) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ServiceConfig,
+        admission: Admission,
+        *,
+        options: OptionSource,
+        limit: Admission | None,
+        uid: int | None,
+    ) -> None:
         self.name = name
         self.config = config
-        self.realm = answers_realm(name)
-        self.backend: QueryBackend = make_query_backend(config.root, config.options, admission)
+        self.uid = uid
+        self.limit = limit
+        self.realm = answers_realm(name) if uid is None else users_realm(answers_realm(name), uid)
+        self.renewed: Renewed[QueryBackend] = Renewed(
+            options, lambda made: make_query_backend(config.root, made, admission)
+        )
+        self.backend = self.renewed.model
         self.health = Health(f"the service {name!r}")
         self.views: set[str] = set()
         self.defining = trio.Lock()
-        # The credentials too: what other ones may see is another answer.
-        self._digest = hashlib.blake2b(
-            msgspec.msgpack.encode((config.root, sorted(config.options.items()))), digest_size=32
-        ).digest()
 
-    def object_id(self, query: Query, tables: Mapping[str, str]) -> ObjectId:
-        """Return by which name the cache knows the answer to a query; ``tables`` are hashes of what is uploaded."""
+    def object_id(self, query: Query, tables: Mapping[str, str], options: Mapping[str, object]) -> ObjectId:
+        """Return by which name the cache knows the answer to a query.
+
+        Parameters
+        ----------
+        query : Query
+            What is asked.
+        tables : Mapping
+            Hashes of what is uploaded.
+        options : Mapping
+            Of the backend, with the credentials: what other ones may see is another answer.
+        """
         if isinstance(query, Statement):
             query = msgspec.structs.replace(query, parameters=dict(sorted(query.parameters.items())), tables={})
         asked = msgspec.msgpack.encode((query, sorted(tables.items())))
-        return ObjectId(self.realm, hashlib.blake2b(asked, digest_size=16, key=self._digest).hexdigest())
+        return ObjectId(self.realm, hashlib.blake2b(asked, digest_size=16, key=self._digest(options)).hexdigest())
+
+    def _digest(self, options: Mapping[str, object]) -> bytes:
+        plain = [(name, _revealed(value)) for name, value in sorted(options.items())]
+        return hashlib.blake2b(msgspec.msgpack.encode((self.config.root, plain)), digest_size=32).digest()
 
 
 class Services:
@@ -70,6 +104,8 @@ class Services:
         What is configured.
     cache, nursery, admission, offline
         As of `Answers`.
+    held : HeldCredentials, optional
+        Users' own credentials.
 
     Raises
     ------
@@ -85,17 +121,24 @@ class Services:
         *,
         admission: Admission,
         offline: Callable[[], bool],
+        held: HeldCredentials | None = None,
     ) -> None:
         self.definitions = Definitions(config.services, config.queries, config.selections)
         self._configured = config.services
         self._admission = admission
         self._answers = Answers(cache, nursery, admission, offline)
-        self._open: dict[str, Service] = {}
+        self._held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self._limits = {
+            name: Admission(user_limit=one.max_concurrent, node_limit=one.max_concurrent)
+            for name, one in config.services.items()
+            if one.max_concurrent
+        }
+        self._open: dict[tuple[str, int | None], Service] = {}
 
     async def aclose(self) -> None:
         """Close all backends."""
         for service in self._open.values():
-            await service.backend.aclose()
+            await service.renewed.aclose()
         self._open.clear()
 
     def may_read(self, name: str, who: Identity, *, administers: bool) -> bool:
@@ -120,25 +163,42 @@ class Services:
                 f"user {who.user_name} may not ask the service {name!r}",
                 hint=f"the node's administrator can add you to services.{name}.readers in the daemon's configuration",
             )
-        return self._get(name)
+        return self._get(name, who)
 
-    def _get(self, name: str) -> Service:
-        found = self._open.get(name)
+    def _get(self, name: str, who: Identity) -> Service:
+        config = self._configured[name]
+        uid = who.uid if config.rights == "user" else None
+        found = self._open.get((name, uid))
         if found is None:
-            found = self._open[name] = Service(name, self._configured[name], self._admission)
+            options: OptionSource = NodeOptions(config.options, f"the service {name!r}", self._admission.call)
+            if uid is not None:
+                options = OwnOptions(config.options, config.root, uid, self._held)
+            found = self._open[name, uid] = Service(
+                name, config, self._admission, options=options, limit=self._limits.get(name), uid=uid
+            )
+            if uid is not None:
+                self._held.watch(uid, config.root, found.renewed.forget)
         return found
+
+    def opened(self) -> list[Service]:
+        """Return the services that were asked for."""
+        return list(self._open.values())
 
     def all_readable(self, who: Identity, *, administers: bool) -> list[str]:
         """Return the names of the services that ``who`` may ask."""
         return [name for name in sorted(self._configured) if self.may_read(name, who, administers=administers)]
 
-    def location(self, name: str) -> str:
+    def location(self, name: str, who: Identity) -> str:
         """Return the URI of a service, without any secret."""
-        return self._get(name).backend.location
+        return self._get(name, who).backend.location
 
     def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
         """Return in which realms of the cache the answers of such services are."""
-        return {answers_realm(name) for name in self.all_readable(who, administers=administers)}
+        return {self._realm(name, who) for name in self.all_readable(who, administers=administers)}
+
+    def _realm(self, name: str, who: Identity) -> str:
+        realm = answers_realm(name)
+        return users_realm(realm, who.uid) if self._configured[name].rights == "user" else realm
 
     async def run(
         self,
@@ -227,15 +287,23 @@ class Services:
         *,
         cached_only: bool,
     ) -> Answer:
-        question = Question(
-            object_id=service.object_id(query, {key: digest for key, (_, digest) in tables.items()}),
-            query=query,
-            name=f"{service.name}/{name}",
-            ttl_s=ttl_s,
-            timeout_s=service.config.timeout_s,
-            max_bytes=service.config.max_bytes,
-        )
-        return await self._answers.open(service.backend, service.health, question, uid=who.uid, cached_only=cached_only)
+        hashes = {key: digest for key, (_, digest) in tables.items()}
+        async with service.renewed.use() as (options, backend):
+            question = Question(
+                object_id=service.object_id(query, hashes, options),
+                query=query,
+                name=f"{service.name}/{name}",
+                ttl_s=ttl_s,
+                timeout_s=service.config.timeout_s,
+                max_bytes=service.config.max_bytes,
+            )
+            try:
+                return await self._answers.open(
+                    backend, service.health, question, uid=who.uid, cached_only=cached_only, limit=service.limit
+                )
+            except BackendAccessError as exc:
+                exc.hint = exc.hint if service.uid is None else REFUSED
+                raise
 
     async def _define_views(self, service: Service, names: tuple[str, ...]) -> None:
         """See that selections are views of the service's database, once in this daemon's life."""
@@ -248,8 +316,14 @@ class Services:
                         f"the service {service.name!r} keeps no views",
                         hint=f"leave out selections.{name}.view, so that the selection is put into each query",
                     )
-                await service.backend.define_view(name, self.definitions.selections[name].text)
+                async with service.renewed.use() as (_, backend):
+                    assert isinstance(backend, ViewDefinition)  # noqa: S101 - of the same class as its model
+                    await backend.define_view(name, self.definitions.selections[name].text)
                 service.views.add(name)
+
+
+def _revealed(value: object) -> object:
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _own_values(

@@ -14,9 +14,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from pantry.backends.admission import Admission
-from pantry.backends.contract import ObjectBackend
-from pantry.backends.loading import make_backend
-from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.registry import Registry
 from pantry.daemon.registry.operator_tables import OperatorTable
@@ -30,10 +27,10 @@ from pantry.daemon.repositories.description import (
 )
 from pantry.daemon.repositories.remembered import RememberedDescriptions
 from pantry.daemon.repositories.repository import Repository
-from pantry.daemon.repositories.roots import local_directory, replica_roots
+from pantry.daemon.repositories.roots import local_directory
 from pantry.daemon.repositories.site_index import Attachment, Registration
-from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
+from pantry.daemon.transfers.storage import OptionValue, Storage
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -45,7 +42,6 @@ from pantry.model.templates import Templates
 
 log = logging.getLogger(__name__)
 
-OptionValue = str | int | float | bool
 T = TypeVar("T")
 
 
@@ -58,8 +54,8 @@ class Opener:
         State directory, storage options, operators' tables and overrides.
     transfers, queries : Admission
         Let calls to storage services and registries into threads.
-    counters : Counters
-        Where requests to storage services are counted.
+    storage : Storage
+        Makes the origins of roots.
     offline : Callable[[], bool]
         Whether no origin may be asked.
 
@@ -75,41 +71,23 @@ class Opener:
         *,
         transfers: Admission,
         queries: Admission,
-        counters: Counters,
+        storage: Storage,
         offline: Callable[[], bool],
     ) -> None:
         self._config = config
         self._transfers = transfers
         self._queries = queries
-        self._counters = counters
+        self._storage = storage
         self._offline = offline
         self.remembered = RememberedDescriptions(config.state_directory)
-
-    def backend_for(self, root: str, options: Mapping[str, OptionValue]) -> ObjectBackend:
-        """Make the backend of a root, with the configuration's options over the repository's."""
-        merged: dict[str, OptionValue] = dict(options)
-        matching = [one for one in self._config.storage if root.startswith(one.match)]
-        for one in sorted(matching, key=lambda one: len(one.match)):
-            merged.update(one.options)
-        return make_backend(root, merged, self._transfers)
 
     async def in_thread(self, func: Callable[[], T]) -> T:
         """Run blocking ``func``, which talks to a storage, in a thread, at the caller's turn."""
         return await self._transfers.call(func)
 
-    def origin_for(self, root: str, options: Mapping[str, OptionValue]) -> Origin:
-        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
-        replicas = [self.backend_for(root, options)]
-        replicas += [self.backend_for(copy, {}) for copy in replica_roots(root, self._config.storage)]
-        return Origin(
-            replicas,
-            self._transfers,
-            absent=AbsentKeys(self._config.cache.negative_ttl_s),
-            counters=self._counters,
-            stall_s=self._config.limits.stall_s,
-            direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
-            offline=self._offline,
-        )
+    def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:
+        """Make the origin of a root; see `Storage.origin_for`."""
+        return self._storage.origin_for(root, options, uid)
 
     async def open(self, name: str, registration: Registration) -> Repository:
         """Open a repository that is registered."""
@@ -117,17 +95,23 @@ class Opener:
             return await self.open_attached(name, registration, registration.attachment)
         origin = self.origin_for(registration.root, registration.options)
         description = await self.describe(registration.root, origin)
-        return await self.assemble(
-            name, registration, description, origin, partial(Registry.open, tables=self._tables(name))
-        )
+        return await self.open_described(name, registration, description, origin)
+
+    async def open_described(
+        self, name: str, registration: Registration, description: RepositoryDescription, origin: Origin
+    ) -> Repository:
+        """Open a repository whose description has been read."""
+        connect = partial(Registry.open, tables=self._tables(name))
+        return await self.assemble(name, registration, description, origin, connect)
 
     async def open_attached(self, name: str, registration: Registration, attachment: Attachment) -> Repository:
         """Open an attached repository of the Gen3 Butler."""
         description = attaching.describe(attachment, registration)
+        # First: it may be refused, and has nothing to be closed yet.
+        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         registry = await self._queries.call(
             partial(attaching.open_gen3_registry, attachment, self._tables(name), description.registry)
         )
-        origin = self.origin_for(attachment.configuration.storage_root(registration.root), registration.options)
         shown = make_url(description.registry).render_as_string(hide_password=True)
         self._override(name, registry)
         return Repository(name, description, origin, registry, registry_url=shown, attached=True)
@@ -166,6 +150,11 @@ class Opener:
             shown = make_url(url).render_as_string(hide_password=True)
         except ArgumentError:
             raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
+        configured = self._config.repositories.get(name)
+        if configured is not None and configured.registry_password is not None:
+            what = f"repository {name!r}: registry_password"
+            password = await self._queries.call(partial(configured.registry_password.read, what))
+            url = make_url(url).set(password=password.reveal()).render_as_string(hide_password=False)
         registry = await self._queries.call(partial(connect, url))
         if registry.uuid != description.uuid:
             raise ConfigError(

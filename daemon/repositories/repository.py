@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pantry.backends.contract import ObjectBackend
 from pantry.daemon.cache.flights import Source
-from pantry.daemon.cache.object_id import ObjectId, plain_realm
+from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.registry import Registry
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import RepositoryDescription
@@ -32,6 +32,8 @@ class Repository:
         For people, without secrets.
     attached : bool
         Whether it is one of the Gen3 Butler, read where it is.
+    uid : int, optional
+        Of a user's own view: whose.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Repository:
         *,
         registry_url: str,
         attached: bool = False,
+        uid: int | None = None,
     ) -> None:
         self.name = name
         self.uuid = description.uuid
@@ -51,9 +54,23 @@ class Repository:
         self.backend: ObjectBackend = origin.primary
         self.registry = registry
         # Of files whose content nobody has registered, only the version at the origin is known.
-        self.realm = plain_realm(description.uuid) if attached else description.realm or description.uuid
+        realm = plain_realm(description.uuid) if attached else description.realm or description.uuid
+        self.realm = realm if uid is None else users_realm(realm, uid)
+        self.uid = uid
         self.is_attached = attached
         self._registry_url = registry_url
+
+    def seen_by(self, uid: int, description: RepositoryDescription, origin: Origin) -> Repository:
+        """Return a user's view: as he has read its description, and reads its files."""
+        return Repository(
+            self.name,
+            description,
+            origin,
+            self.registry,
+            registry_url=self._registry_url,
+            attached=self.is_attached,
+            uid=uid,
+        )
 
     @property
     def access(self) -> AccessRules:
@@ -68,7 +85,10 @@ class Repository:
             root=self.backend.location,
             registry=self._registry_url,
             version=self.description.version,
-            writable=self.access.may_write(who) and not self.is_attached and self.backend.capabilities.writable,
+            writable=self.access.may_write(who)
+            and not self.is_attached
+            and self.uid is None
+            and self.backend.capabilities.writable,
             formats=self.description.formats,
             templates=self.description.templates,
         )

@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from pantry.backends.admission import Admission
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig
+from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
@@ -20,7 +22,9 @@ from pantry.daemon.repositories.opening import Opener
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.roots import absolute_root
 from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
+from pantry.daemon.repositories.views import RepositoryViews
 from pantry.daemon.server.identity import Identity
+from pantry.daemon.transfers.storage import Storage
 from pantry.errors import (
     ConflictError,
     InvalidRequestError,
@@ -47,6 +51,8 @@ class Repositories:
         Where requests to storage services are counted.
     offline : Callable[[], bool], optional
         Whether no origin may be asked; else as the configuration says.
+    held : HeldCredentials, optional
+        Users' own credentials.
 
     Attributes
     ----------
@@ -54,8 +60,12 @@ class Repositories:
         As given.
     index : SiteIndex
         What is registered.
+    storage : Storage
+        Makes the origins of roots.
     opener : Opener
         Opens what is not open yet.
+    views : RepositoryViews
+        What users see of repositories that are read with their own rights.
     """
 
     def __init__(
@@ -66,15 +76,16 @@ class Repositories:
         queries: Admission,
         counters: Counters | None = None,
         offline: Callable[[], bool] | None = None,
+        held: HeldCredentials | None = None,
     ) -> None:
         self._config = config
         self.queries = queries
-        self.opener = Opener(
-            config,
-            transfers=transfers,
-            queries=queries,
-            counters=counters or Counters(),
-            offline=offline or (lambda: config.cache.offline),
+        is_offline = offline or (lambda: config.cache.offline)
+        held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self.storage = Storage(config, transfers, counters or Counters(), is_offline, held)
+        self.opener = Opener(config, transfers=transfers, queries=queries, storage=self.storage, offline=is_offline)
+        self.views = RepositoryViews(
+            held, lambda one, uid: self.opener.origin_for(one.root, one.options, uid), is_offline
         )
         configured = {
             name: Registration(root=one.root, registry=one.registry, chain=one.chain)
@@ -90,9 +101,16 @@ class Repositories:
             await trio.to_thread.run_sync(repository.registry.close)
             await repository.origin.aclose()
         self._open.clear()
+        await self.views.aclose()
 
     async def get(self, name: str) -> Repository:
-        """Return a repository by name, opening it if need be; nothing is checked for the asking user."""
+        """Return a repository by name, opening it if need be; nothing is checked for the asking user.
+
+        Raises
+        ------
+        PermissionDeniedError
+            It is read with users' own rights only.
+        """
         if (found := self._open.get(name)) is not None:
             return found
         if self.is_chain(name):
@@ -111,10 +129,21 @@ class Repositories:
 
     async def readable(self, name: str, who: Identity) -> Repository:
         """Return a repository that ``who`` may read, or raise."""
-        repository = await self.get(name)
+        repository = await self._seen_by(name, who)
         repository.access.require_read(who, name)
         await self._require_finished(repository)
         return repository
+
+    async def _seen_by(self, name: str, who: Identity) -> Repository:
+        """Return a repository by name, or the user's view of it."""
+        if name in self._open:
+            return self._open[name]
+        registration = self.index.get(name)
+        is_own = registration is not None and not registration.chain and self.storage.is_for_each(registration.root)
+        if registration is None or not is_own or registration.attachment is not None:
+            return await self.get(name)
+        assemble = partial(self.opener.open_described, name, registration)
+        return await self.views.get(name, registration, who.uid, assemble)
 
     async def _require_finished(self, repository: Repository) -> None:
         registry = repository.registry
@@ -155,8 +184,13 @@ class Repositories:
 
         With ``unfinished`` also one that is still being filled.
         """
-        repository = await self.get(self._members(name)[0] if self.is_chain(name) else name)
+        repository = await self._seen_by(self._members(name)[0] if self.is_chain(name) else name, who)
         repository.access.require_write(who, name)
+        if repository.uid is not None:
+            raise PermissionDeniedError(
+                f"the repository {name!r} is only read here, with the rights of each user",
+                hint="put datasets into another repository; a chain of both is read as one",
+            )
         if repository.is_attached:
             refuse_to_write()
         if not repository.backend.capabilities.writable:
@@ -175,13 +209,20 @@ class Repositories:
             if self.is_chain(name):
                 continue
             try:
-                repository = await self.get(name)
+                repository = await self._seen_by(name, who)
             except PantryError as exc:
-                log.warning("repository %s cannot be opened: %s", name, exc.message)
+                registration = self.index.get(name)
+                is_own = registration is not None and self.storage.is_for_each(registration.root)
+                how = logging.DEBUG if is_own else logging.WARNING
+                log.log(how, "repository %s cannot be opened: %s", name, exc.message)
                 continue
             if repository.access.may_read(who) and not repository.registry.is_unfinished:
                 found.append(repository)
         return found
+
+    def opened(self) -> list[Repository]:
+        """Return the repositories that are open, and users' views of them."""
+        return [*self._open.values(), *self.views.opened()]
 
     async def attach(self, request: AttachRepository, who: Identity) -> Repository:
         """Register a repository of the Gen3 Butler, to be read where it is.

@@ -37,10 +37,7 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def user_name(self) -> str:
         """Name of the user, or the number where there is none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return user_name_of(self.uid)
 
     def matches(self, rules: Iterable[str]) -> bool:
         """Whether any rule names this user: ``*``, a user, a uid, ``@group`` or ``@gid``."""
@@ -54,6 +51,14 @@ class Identity(msgspec.Struct, frozen=True):
             return gid is not None and gid in self.groups
         uid = _user_number(rule)
         return uid is not None and uid == self.uid
+
+
+def user_name_of(uid: int) -> str:
+    """Return the name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def identity_of(uid: int) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import random
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import trio
 
 from pantry.backends.contract import SinkError
+from pantry.daemon.transfers.traffic import Asked, Traffic
 from pantry.errors import OriginUnavailableError, PantryError, TransientBackendError
 
 FAILURES_TO_OPEN = 3
@@ -17,6 +19,17 @@ BASE_S = 0.5
 LONGEST_S = 60.0
 
 log = logging.getLogger(__name__)
+
+
+class Circuit(enum.Enum):
+    """Whether requests pass."""
+
+    CLOSED = "closed"
+    """All."""
+    OPEN = "open"
+    """None, until a time."""
+    HALF_OPEN = "half-open"
+    """One, as a probe, whose end decides."""
 
 
 class Health:
@@ -28,9 +41,15 @@ class Health:
         Of the origin, for people.
     jitter : random.Random, optional
         Spreads the waits.
+
+    Attributes
+    ----------
+    traffic : Traffic
+        What it was asked, and how it answered.
     """
 
     def __init__(self, name: str, *, jitter: random.Random | None = None) -> None:
+        self.traffic = Traffic()
         self._name = name
         self._jitter = jitter or random.Random()  # noqa: S311 - not a secret
         self._failures = 0
@@ -49,8 +68,20 @@ class Health:
         """Whether a request would pass now."""
         return self.is_well or (not self._probing and trio.current_time() >= self._next_probe_s)
 
+    @property
+    def circuit(self) -> Circuit:
+        """Whether requests pass now."""
+        if self.is_well:
+            return Circuit.CLOSED
+        return Circuit.HALF_OPEN if self._probing or self.retry_in_s <= 0 else Circuit.OPEN
+
+    @property
+    def retry_in_s(self) -> float:
+        """Time until the next probe may pass, in seconds; 0 if the circuit is not open."""
+        return 0.0 if self.is_well else max(0.0, self._next_probe_s - trio.current_time())
+
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self) -> Iterator[Asked]:
         """Let one request pass, and learn from how it ends.
 
         A `TransientBackendError` is a failure; any other `PantryError` is an answer. What is neither, a
@@ -66,7 +97,8 @@ class Health:
         # No await between the look and this: one probe at a time.
         is_probe = self._probing = not self.is_well
         try:
-            yield
+            with self.traffic.request() as asked:
+                yield asked
         except TransientBackendError as exc:
             self._failed(exc, is_probe=is_probe)
             raise

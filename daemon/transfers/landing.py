@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -72,6 +73,8 @@ class Deadline:
         Longest time without progress, in seconds.
     whole_s : float
         Longest time, in seconds.
+    on_moved : Callable
+        Called with each progress, from any thread.
 
     Attributes
     ----------
@@ -79,8 +82,9 @@ class Deadline:
         To be entered by the attempt.
     """
 
-    def __init__(self, turn: Turn, *, stall_s: float, whole_s: float) -> None:
+    def __init__(self, turn: Turn, *, stall_s: float, whole_s: float, on_moved: Callable[[], None]) -> None:
         self._turn = turn
+        self._on_moved = on_moved
         self._stall_s = stall_s
         self._latest_s = trio.current_time() + whole_s
         self._token = trio.lowlevel.current_trio_token()
@@ -89,6 +93,7 @@ class Deadline:
 
     def moved(self) -> None:
         """Note progress, from any thread."""
+        self._on_moved()
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._extend, idempotent=True)
 

@@ -6,15 +6,16 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pantry.backends.admission import Admission, Askers, Turn
-from pantry.backends.contract import ByteRange, LocalPlacement, ObjectBackend, ObjectStat
+from pantry.backends.contract import BatchWriting, ByteRange, LocalPlacement, ObjectBackend, ObjectStat
 from pantry.backends.progress import Progress
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.health import Health
 from pantry.daemon.transfers.landing import Deadline, Landing
+from pantry.daemon.transfers.metered import MeteredBackend, place_in
 from pantry.errors import (
     BackendError,
     ObjectChangedError,
@@ -40,10 +41,13 @@ MAX_HANGING = 16
 
 
 class _Replica:
-    def __init__(self, backend: ObjectBackend, jitter: random.Random | None) -> None:
+    def __init__(self, backend: ObjectBackend, jitter: random.Random | None, limit: Admission | None = None) -> None:
         self.backend = backend
         self.location = backend.location
         self.health = Health(backend.location, jitter=jitter)
+        # For what does not go through `Origin`; what local files can do besides is asked of the backend itself.
+        is_local = isinstance(backend, LocalPlacement | BatchWriting)
+        self.metered: ObjectBackend = backend if is_local else MeteredBackend(backend, self.health.traffic, limit)
         self.hanging = 0
 
     def left_behind(self, turn: Turn) -> None:
@@ -98,6 +102,24 @@ class _Failures:
         return error
 
 
+class ReplicaState(NamedTuple):
+    """How a root or a copy is.
+
+    Attributes
+    ----------
+    location : str
+        Its URI, without any secret.
+    health : Health
+        Whether it is asked, and how it answered.
+    hanging : int
+        Threads that hang in it.
+    """
+
+    location: str
+    health: Health
+    hanging: int
+
+
 class Origin:
     """Reads objects of one root from whichever replica can give them.
 
@@ -119,6 +141,8 @@ class Origin:
         A read of which nothing came for so long is given up, in seconds; backends' own time-outs are shorter.
     direct : bool
         Whether readers get the files themselves, if the root has files, and no copies in the cache.
+    limit : Admission, optional
+        Requests that may be under way to the origin, of all users together; others may share it.
     """
 
     def __init__(
@@ -132,11 +156,13 @@ class Origin:
         jitter: random.Random | None = None,
         stall_s: float = STALL_S,
         direct: bool = False,
+        limit: Admission | None = None,
     ) -> None:
+        self.limit = limit
         self.direct = direct and isinstance(replicas[0], LocalPlacement)
         self._stall_s = stall_s
         self.absent = absent
-        self._replicas = [_Replica(backend, jitter) for backend in replicas]
+        self._replicas = [_Replica(backend, jitter, limit) for backend in replicas]
         self._admission = admission
         self._counters = counters
         self._offline = offline
@@ -149,12 +175,16 @@ class Origin:
     @property
     def primary(self) -> ObjectBackend:
         """The root itself, for writes and listings."""
-        return self._replicas[0].backend
+        return self._replicas[0].metered
 
     @property
     def backends(self) -> list[ObjectBackend]:
         """The root and its copies."""
-        return [replica.backend for replica in self._replicas]
+        return [replica.metered for replica in self._replicas]
+
+    def states(self) -> list[ReplicaState]:
+        """Return how the root and its copies are, in this order."""
+        return [ReplicaState(one.location, one.health, one.hanging) for one in self._replicas]
 
     async def aclose(self) -> None:
         """Close all backends."""
@@ -222,7 +252,7 @@ class Origin:
         replicas: Sequence[_Replica] = (),
     ) -> T:
         self._refuse(key)
-        async with self._admission.turn(askers, leave_behind=True) as turn:
+        async with place_in(self.limit, askers), self._admission.turn(askers, leave_behind=True) as turn:
             # Only now, and again: of thousands that waited for a turn, most need not ask any more.
             self._refuse(key)
             asked_at = self.absent.writes
@@ -269,8 +299,9 @@ class Origin:
             )
         is_probe = not replica.health.is_well and len(self._replicas) > 1
         stall_s = min(PROBE_STALL_S, self._stall_s) if is_probe else self._stall_s
-        with replica.health.admit(), replica.watching(turn):
-            deadline = Deadline(turn, stall_s=stall_s, whole_s=WHOLE_S + size_bytes / MIN_BYTES_PER_S)
+        whole_s = WHOLE_S + size_bytes / MIN_BYTES_PER_S
+        with replica.health.admit() as asked, replica.watching(turn):
+            deadline = Deadline(turn, stall_s=stall_s, whole_s=whole_s, on_moved=asked.answered)
             try:
                 with deadline.scope:
                     return await attempt(replica, turn, deadline)

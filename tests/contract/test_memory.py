@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 import trio
 
+from pantry.backends.admission import Admission
 from pantry.backends.flaky import After, FlakyBackend, Hold
 from pantry.backends.memory import MemoryBackend
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import listed, read, run, write
+from pantry.daemon.credentials.renewed import Renewed, RenewedBackend
+from pantry.daemon.transfers.metered import MeteredBackend
+from pantry.daemon.transfers.traffic import Traffic
 from pantry.errors import ObjectExistsError, TransientBackendError
 
 
@@ -49,6 +53,34 @@ class TestFlakyThatDoesNotFail(ObjectBackendContract):
     def outside(self, backend: FlakyBackend) -> MemoryOutside:
         assert isinstance(backend.inner, MemoryBackend)
         return MemoryOutside(backend.inner)
+
+
+class _Always:
+    """Options that stay as they are."""
+
+    def stand_in(self) -> dict[str, object]:
+        return {}
+
+    async def now(self) -> dict[str, object]:
+        await trio.lowlevel.checkpoint()
+        return {}
+
+
+class TestBeforeAnother(ObjectBackendContract):
+    """What is counted, limited and made anew is a backend as any other."""
+
+    @pytest.fixture
+    def memory(self) -> MemoryBackend:
+        return MemoryBackend()
+
+    @pytest.fixture
+    def backend(self, memory: MemoryBackend) -> MeteredBackend:
+        renewed = RenewedBackend(Renewed(_Always(), lambda _: memory))
+        return MeteredBackend(renewed, Traffic(), Admission(user_limit=2, node_limit=2))
+
+    @pytest.fixture
+    def outside(self, memory: MemoryBackend) -> MemoryOutside:
+        return MemoryOutside(memory)
 
 
 def test_faults_strike_in_order() -> None:

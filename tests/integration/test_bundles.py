@@ -755,7 +755,7 @@ CANNOT = {
     "cache.status", "cache.unpin", "cache.verify", "metrics", "status", "tree.list", "object.list", "object.open",
     "object.prefixes", "object.stat", "data.fetch",
     # Of the daemon and the network.
-    "config.get",
+    "backends", "config.get", "credentials.add", "credentials.list", "credentials.remove",
     "query.list", "query.run",
     "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
     # Of repositories: what a bundle is made from, and harvested into.

@@ -120,6 +120,8 @@ for operation in streams:
     else:
         print(type(operation).__name__, "ALLOWED")
 print("repositories", len(connection.call(ops.ListRepositories()).repositories))
+print("backends", len(connection.call(ops.GetBackends()).backends))
+print("credentials", len(connection.call(ops.ListCredentials()).credentials))
 print("cached", sum(len(batch.objects) for batch in connection.stream(ops.ListCache())))
 """
 
@@ -189,9 +191,9 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     out, err = stranger.communicate(timeout=60)
     assert not err
     lines = out.splitlines()
-    assert lines[-2:] == ["repositories 0", "cached 0"]
-    assert len(lines) == 46
-    assert all(line.endswith(" permission_denied") for line in lines[:-2]), out
+    assert lines[-4:] == ["repositories 0", "backends 0", "credentials 0", "cached 0"]
+    assert len(lines) == 48
+    assert all(line.endswith(" permission_denied") for line in lines[:-4]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"
     # The node's own mount, serving everybody with their own rights, and the stranger's own one.

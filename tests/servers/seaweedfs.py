@@ -35,9 +35,14 @@ class SeaweedServer(S3Server):
         The one identity that may do everything; made anew for each server object, and kept over a restart.
     filer_address : str
         For ``weed mount -filer``.
+    people : dict of str to (str, str)
+        Keys of further identities: ``anna`` and ``ben`` may read everything, ``carl`` only a bucket that is not there.
     """
 
     def __init__(self) -> None:
+        self.people = {
+            name: ("AK" + secrets.token_hex(8).upper(), secrets.token_hex(20)) for name in ("anna", "ben", "carl")
+        }
         self.access_key = "AK" + secrets.token_hex(8).upper()
         self.secret_key = secrets.token_hex(20)
         self._dirs: tuple[Path, Path] | None = None
@@ -120,9 +125,17 @@ class SeaweedServer(S3Server):
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
+        others = [
+            {
+                "name": name,
+                "credentials": [{"accessKey": access, "secretKey": secret}],
+                "actions": ["Read:elsewhere", "List:elsewhere"] if name == "carl" else ["Read", "List"],
+            }
+            for name, (access, secret) in self.people.items()
+        ]
         config = run_dir / "s3.json"
         config.touch(mode=0o600)
-        config.write_text(json.dumps({"identities": [identity]}))
+        config.write_text(json.dumps({"identities": [identity, *others]}))
         argv = [program, "-logtostderr=true", "mini", *_arguments(self._base, data_dir, run_dir, config)]
         process = ServerProcess("SeaweedFS", argv, run_dir / "weed.log", cwd=run_dir)
         process.wait_ready(self._ready, timeout_s=timeout_s)

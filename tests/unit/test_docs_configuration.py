@@ -18,6 +18,7 @@ from pantry.backends.sql.options import SqlStorageOptions
 from pantry.backends.tap.options import TapOptions
 from pantry.backends.vospace.options import VOSpaceOptions
 from pantry.daemon.config import DaemonConfig, load_config
+from pantry.daemon.config.secrets import SecretSource
 from pantry.daemon.repositories.description import RepositoryDescription
 from pantry.model.loading import load_yaml
 
@@ -46,7 +47,8 @@ def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    # Where a secret is kept stands in place of a value.
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not SecretSource
 
 
 def documented(heading: str, header: str) -> dict[str, str]:

@@ -13,10 +13,10 @@ from pantry.backends.contract import ObjectBackend
 from pantry.backends.flaky import FlakyBackend
 from pantry.backends.memory import MemoryBackend
 from pantry.daemon.config import DaemonConfig
-from pantry.daemon.repositories import opening
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, RepositoryDescription, dump_description
 from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.transfers import storage
 from pantry.errors import BackendAccessError, OriginUnavailableError, PantryError, TransientBackendError
 
 ROOT = "memory:x"
@@ -32,7 +32,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> FlakyBackend:
     def make(uri: str, options: object, admission: Admission) -> ObjectBackend:
         return made
 
-    monkeypatch.setattr(opening, "make_backend", make)
+    monkeypatch.setattr(storage, "make_backend", make)
     return made
 
 

@@ -112,7 +112,7 @@ def test_the_root_is_asked_first() -> None:
         assert node.counters.fetched_bytes == {(root.location, 7): 10}
         assert not node.counters.failures
         assert node.origin.location == root.location
-        assert node.origin.primary is root
+        assert node.origin.primary.location == root.location
 
 
 @pytest.mark.parametrize("error", [DOWN, BackendAccessError("no"), ObjectNotFoundError("no"), ObjectChangedError("no")])

@@ -20,9 +20,11 @@ from pantry.wire.operations.base import decode_operation as decode_operation
 
 if TYPE_CHECKING:
     # Type checkers take all names of each module; a test holds the table below to them.
+    from pantry.wire.operations.backends import *
     from pantry.wire.operations.browse import *
     from pantry.wire.operations.cache import *
     from pantry.wire.operations.configuration import *
+    from pantry.wire.operations.credentials import *
     from pantry.wire.operations.data import *
     from pantry.wire.operations.discovery import *
     from pantry.wire.operations.exclusions import *
@@ -40,12 +42,14 @@ if TYPE_CHECKING:
     from pantry.wire.operations.subsetting import *
 
 _HOMES = {
+    "backends": "BackendInfo BackendList GetBackends",
     "browse": "ListTree TreeBatch TreeEntry",
     "cache": (
         "CacheListing CacheStatus CachedObject EvictObjects Evicted GetCacheStatus GetMetrics GetStatus "
         "ListCache Metrics SetOffline Status"
     ),
     "configuration": "ActiveConfiguration GetConfiguration",
+    "credentials": "AddCredential CredentialInfo CredentialList ListCredentials RemoveCredential",
     "data": (
         "MAX_CONTENT_BYTES MAX_GROUP AbortPut BeginPut BeginPuts CloseOpened CommitPut CommitPuts FetchRanges "
         "IngestFiles IngestItem Ingested OpenDataset Opened PutContent PutDone PutTicket PutTickets "

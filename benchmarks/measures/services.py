@@ -1,4 +1,4 @@
-"""Databases and the engineering facility database: our backends against the bare libraries on the same servers."""
+"""Databases, TAP and the engineering facility database: our backends against the bare libraries on the same servers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyvo
 import requests
 import sqlalchemy as sa
 import trio
+from tests.servers.dachs import DachsServer
 from tests.servers.influxdb import InfluxServer
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import ServerError
@@ -30,6 +32,7 @@ from pantry.backends.admission import Admission
 from pantry.backends.efd import EfdBackendFactory
 from pantry.backends.querying import Query, QueryBackend, Statement, TopicQuery
 from pantry.backends.sql import SqlBackendFactory, SqlQueryBackendFactory
+from pantry.backends.tap import TapBackendFactory
 
 _NS = 1_000_000_000
 _FIRST_S = 1_736_553_600
@@ -103,6 +106,50 @@ def _copy(url: str, file: Path) -> None:
     with psycopg.connect(url) as connection, connection.cursor().copy("COPY by_copy FROM STDIN") as copy:
         for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
             copy.write_row(row)
+
+
+def tap(bench: Bench) -> list[Row]:
+    stars = bench.sizes.rows // 10
+    with _postgresql() as database, tempfile.TemporaryDirectory(prefix="pantry-bench-") as directory:
+        Path(directory).chmod(0o755)
+        server = DachsServer(database, Path(directory) / "dachs")
+        try:
+            server.start(stars=stars)
+        except ServerError as exc:
+            raise SkippedError(str(exc)) from None
+        try:
+            backend = TapBackendFactory(f"tap+{server.tap_url}", {}, _admission())
+            path = Path(directory) / "answer"
+            text = "SELECT star_id, ra, dec, mag FROM cat.stars"
+
+            def by_pyvo() -> None:
+                table = pyvo.dal.TAPService(server.tap_url).run_sync(text, maxrec=stars).to_table()
+                table.write(path, format="parquet", overwrite=True)
+                assert len(table) == stars
+
+            found = in_turns(
+                bench.sizes.few_rounds,
+                {
+                    "ours": lambda: timed(
+                        lambda: _answer(backend, Statement(text=text, max_rows=2 * stars), path, stars)
+                    ),
+                    "pyvo": lambda: timed(by_pyvo),
+                },
+            )
+            trio.run(backend.aclose)
+        finally:
+            server.stop()
+    return [
+        make_row(
+            "TAP: rows of an answer",
+            ours=found["ours"].map(lambda s: stars / s),
+            peer=found["pyvo"].map(lambda s: stars / s),
+            unit="1/s",
+            goal="",
+            compared=f"{stars} rows of four columns from DaCHS into a Parquet file: our query backend against pyvo and "
+            "astropy",
+        )
+    ]
 
 
 def efd(bench: Bench) -> list[Row]:
@@ -205,5 +252,6 @@ def _influx(directory: Path) -> Iterator[InfluxServer]:
 
 MEASUREMENTS = (
     Measurement("databases", "rows from and into PostgreSQL, against pandas and COPY", databases),
+    Measurement("tap", "rows of a TAP service, against pyvo", tap),
     Measurement("efd", "samples of an EFD, against requests and pandas", efd),
 )

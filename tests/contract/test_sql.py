@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from tests.servers.postgresql import PostgresqlServer
 
 from pantry.backends.admission import Admission
+from pantry.backends.contract import ByteRange
 from pantry.backends.sql import SqlBackend, SqlBackendFactory, _store
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, listed, read, run, write
@@ -35,6 +36,7 @@ from pantry.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
     PantryError,
+    TransientBackendError,
 )
 
 RULE = "{run}/src/{visit:int}/* -> src"
@@ -408,6 +410,73 @@ def test_a_server_that_is_away_comes_back_by_itself(postgresql: PostgresqlServer
         with pytest.raises(ObjectExistsError):
             run(lambda: put(backend, "k", b"2"))
         run(backend.aclose)
+
+
+@pytest.mark.parametrize("step", ["object", "pieces", "rows"])
+def test_a_connection_that_is_cut_during_a_write_leaves_nothing(postgresql: PostgresqlServer, step: str) -> None:
+    """It is an error that may pass, and the same write is done a moment later."""
+    with postgresql_place(postgresql) as place:
+        backend = place.backend(tables=RULE)
+        content = parquet(id=np.arange(60_000))
+
+        def cut() -> None:
+            place.rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        async def check() -> None:
+            await put(backend, "r/src/1/a", parquet(id=[1]))
+            store = backend._store()
+            patched = {
+                "object": (store, "_write_pieces", type(store)._write_pieces.__get__(store)),
+                "pieces": (store, "_write_rows", type(store)._write_rows.__get__(store)),
+                "rows": (_store._rows, "_insert", _store._rows._insert),
+            }[step]
+            owner, name, real = patched
+
+            def cutting(*args: Any) -> None:
+                if step == "rows":
+                    real(*args)
+                cut()
+                if step != "rows":
+                    real(*args)
+
+            with mock.patch.object(owner, name, cutting), pytest.raises(TransientBackendError):
+                await put(backend, "r/src/2/b", content)
+            assert set(await listed(backend, "")) == {"r/src/1/a"}
+            assert place.rows("SELECT visit, id FROM src") == [(1, 1)]
+            assert not SqlOutside(place).residue()
+            await put(backend, "r/src/2/b", content)
+            assert place.rows("SELECT COUNT(*) FROM src") == [(60_001,)]
+            await backend.aclose()
+
+        run(check)
+
+
+def test_a_connection_that_is_cut_during_a_read_is_an_error_that_may_pass(postgresql: PostgresqlServer) -> None:
+    with postgresql_place(postgresql) as place:
+        backend = place.backend()
+        content = os.urandom(20 << 20)
+
+        async def check() -> None:
+            await put(backend, "k", content)
+            told: list[int] = []
+
+            def cut(position: int) -> None:
+                if not told:
+                    place.rows(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                told.append(position)
+
+            with descriptor() as fd, pytest.raises(TransientBackendError):
+                await backend.read_into("k", ByteRange(0, len(content)), fd, on_progress=cut)
+            assert await read(backend, "k", 0, len(content), None) == content
+            await backend.aclose()
+
+        run(check)
 
 
 @pytest.mark.parametrize(

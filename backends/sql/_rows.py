@@ -45,20 +45,30 @@ class Target:
     Parameters
     ----------
     connection : sa.Connection
-        In a transaction in which nobody else makes tables.
+        In a transaction.
     rule : Rule
         Names it.
     objects : sa.Table
         Of the objects, with which rows go.
     schema : str or None
         Where it is.
+    lock : callable
+        Lets nobody else make tables until the transaction ends.
     """
 
-    def __init__(self, connection: sa.Connection, rule: Rule, objects: sa.Table, schema: str | None) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        rule: Rule,
+        objects: sa.Table,
+        schema: str | None,
+        lock: Callable[[sa.Connection], None],
+    ) -> None:
         self.connection = connection
         self.rule = rule
         self._objects = objects
         self._schema = schema
+        self._lock = lock
 
     def fit(self, columns: Mapping[str, _Type], key: str) -> sa.Table:
         """Return the table with these columns, or raise if it has others."""
@@ -72,10 +82,13 @@ class Target:
             sa.Column(_ROW, sa.BigInteger, primary_key=True, autoincrement=False),
             *(sa.Column(one, kind) for one, kind in columns.items()),
         )
+        if not self._is_there():
+            # Only now: whoever writes rows of a table that is there waits for nobody.
+            self._lock(self.connection)
+            if not self._is_there():
+                table.create(self.connection)
+                return table
         inspector = sa.inspect(self.connection)
-        if not inspector.has_table(name, schema=self._schema):
-            table.create(self.connection)
-            return table
         there = {one["name"]: one["type"] for one in inspector.get_columns(name, schema=self._schema)}
         if _OBJECT not in there:
             raise ConflictError(
@@ -97,6 +110,9 @@ class Target:
                 hint="datasets of one table have the same columns: alter the table, or give these another one",
             )
         return table
+
+    def _is_there(self) -> bool:
+        return sa.inspect(self.connection).has_table(self.rule.table, schema=self._schema)
 
 
 def write(

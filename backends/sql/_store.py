@@ -93,10 +93,10 @@ class SqlStore:
     def _make_tables(self, connection: sa.Connection) -> None:
         if self._has_tables(connection):
             return
-        self.lock(connection)
+        self._lock(connection)
         self._tables.objects.metadata.create_all(connection)
 
-    def lock(self, connection: sa.Connection) -> None:
+    def _lock(self, connection: sa.Connection) -> None:
         """Let nobody else make tables until the transaction ends; SQLite has one writer anyway."""
         if not self._connecting.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -213,8 +213,7 @@ class SqlStore:
         copy.flush()
         values = rule.values(key)
         assert values is not None  # noqa: S101 - the rule was found by it
-        self.lock(connection)
-        target = _rows.Target(connection, rule, self._tables.objects, self._schema)
+        target = _rows.Target(connection, rule, self._tables.objects, self._schema, self._lock)
         _rows.write(target, copy, key, number, values, check)
 
     def undo(self, key: str, token: str) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+import trio
 from tests.servers.postgresql import PostgresqlServer
 
 from pantry.backends.admission import Admission
@@ -352,6 +353,40 @@ def test_writers_who_begin_at_once_make_the_tables_once(place: Place) -> None:
     assert place.rows("SELECT id FROM src ORDER BY id") == [(0,), (1,), (2,), (3,)]
     for backend in backends:
         run(backend.aclose)
+
+
+def test_who_writes_rows_of_a_table_waits_for_nobody(postgresql: PostgresqlServer) -> None:
+    with postgresql_place(postgresql) as place:
+        backend = place.backend(tables=RULE)
+        real = _store._rows._insert
+        order: list[str] = []
+
+        async def check() -> None:
+            await put(backend, "r/src/1/a", parquet(id=[1]))
+            held, go = threading.Event(), threading.Event()
+
+            def slow(*args: Any) -> None:
+                real(*args)
+                if not held.is_set():
+                    held.set()
+                    assert go.wait(60)
+
+            async def first() -> None:
+                await put(backend, "r/src/2/b", parquet(id=[2]))
+                order.append("first")
+
+            with mock.patch.object(_store._rows, "_insert", slow):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(first)
+                    await trio.to_thread.run_sync(held.wait)
+                    await put(backend, "r/src/3/c", parquet(id=[3]))
+                    order.append("second")
+                    go.set()
+            await backend.aclose()
+
+        run(check)
+        assert order == ["second", "first"]
+        assert place.rows("SELECT id FROM src ORDER BY id") == [(1,), (2,), (3,)]
 
 
 def test_rows_are_of_what_was_stored_when_the_sender_changes_the_file(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import cast
@@ -10,7 +11,7 @@ from pantry.backends.contract import ByteRange, Capabilities, ObjectBackend, Obj
 from pantry.backends.progress import Progress
 
 
-class DelegatingBackend:
+class DelegatingBackend(ABC):
     """An `ObjectBackend` that asks another one, as its heirs say.
 
     Parameters
@@ -22,9 +23,9 @@ class DelegatingBackend:
     def __init__(self, model: ObjectBackend) -> None:
         self._model = model
 
+    @abstractmethod
     def _asking(self) -> AbstractAsyncContextManager[ObjectBackend]:
         """Give the backend that is asked, for one call."""
-        raise NotImplementedError
 
     @property
     def capabilities(self) -> Capabilities:

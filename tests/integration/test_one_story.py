@@ -159,6 +159,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0030")
+@pytest.mark.req("DMS-MWBT-REQ-0040")
+@pytest.mark.req("DMS-MWBT-REQ-0065")
 @can_mount
 def test_the_story(
     place: Place, raws: list[Path], make_daemon: Callable[..., PantryDaemon], short_dir: Path, tmp_path: Path

@@ -324,7 +324,7 @@ class _Exchange:
             headers = [(n, fault.etag if n.lower() == "etag" else v) for n, v in headers]
         self._client.sendall(_head(first, headers))
         if chunked:
-            self._forward_chunks(request)
+            self._forward_chunks(request, fault)
         else:
             self._forward_body(request, fault, length, keep)
         if fields.get("connection", "").lower() == "close":
@@ -356,12 +356,27 @@ class _Exchange:
             self._client.sendall(sent)
             position += len(piece)
 
-    def _forward_chunks(self, request: Request) -> None:
+    def _forward_chunks(self, request: Request, fault: Fault) -> None:
+        stop = min(
+            (one for one in (fault.cut_after, fault.stall_after, fault.truncate_to) if one is not None), default=None
+        )
         while True:
             line = self._from_server.readline(_HEAD_LIMIT)
             size = int(line.split(b";")[0], 16)
             data = self._from_server.read(size)
             end = self._from_server.readline(_HEAD_LIMIT)
+            if stop is not None and request.answer_bytes + size >= stop:
+                data = data[: stop - request.answer_bytes]
+                request.answer_bytes += len(data)
+                if fault.truncate_to is not None:
+                    last = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+                    self._client.sendall(last + b"0\r\n\r\n")
+                    raise _CutError("the rest of the answer is nobody's")
+                # Of a chunk that is longer.
+                self._client.sendall(b"%x\r\n%b" % (len(data) + 1, data))
+                if fault.stall_after is not None:
+                    self._hold()
+                self._cut(fault)
             request.answer_bytes += size
             self._client.sendall(line + data + end)
             if size == 0:

@@ -87,7 +87,8 @@ def _turned(piece: Any) -> memoryview:
     """Return pixels as FITS has them: the highest byte first, and signed from two bytes on, unsigned if of one."""
     kind, size = piece.dtype.kind, piece.dtype.itemsize
     if kind == "u" and size > 1:
-        piece = (piece ^ np.array(1 << 8 * size - 1, piece.dtype)).view(piece.dtype.str.replace("u", "i"))
+        flipped = piece ^ np.array(1 << 8 * size - 1, piece.dtype)  # in the order of this machine
+        piece = flipped.view(flipped.dtype.str.replace("u", "i"))
     elif kind == "i" and size == 1:
         piece = piece.view(np.uint8) ^ np.uint8(0x80)
     return np.ascontiguousarray(piece, piece.dtype.newbyteorder(">")).view(np.uint8).data

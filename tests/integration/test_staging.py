@@ -68,7 +68,6 @@ def test_the_repositorys_own_files_are_linked(butler: Butler, short_dir: Path) -
     for ref, path in zip(refs, done.paths, strict=True):
         stored = short_dir / "repo" / path.relative_to(short_dir / "out")
         assert path.stat().st_ino == stored.stat().st_ino
-        assert path.stat().st_nlink == 2
         assert path.read_bytes() == butler.get(ref)
     again = butler.stage(refs, short_dir / "out", transfer="hardlink")
     assert (again.present, again.paths) == (5, done.paths)

@@ -181,7 +181,9 @@ def test_a_read_image_written_again_is_standard(ccd: CCDData, tmp_path: Path) ->
 
 @given(
     hnp.arrays(
-        st.sampled_from(["u1", "i1", "<i2", "<u2", ">i2", "<i4", "<u4", "<i8", "<u8", "<f4", ">f4", "<f8"]),
+        st.sampled_from(
+            ["u1", "i1", "<i2", "<u2", ">i2", ">u2", "<i4", "<u4", ">u4", "<i8", "<u8", ">u8", "<f4", ">f4", "<f8"]
+        ),
         hnp.array_shapes(min_dims=1, max_dims=3, max_side=40),
     ),
     st.sampled_from(["as it is", "transposed", "every other"]),

@@ -1,4 +1,4 @@
-"""``put`` is all or nothing under kill -9 (DMS-MWBT-REQ-0076): 200 kills at random points."""
+"""``put`` is all or nothing under kill -9 (DMS-MWBT-REQ-0076): kills at random points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from pantry.client import Butler
 from pantry.errors import DaemonUnavailableError, DatasetExistsError
 
 LANES = 4
-KILLS_PER_LANE = 50
 WRITERS = 3
 
 
@@ -141,8 +140,9 @@ class PosixLane(Lane):
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0076")
-def test_nothing_is_lost_and_nothing_remains_after_two_hundred_kills(
-    seaweed: SeaweedServer, bucket: str, storage_config: dict[str, Any], short_dir: Path
+@pytest.mark.parametrize("kills", [60, pytest.param(200, marks=pytest.mark.soak)])
+def test_nothing_is_lost_and_nothing_remains(
+    seaweed: SeaweedServer, bucket: str, storage_config: dict[str, Any], short_dir: Path, kills: int
 ) -> None:
     storage_config["storage"][0]["options"]["multipart_size_bytes"] = 5 * 1024 * 1024
     client = seaweed.client()
@@ -157,10 +157,10 @@ def test_nothing_is_lost_and_nothing_remains_after_two_hundred_kills(
             lane = PosixLane(number, directory, storage_config, str(directory / "root"))
         lanes.append(lane)
     with ThreadPoolExecutor(LANES) as runners:
-        running = [runners.submit(lane.run, KILLS_PER_LANE) for lane in lanes]
+        running = [runners.submit(lane.run, kills // LANES) for lane in lanes]
         written = [one.result() for one in running]
     client.close()
-    assert all(count > KILLS_PER_LANE for count in written), "the daemons died before anything was written"
+    assert all(count > kills // LANES for count in written), "the daemons died before anything was written"
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0074")

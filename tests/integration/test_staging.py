@@ -79,7 +79,8 @@ def test_auto_links_only_what_nobody_may_write_to(butler: Butler, short_dir: Pat
     (short_dir / "repo" / first.relative_to(short_dir / "names")).chmod(0o444)
     done = butler.stage(refs, short_dir / "out")
     assert done.hardlinks == 1
-    assert [path.stat().st_nlink for path in done.paths] == [2, 1]
+    stored = [short_dir / "repo" / path.relative_to(short_dir / "out") for path in done.paths]
+    assert [path.samefile(own) for path, own in zip(done.paths, stored, strict=True)] == [True, False]
     # The copy is the user's, to do with as they please.
     done.paths[1].write_bytes(b"changed")
     assert len(butler.get(refs[1])) == 100_000

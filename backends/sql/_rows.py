@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -189,11 +190,8 @@ def _check_same(column: pa.Array, value: object, name: str, key: str) -> None:
 def _insert(
     connection: sa.Connection, table: sa.Table, number: int, first: int, own: list[object], batch: pa.RecordBatch
 ) -> None:
-    columns = [_values(column) for column in batch.columns]
-    rows: Iterator[tuple[object, ...]] = (
-        (number, first + place, *own, *values)
-        for place, values in enumerate(zip(*columns, strict=True) if columns else [()] * batch.num_rows)
-    )
+    places = range(first, first + batch.num_rows)
+    rows = zip(repeat(number), places, *map(repeat, own), *map(_values, batch.columns), strict=False)
     if connection.dialect.name == "sqlite":
         names = [column.name for column in table.columns]
         connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in rows])

@@ -50,7 +50,7 @@ class Place:
         self.root = root
         self.options = options
         self.prefix = prefix
-        self.engine = sa.create_engine(url, poolclass=sa.NullPool)
+        self.engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True)
 
     def backend(self, **changed: object) -> SqlBackend:
         made = SqlBackendFactory(self.root, self.options | changed, Admission(user_limit=8, node_limit=8))
@@ -124,7 +124,9 @@ class SqlOutside:
 @contextmanager
 def sqlite_place(directory: Path) -> Iterator[Place]:
     path = directory / "o'b #%1.db"
-    yield Place(f"sql+sqlite://{path}".replace("%", "%25").replace("#", "%23"), {}, f"sqlite:///{path}", "")
+    place = Place(f"sql+sqlite://{path}".replace("%", "%25").replace("#", "%23"), {}, f"sqlite:///{path}", "")
+    yield place
+    place.engine.dispose()
 
 
 @contextmanager
@@ -132,7 +134,9 @@ def postgresql_place(server: PostgresqlServer) -> Iterator[Place]:
     with server.database() as url:
         database = url.rpartition("/")[2]
         options: dict[str, object] = {"username": "postgres", "password": server.password}
-        yield Place(f"sql+postgresql://127.0.0.1:{server.port}/{database}/a/b", options, url, "a/b/")
+        place = Place(f"sql+postgresql://127.0.0.1:{server.port}/{database}/a/b", options, url, "a/b/")
+        yield place
+        place.engine.dispose()
 
 
 class TestSqlite(ObjectBackendContract):

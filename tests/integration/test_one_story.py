@@ -213,6 +213,21 @@ def test_the_story(
             eventually(lambda: butler.put(blob(1), "blob", where(1), run="u/after"))
             assert butler.get("blob", where(1), collections="u/after") == blob(1)
 
+            # Delete: gone by every door, with its file; its place is free, and the others stay.
+            (ref,) = butler.query_datasets("blob", "u/own", where="exposure = 2")
+            with butler.open(ref) as file:
+                done = butler.delete([ref])
+                assert (done.datasets, done.files, done.left) == (1, 1, 0)
+                assert file.read() == blob(2)
+            assert not butler.exists("blob", where(2), collections="u/own")
+            with pytest.raises(PantryError):
+                butler.get(ref)
+            assert not (files / f"2/blob_{INSTRUMENT}_2_0.bin").exists()
+            butler.put(b"anew", "blob", where(2), run="u/own")
+            butler.connection.call(EvictObjects(everything=True))
+            assert butler.get("blob", where(2), collections="u/own") == b"anew"
+            assert butler.get("blob", where(3), collections="u/own") == blob(3)
+
 
 def ingest(socket: str, raws: list[Path]) -> None:
     argv = [sys.executable, "-m", "pantry.client.cli.main", "ingest-raws", "story", *map(str, raws), "--run", "u/raw"]

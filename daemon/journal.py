@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -100,6 +100,20 @@ class Journal:
         """Return the intents of writes that were cut off."""
         rows = self._db.execute("SELECT body FROM intent ORDER BY token").fetchall()
         return [msgspec.msgpack.decode(body, type=Intent) for (body,) in rows]
+
+    def without(self, repository: str, datasets: Collection[bytes]) -> list[Intent]:
+        """Give the writes to several repositories that stored one of these datasets there, without that repository.
+
+        A write that is committed and not settled must not look like one that was cut off when what it stored in one of
+        its repositories is deleted. For worker threads.
+        """
+        changed = []
+        for intent in self.pending():
+            others = tuple(target for target in intent.targets if target.repository != repository)
+            there = {target.dataset for target in intent.targets if target.repository == repository}
+            if others and not intent.failed and not there.isdisjoint(datasets):
+                changed.append(msgspec.structs.replace(intent, targets=others))
+        return changed
 
     async def record(self, intent: Intent) -> None:
         """Return when ``intent`` is durable, in place of an earlier one of this token."""

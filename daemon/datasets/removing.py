@@ -141,7 +141,7 @@ class Remover:
         """
         token = uuid.uuid4().hex
         intent = Intent(token, (Target(repository.name, "", NOBODY),), removal=True)
-        await self._journal.record(intent)
+        await trio.to_thread.run_sync(self._record, repository.name, frozenset(ids), intent)
         # From here on it is done, whoever waits for it.
         with trio.CancelScope(shield=True):
             repository.removals.add(token)
@@ -155,6 +155,10 @@ class Remover:
                 self._cache.evict_one(repository.object_id(file))
             left = await self._delete_files(repository, intent, len(removal.removed))
         return removal, left
+
+    def _record(self, repository: str, ids: frozenset[bytes], intent: Intent) -> None:
+        """Make the intent durable, before the others that know of these datasets; for a worker thread."""
+        self._journal.record_all([*self._journal.without(repository, ids), intent])
 
     def _after_failure(self, repository: Repository, intent: Intent, exc: BaseException) -> None:
         if isinstance(exc, DatasetNotFoundError):

@@ -20,12 +20,14 @@ from pantry.backends.posix import PosixBackend
 from pantry.backends.s3 import S3Backend
 from pantry.backends.sql import SqlBackend
 from pantry.daemon import main
+from pantry.daemon.datasets.removing import Remover
 from pantry.daemon.journal import Journal
 from pantry.daemon.registry import Registry
 from pantry.errors import BackendError
 
 STEPS: list[tuple[type[Any], str]] = [
     (Journal, "record"),
+    (Remover, "_record"),
     (PosixBackend, "write_from"),
     (S3Backend, "write_from"),
     (SqlBackend, "write_from"),

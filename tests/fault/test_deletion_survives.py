@@ -123,7 +123,7 @@ def test_killed_at_every_step(world: World) -> None:
     assert not world.there()
     steps = world.seen
     assert len(steps) == 1 + 1 + FILES + 1 + 1, steps
-    assert steps[:2] == ["Journal.record", "Registry.remove_datasets"], "remembered before it is done"
+    assert steps[:2] == ["Remover._record", "Registry.remove_datasets"], "remembered before it is done"
     world.put(b"again")
     ends = []
     # Before a step is after the one before it, but for the first.
@@ -200,8 +200,10 @@ def test_while_the_storage_is_away(
                     butler.put(b"second", "blob", where(1))
             # Neither a restart nor a new dataset brings it back, or loses the new one.
             world.daemon.kill()
-            proxy.refusing = False
             world.start()
+            with world.butler() as butler:
+                assert not butler.exists("blob", where(1))
+            proxy.refusing = False
             deadline = time.monotonic() + 60
             while world.stored() != world.others:
                 assert time.monotonic() < deadline

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pantry.client.butler.access import RepositoryAccess
+from pantry.client.butler.access import RepositoryAccess, names
+from pantry.client.connection import connect
 from pantry.model.datasets import DatasetRef
-from pantry.wire.operations import MAX_REMOVED, RemoveDatasets
+from pantry.wire.operations import MAX_REMOVED, RemoveDatasets, RemovedRepository, RemoveRepository
 
 
 class Deleted(NamedTuple):
@@ -91,6 +92,36 @@ class Deleting(RepositoryAccess):
                     one.reason or done.reason,
                 )
         return done
+
+    @classmethod
+    def remove_repository(
+        cls, name: str, *, keep_files_of: str | Iterable[str] = (), dry_run: bool = False, socket: str | None = None
+    ) -> RemovedRepository:
+        """Remove a repository for good, with its files, its registry and its registration (DMS-MWBT-REQ-0005).
+
+        If something cannot be removed now, nobody can use the repository any more, and the same call goes on.
+
+        Parameters
+        ----------
+        name : str
+            By which it is registered; only its owner may. Of an attached one only the registration goes.
+        keep_files_of : str or iterable of str
+            Repositories whose files stay if they lie in this one (DMS-MWBT-REQ-0006): ingested there in place, or as
+            symbolic links.
+        dry_run : bool
+            Say what would be done, and change nothing.
+        socket : str, optional
+            As of `Butler`.
+
+        Returns
+        -------
+        RemovedRepository
+            What was done, and what is left.
+        """
+        with connect(socket) as connection:
+            return connection.call(
+                RemoveRepository(repository=name, keep_files_of=names(keep_files_of), dry_run=dry_run)
+            )
 
 
 def _packed(ids: list[bytes]) -> Iterator[bytes]:

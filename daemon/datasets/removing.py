@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -117,15 +117,19 @@ class Remover:
         self._queries = queries
         self._retry = retry
 
-    async def plan(self, repository: Repository, ids: Sequence[bytes], *, missing_ok: bool) -> Removal:
+    async def plan(
+        self, repository: Repository, ids: Sequence[bytes], *, missing_ok: bool, spared: Collection[str] = ()
+    ) -> Removal:
         """Say what `remove` would do, and change nothing; raises as it would."""
-        found = await self._queries.call(partial(repository.registry.plan_removal, ids))
+        found = await self._queries.call(partial(repository.registry.plan_removal, ids, spared=spared))
         if found.missing and not missing_ok:
             raise no_such_datasets(found.missing, len(ids))
         return found
 
-    async def remove(self, repository: Repository, ids: Sequence[bytes], *, missing_ok: bool) -> tuple[Removal, Left]:
-        """Delete datasets for good, all or none, and then their files.
+    async def remove(
+        self, repository: Repository, ids: Sequence[bytes], *, missing_ok: bool, spared: Collection[str] = ()
+    ) -> tuple[Removal, Left]:
+        """Delete datasets for good, all or none, and then their files, but for those whose paths are ``spared``.
 
         Returns
         -------
@@ -146,7 +150,7 @@ class Remover:
         with trio.CancelScope(shield=True):
             repository.removals.add(token)
             try:
-                remove = partial(repository.registry.remove_datasets, ids, token, missing_ok=missing_ok)
+                remove = partial(repository.registry.remove_datasets, ids, token, missing_ok=missing_ok, spared=spared)
                 removal = await self._queries.call(remove)
             except BaseException as exc:
                 self._after_failure(repository, intent, exc)

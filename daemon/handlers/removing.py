@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pantry.daemon.datasets.removing import Left
 from pantry.daemon.node import Node
+from pantry.daemon.repositories.removing import remove_repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.errors import InvalidRequestError
-from pantry.wire.operations import MAX_REMOVED, RemoveDatasets, RemovedDatasets
+from pantry.wire.operations import (
+    MAX_REMOVED,
+    RemoveDatasets,
+    RemovedDatasets,
+    RemovedRepository,
+    RemoveRepository,
+)
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -34,4 +41,8 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             reason=left.reason,
         )
 
+    async def remove_all(context: RequestContext, asked: RemoveRepository) -> RemovedRepository:
+        return await remove_repository(node.repositories, node.remover, asked, context.caller)
+
     dispatcher.register(RemoveDatasets, remove)
+    dispatcher.register(RemoveRepository, remove_all)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from pantry.daemon.registry.datasets import Insert, NewDataset
@@ -232,12 +232,19 @@ class Changing(Parts):
         """
         return self._write(self._datasets.delete, ids)
 
-    def plan_removal(self, ids: Sequence[bytes]) -> Removal:
+    def stored_datasets(self, after: int, count: int) -> list[tuple[int, bytes, str]]:
+        """Give key, id and path of the next ``count`` datasets, whose keys are greater than ``after``."""
+        with self._database.reading() as session:
+            return self._removing.stored(session, after, count)
+
+    def plan_removal(self, ids: Sequence[bytes], *, spared: Collection[str] = ()) -> Removal:
         """Say what `remove_datasets` would do, and change nothing."""
         with self._database.reading() as session:
-            return self._removing.plan(session, ids)
+            return self._removing.plan(session, ids, spared)
 
-    def remove_datasets(self, ids: Sequence[bytes], token: str, *, missing_ok: bool = False) -> Removal:
+    def remove_datasets(
+        self, ids: Sequence[bytes], token: str, *, missing_ok: bool = False, spared: Collection[str] = ()
+    ) -> Removal:
         """Delete datasets, with the components of composites, for good; all or none.
 
         The names of their files are not free until `forget_removed`.
@@ -250,13 +257,15 @@ class Changing(Parts):
             Of this removal; see `removed_files`.
         missing_ok : bool
             Pass over those that are not there.
+        spared : collection of str
+            Paths of files that stay.
 
         Raises
         ------
         DatasetNotFoundError
             If one is not there.
         """
-        return self._write(self._removing.remove, ids, token, missing_ok=missing_ok)
+        return self._write(self._removing.remove, ids, token, missing_ok=missing_ok, spared=spared)
 
     def removed_files(self, tokens: Sequence[str]) -> list[RemovedFile]:
         """Give the files that are still to be deleted, of these removals and of those that nobody goes on with."""

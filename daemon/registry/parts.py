@@ -53,6 +53,7 @@ class Parts:
         self.uuid = uuid
         self.version = version
         self.is_unfinished = False
+        self.is_being_removed = False
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -162,14 +162,16 @@ class Removing:
         self._marks = marks
         self._delete = delete
 
-    def plan(self, session: Session, ids: Sequence[bytes]) -> Removal:
+    def plan(self, session: Session, ids: Sequence[bytes], spared: Collection[str]) -> Removal:
         """Say what `remove` would do, and change nothing."""
-        return self._find(session, self._read, ids)[0]
+        return self._find(session, self._read, ids, spared)[0]
 
-    def remove(self, session: Session, ids: Sequence[bytes], token: str, *, missing_ok: bool) -> Removal:
+    def remove(
+        self, session: Session, ids: Sequence[bytes], token: str, *, missing_ok: bool, spared: Collection[str]
+    ) -> Removal:
         """Delete datasets with the components of composites; see `Registry.remove_datasets`."""
         self._marks.require(session)
-        removal, uuids = self._find(session, self._written, ids)
+        removal, uuids = self._find(session, self._written, ids, spared)
         if removal.missing and not missing_ok:
             raise no_such_datasets(removal.missing, len(ids))
         self._delete(session, uuids)
@@ -181,7 +183,7 @@ class Removing:
         return removal
 
     def _find(
-        self, session: Session, definitions: DefinitionsCache, ids: Sequence[bytes]
+        self, session: Session, definitions: DefinitionsCache, ids: Sequence[bytes], spared: Collection[str]
     ) -> tuple[Removal, list[UUID | bytes]]:
         given = list(dict.fromkeys(ids))
         rows = {row[0]: row for row in self._rows(session, given)}
@@ -190,9 +192,23 @@ class Removing:
         rows.update({row[0]: row for row in self._rows(session, parts)})
         files = {row[2]: make_file(row[3:]) for row in rows.values()}
         by_path = {file.path: file for file in files.values() if file.path}
-        kept = self._kept(session, set(files), set(by_path))
+        kept = self._kept(session, set(files), set(by_path)) | by_path.keys() & set(spared)
         removed = [file for path, file in by_path.items() if path not in kept]
         return Removal(len(rows), missing, removed, len(kept)), list(rows)
+
+    def stored(self, session: Session, after: int, count: int) -> list[tuple[int, bytes, str]]:
+        """Give key, id and path of the next datasets after a key."""
+        dataset = self._schema.dataset
+        statement = self._database.prepare(
+            ("stored", count),
+            lambda: (
+                sa.select(dataset.c.id, dataset.c.uuid, dataset.c.path)
+                .where(dataset.c.id > parameter("after", sa.BigInteger))
+                .order_by(dataset.c.id)
+                .limit(count)
+            ),
+        )
+        return [(key, bytes(id_), path) for key, id_, path in session.rows(statement, {"after": after})]
 
     def _rows(self, session: Session, ids: Sequence[bytes]) -> list[tuple[Any, ...]]:
         """Id, type, key and file of those that are there."""

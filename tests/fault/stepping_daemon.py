@@ -23,6 +23,9 @@ from pantry.daemon import main
 from pantry.daemon.datasets.removing import Remover
 from pantry.daemon.journal import Journal
 from pantry.daemon.registry import Registry
+from pantry.daemon.repositories.remembered import RememberedDescriptions
+from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.repositories.site_index import SiteIndex
 from pantry.errors import BackendError
 
 STEPS: list[tuple[type[Any], str]] = [
@@ -36,6 +39,11 @@ STEPS: list[tuple[type[Any], str]] = [
     (PosixBackend, "delete"),
     (S3Backend, "delete"),
     (Registry, "forget_removed"),
+    (Registry, "begin_removal"),
+    (SiteIndex, "replace"),
+    (Repositories, "forget"),
+    (RememberedDescriptions, "forget"),
+    (SiteIndex, "remove"),
     (PosixBackend, "settle_write"),
     (S3Backend, "settle_write"),
     (SqlBackend, "settle_write"),

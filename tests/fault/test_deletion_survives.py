@@ -17,7 +17,7 @@ from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler
 from pantry.client.butler.deleting import Deleted
-from pantry.errors import BackendError, DatasetNotFoundError, PantryError
+from pantry.errors import BackendError, DatasetNotFoundError, PantryError, RepositoryNotFoundError
 from pantry.model.datasets import DatasetRef
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ class World:
         self.daemon.expected_log = (" WARNING ",)
         self.steps = directory / "steps"
         self.root = root
+        self.registry = registry
         self.client = client
         self.refs: list[DatasetRef] = []
         self.start()
@@ -217,3 +218,41 @@ def test_while_the_storage_is_away(
             proxy.refusing = False
             world.daemon.stop()
             client.close()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0005")
+def test_removal_of_a_repository_killed_at_every_step(world: World) -> None:
+    """Whatever was done, the same call goes on, and in the end nothing is left."""
+
+    def remove() -> bool:
+        world.steps.touch()
+        try:
+            return Butler.remove_repository("stored", socket=world.daemon.socket).left == 0
+        except RepositoryNotFoundError:
+            return True
+        except PantryError:
+            return False
+        finally:
+            world.seen = world.steps.read_text().split()
+            world.steps.unlink()
+
+    world.put(b"first")
+    world.restart()
+    assert remove()
+    steps = world.seen
+    assert len(steps) > FILES + 8, steps
+    for at in range(len(steps)):
+        world.restart()
+        with Butler.create("stored", world.root, registry=world.registry, socket=world.daemon.socket) as butler:
+            furnish(butler, n_exposures=FILES, n_detectors=1)
+            butler.collections.register("night")
+        world.put(b"again")
+        world.restart(at, "kill-after")
+        answered = remove()
+        assert len(world.seen) > at
+        assert not answered or at == len(steps) - 1
+        world.daemon.kill()
+        world.start()
+        assert remove(), steps[at]
+        assert world.stored() == set(), steps[at]
+        assert [info.name for info in Butler.repositories(socket=world.daemon.socket)] == []

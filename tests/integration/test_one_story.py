@@ -29,7 +29,7 @@ from tests.unit.fusefs.mounted import can_mount
 from pantry.client import Butler
 from pantry.client.instruments import translate
 from pantry.client.simulation import simulate_observing_night
-from pantry.errors import BackendError, PantryError
+from pantry.errors import BackendError, PantryError, RepositoryNotFoundError
 from pantry.wire.operations import EvictObjects
 
 PROJECT = Path(__file__).parents[2]
@@ -158,6 +158,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         made.recover()
 
 
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+@pytest.mark.req("DMS-MWBT-REQ-0005")
 @pytest.mark.req("DMS-MWBT-REQ-0030")
 @can_mount
 def test_the_story(
@@ -229,6 +231,16 @@ def test_the_story(
             butler.connection.call(EvictObjects(everything=True))
             assert butler.get("blob", where(2), collections="u/own") == b"anew"
             assert butler.get("blob", where(3), collections="u/own") == blob(3)
+
+        # Remove: nothing is left, and the same place takes another repository.
+        done = Butler.remove_repository("story", socket=daemon.socket)
+        assert (done.datasets > len(raws), done.kept, done.left, done.others) == (True, 0, 0, 0)
+        with pytest.raises(RepositoryNotFoundError):
+            butler.get("blob", where(3), collections="u/own")
+    with Butler.create("story", place.root, socket=daemon.socket) as butler:
+        furnish(butler, n_exposures=1, n_detectors=1)
+        butler.put(blob(1), "blob", where(1), run="u/own")
+        assert len(butler.query_datasets("blob", "u/own")) == 1
 
 
 def ingest(socket: str, raws: list[Path]) -> None:

@@ -85,7 +85,7 @@ _HOMES = {
         "InsertDimensionRecords ListDatasetTypes QueryDataIds QueryDatasets QueryDimensionRecords RecordBatch "
         "RecordTable RefBatch RegisterDatasetType RegisteredDatasetType"
     ),
-    "removing": "MAX_REMOVED RemoveDatasets RemovedDatasets",
+    "removing": "MAX_REMOVED RemoveDatasets RemoveRepository RemovedDatasets RemovedRepository",
     "repositories": (
         "AttachRepository ChainRepositories CollectionList CreateRepository Done GetRepository "
         "ListRepositories QueryCollections RedefineChain RegisterCollection RepositoryList"

@@ -58,3 +58,42 @@ class RemoveDatasets(Operation[RemovedDatasets], frozen=True, kw_only=True, omit
     ids: bytes
     missing_ok: bool = False
     dry_run: bool = False
+
+
+class RemovedRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """What was removed, or would be.
+
+    Attributes
+    ----------
+    datasets, files, size_bytes, kept, left, reason
+        As of `RemovedDatasets`. If files are ``left``, so is the repository, which nobody can use: ask again.
+    others : int
+        Files that are in the root in the end, and are not Pantry's or were kept; counted up to 1,000.
+    """
+
+    datasets: int = 0
+    files: int = 0
+    size_bytes: int = 0
+    kept: int = 0
+    left: int = 0
+    reason: str = ""
+    others: int = 0
+
+
+class RemoveRepository(Operation[RemovedRepository], frozen=True, kw_only=True, omit_defaults=True, tag="repo.remove"):
+    """Remove a repository with its files, its registry and its registration (DMS-MWBT-REQ-0005, 0006).
+
+    Attributes
+    ----------
+    repository : str
+        Which; of an attached one only the registration.
+    keep_files_of : tuple of str
+        Repositories whose files stay where they lie, if they lie in this one.
+    dry_run : bool
+        Say what would be done, and change nothing.
+    """
+
+    result_type = RemovedRepository
+    repository: str
+    keep_files_of: tuple[str, ...] = ()
+    dry_run: bool = False

@@ -1,10 +1,11 @@
-"""The journal of writes under way: what makes `put` and `ingest` all-or-nothing under kill -9.
+"""The journal of writes and removals under way: what makes `put`, `ingest` and `delete` all-or-nothing under kill -9.
 
 Before anything is stored an `Intent` is made durable here. When the registry has committed, the
 intent is cleared. An intent that a start finds belongs to a write that was cut off: for each of its
 targets the registry says whether the dataset was committed, and what was not is removed from the
 storage. Recording is a group commit: all intents that wait share one fsync. Clearing is lazy, with the
-next intent recorded, since recovery finds a committed write committed.
+next intent recorded, since recovery finds a committed write committed. The intent of a removal says where files are
+to be deleted; it is cleared when they are gone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -58,11 +59,14 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
         All of it; all or none.
     failed : bool
         Whether the caller was told that it failed: nothing of it may remain, even if every registry has its part.
+    removal : bool
+        Whether datasets are deleted: the one target names only the repository, whose registry knows which files go.
     """
 
     token: str
     targets: tuple[Target, ...]
     failed: bool = False
+    removal: bool = False
 
 
 class _Wish:
@@ -96,6 +100,20 @@ class Journal:
         """Return the intents of writes that were cut off."""
         rows = self._db.execute("SELECT body FROM intent ORDER BY token").fetchall()
         return [msgspec.msgpack.decode(body, type=Intent) for (body,) in rows]
+
+    def without(self, repository: str, datasets: Collection[bytes]) -> list[Intent]:
+        """Give the writes to several repositories that stored one of these datasets there, without that repository.
+
+        A write that is committed and not settled must not look like one that was cut off when what it stored in one of
+        its repositories is deleted. For worker threads.
+        """
+        changed = []
+        for intent in self.pending():
+            others = tuple(target for target in intent.targets if target.repository != repository)
+            there = {target.dataset for target in intent.targets if target.repository == repository}
+            if others and not intent.failed and not there.isdisjoint(datasets):
+                changed.append(msgspec.structs.replace(intent, targets=others))
+        return changed
 
     async def record(self, intent: Intent) -> None:
         """Return when ``intent`` is durable, in place of an earlier one of this token."""

@@ -31,6 +31,7 @@ from pantry.daemon.datasets.ingesting import Ingester
 from pantry.daemon.datasets.opening import Opener, Wanted
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
+from pantry.daemon.datasets.removing import Remover
 from pantry.daemon.datasets.resolved import ResolvedOpens
 from pantry.daemon.datasets.selecting import select
 from pantry.daemon.journal import Intent, Journal, opened_journal
@@ -113,6 +114,12 @@ class Node:
         self.scrub = Scrub(cache, self._refetch_wanted)
         self.puts = Puts(
             cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes
+        )
+        self.remover = Remover(
+            cache,
+            journal,
+            queries,
+            lambda intent: nursery.start_soon(recover_later, journal, self.repositories, [intent]),
         )
         self.groups = PutGroups(self.puts, journal, self.repositories, nursery)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)

@@ -12,6 +12,7 @@ from pantry.client.butler.calibrating import Calibrating
 from pantry.client.butler.composing import Composing
 from pantry.client.butler.correcting import Correcting
 from pantry.client.butler.definitions import Definitions
+from pantry.client.butler.deleting import Deleting
 from pantry.client.butler.describing import Describing
 from pantry.client.butler.discovery import Discovery
 from pantry.client.butler.engineering import Engineering
@@ -48,6 +49,7 @@ class Butler(
     Importing,
     Prefetching,
     TakingAway,
+    Deleting,
     Definitions,
     Lineage,
     Associating,

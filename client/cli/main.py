@@ -28,6 +28,7 @@ _COMMANDS = {
     "correct-headers": ("header_corrections:correct_headers", "Say what is wrong in the headers of raw exposures."),
     "credentials": ("credentials:credentials", "Hand your own credentials over, and take them back."),
     "dataset-types": ("dataset_types:list_dataset_types", "List the dataset types of a repository."),
+    "delete": ("delete:delete", "Delete datasets for good."),
     "derive-visits": ("derive_visits:derive_visits", "Take visits from processed images of another repository."),
     "descendants": ("provenance:descendants", "Find everything that was made of a dataset."),
     "efd": ("efd:efd", "Ask the engineering facility database."),

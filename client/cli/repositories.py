@@ -1,4 +1,4 @@
-"""``pantry repo``: create, attach, chain, import, subset, list, info."""
+"""``pantry repo``: create, attach, chain, import, subset, remove, list, info."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pantry.client.cli.arguments import reader_option, registry_option, reposito
 from pantry.client.cli.lazy import CommandGroup
 from pantry.client.cli.output import json_option, print_fields, print_json, print_table
 from pantry.client.cli.repo_import import import_export
+from pantry.client.cli.repo_remove import remove
 from pantry.client.cli.repo_subset import subset
 from pantry.client.cli.session import daemon
 from pantry.model.formats import NO_FORMATS
@@ -144,6 +145,7 @@ def chain(ctx: click.Context, name: str, repositories: tuple[str, ...], as_json:
 
 
 repo.add_command(import_export)
+repo.add_command(remove)
 repo.add_command(subset)
 
 

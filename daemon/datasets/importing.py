@@ -11,6 +11,7 @@ import trio
 
 from pantry.backends.contract import LocalPlacement
 from pantry.daemon.datasets.ingesting import MAX_ITEMS, Ingester, NewFile, keys_in_place
+from pantry.daemon.datasets.removing import with_free_names
 from pantry.daemon.datasets.sources import SourceFile
 from pantry.daemon.registry import NewDataset, PreparedIngest
 from pantry.daemon.registry.importing import Lacking
@@ -85,16 +86,16 @@ class Importer(Ingester):
         if any(request.items[number].path for number in wanted):
             repository.origin.require_online(request.run)
         chosen = [request.items[number] for number in wanted]
-        return await self._repositories.queries.call(
-            partial(
-                repository.registry.prepare_ingest,
-                request.dataset_type,
-                request.run,
-                request.dimensions,
-                [one.values for one in chosen],
-                [extension_of(one.path) for one in chosen],
-            )
+        prepare = partial(
+            repository.registry.prepare_ingest,
+            request.dataset_type,
+            request.run,
+            request.dimensions,
+            [one.values for one in chosen],
+            [extension_of(one.path) for one in chosen],
         )
+        queries = self._repositories.queries
+        return await with_free_names(repository, queries, partial(queries.call, prepare))
 
     async def _measure(
         self,
@@ -153,6 +154,7 @@ class Importer(Ingester):
                     work.new,
                     work.lacking,
                     work.metadata,
+                    in_place=request.transfer == "in_place",
                 )
             )
         for _, _, file in work.new:

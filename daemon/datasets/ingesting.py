@@ -15,6 +15,7 @@ from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange, LocalPlacement
 from pantry.daemon.cache.hashing import hash_file
 from pantry.daemon.datasets.putting import Puts
+from pantry.daemon.datasets.removing import with_free_names
 from pantry.daemon.datasets.side_by_side import each
 from pantry.daemon.datasets.sources import SourceFile, measure_stored, remove_source, unreadable
 from pantry.daemon.journal import Intent, Journal, Target
@@ -111,17 +112,17 @@ class Ingester:
         paths = [one.path for one in items]
         if in_place:
             paths = keys_in_place(repository, paths)
-        prepared = await self._repositories.queries.call(
-            partial(
-                repository.registry.prepare_ingest,
-                request.dataset_type,
-                request.run,
-                request.dimensions,
-                [one.values for one in items],
-                None if in_place else [extension_of(path) for path in paths],
-                named=not in_place,
-            )
+        prepare = partial(
+            repository.registry.prepare_ingest,
+            request.dataset_type,
+            request.run,
+            request.dimensions,
+            [one.values for one in items],
+            None if in_place else [extension_of(path) for path in paths],
+            named=not in_place,
         )
+        queries = self._repositories.queries
+        prepared = await with_free_names(repository, queries, partial(queries.call, prepare))
         existing = [number for number, found in enumerate(prepared.exists) if found]
         if existing and not request.skip_existing:
             raise DatasetExistsError(
@@ -160,7 +161,7 @@ class Ingester:
             )
             for number, source in zip(wanted, sources, strict=True)
         ]
-        register = partial(self._register, repository, request.run, prepared, new, metadata)
+        register = partial(self._register, repository, request.run, prepared, new, metadata, in_place=in_place)
         if in_place:
             await register()
         else:
@@ -212,11 +213,19 @@ class Ingester:
         return sources
 
     async def _register(
-        self, repository: Repository, run: str, prepared: PreparedIngest, new: list[NewFile], metadata: _Metadata
+        self,
+        repository: Repository,
+        run: str,
+        prepared: PreparedIngest,
+        new: list[NewFile],
+        metadata: _Metadata,
+        *,
+        in_place: bool,
     ) -> None:
+        insert = repository.registry.insert_datasets
         with trio.CancelScope(shield=True):
             await self._repositories.queries.call(
-                partial(repository.registry.insert_datasets, run, prepared.dataset_type.name, new, metadata)
+                partial(insert, run, prepared.dataset_type.name, new, metadata, in_place=in_place)
             )
         for one in new:
             repository.origin.absent.forget(one.file.path)

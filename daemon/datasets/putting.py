@@ -26,6 +26,7 @@ from pantry.daemon.datasets.begun import (
 from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import recover_later, undo_intent
+from pantry.daemon.datasets.removing import with_free_names
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import PutWish
 from pantry.daemon.repositories.repository import Repository
@@ -113,9 +114,10 @@ class Puts:
         for wish, _ in wishes:
             check_collection_name(wish.run)
             repository.origin.require_online(wish.run)
-        prepare = partial(repository.registry.prepare_puts, [wish for wish, _ in wishes])
+        queries = self._repositories.queries
+        call = partial(queries.call, partial(repository.registry.prepare_puts, [wish for wish, _ in wishes]))
         begun = []
-        for (wish, id_), one in zip(wishes, await self._repositories.queries.call(prepare), strict=True):
+        for (wish, id_), one in zip(wishes, await with_free_names(repository, queries, call), strict=True):
             ref = DatasetRef(id=id_ or uuid.uuid4(), dataset_type=one.dataset_type, data_id=one.data_id, run=wish.run)
             begun.append(BegunPut(self, repository, ref, one.path, one.form))
         return begun
@@ -189,6 +191,10 @@ class Puts:
             return await self._begin_and_commit(repository, asked)
         check_collection_name(asked.run)
         repository.origin.require_online(asked.run)
+        store = partial(self._put_in_lane, repository, lane, asked)
+        return await with_free_names(repository, self._repositories.queries, store)
+
+    async def _put_in_lane(self, repository: Repository, lane: CommitLane, asked: PutContent) -> DatasetRef | None:
         put = ContentPut(repository, asked, self.cache.incoming)
         self.under_way += 1
         try:

@@ -1,4 +1,4 @@
-"""Undoing the writes that a crash cut off."""
+"""Undoing the writes that a crash cut off, and finishing the removals."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from uuid import UUID
 
 import trio
 
+from pantry.daemon.datasets.removing import delete_files
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
-from pantry.errors import PantryError, RepositoryNotFoundError
+from pantry.errors import PantryError, RepositoryNotFoundError, TransientBackendError
 
 RETRY_S = 30.0
 log = logging.getLogger(__name__)
@@ -27,10 +28,13 @@ class _Standing(NamedTuple):
 
 
 async def undo_intent(repositories: Repositories, intent: Intent) -> None:
-    """Remove what is left of a write, unless every registry committed its part.
+    """Remove what is left of a write, unless every registry committed its part; or finish a removal.
 
     Idempotent; raises if a storage or a registry cannot be asked, and is then to be called again.
     """
+    if intent.removal:
+        await _finish_removal(repositories, intent)
+        return
     standings = await _standings(repositories, intent)
     # A registry commits its part in one transaction: one of its rows proves the others, which may be deleted since.
     told = {one.repository.name for one in standings}
@@ -44,6 +48,20 @@ async def undo_intent(repositories: Repositories, intent: Intent) -> None:
             continue
         if await repository.backend.undo_write(target.key, token=intent.token):
             log.info("undid a write that was cut off: %s in %s", target.key, target.repository)
+
+
+async def _finish_removal(repositories: Repositories, intent: Intent) -> None:
+    (target,) = intent.targets
+    try:
+        repository = await repositories.get(target.repository)
+    except RepositoryNotFoundError:
+        log.warning("the removal %s was from a repository that is gone: %s", intent.token, target.repository)
+        return
+    repository.removals.add(intent.token)
+    left = await delete_files(repository, repositories.queries)
+    if left.files:
+        raise TransientBackendError(left.reason)
+    repository.removals.discard(intent.token)
 
 
 async def _standings(repositories: Repositories, intent: Intent) -> list[_Standing]:
@@ -67,13 +85,13 @@ async def _is_ours(repositories: Repositories, repository: Repository, target: T
 
 
 async def recover(journal: Journal, repositories: Repositories) -> list[Intent]:
-    """Undo every write that the journal knows as cut off; return those that could not be undone yet."""
+    """Undo every write that the journal knows as cut off, and finish every removal; return those left to do."""
     left = []
     for intent in journal.pending():
         try:
             await undo_intent(repositories, intent)
         except PantryError as exc:
-            log.warning("the write %s cannot be undone yet: %s", intent.token, exc.message)
+            log.warning("%s: %s", _not_yet(intent), exc.message)
             left.append(intent)
         else:
             journal.clear(intent.token)
@@ -89,8 +107,14 @@ async def recover_later(journal: Journal, repositories: Repositories, left: list
             try:
                 await undo_intent(repositories, intent)
             except PantryError as exc:
-                log.warning("the write %s still cannot be undone: %s", intent.token, exc.message)
+                log.warning("%s: %s", _not_yet(intent), exc.message)
                 still.append(intent)
             else:
                 journal.clear(intent.token)
         left = still
+
+
+def _not_yet(intent: Intent) -> str:
+    if intent.removal:
+        return f"files of deleted datasets of {intent.targets[0].repository} cannot be deleted yet"
+    return f"the write {intent.token} cannot be undone yet"

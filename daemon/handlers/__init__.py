@@ -18,6 +18,7 @@ from pantry.daemon.handlers import (
     publishing,
     queries,
     registry,
+    removing,
     repositories,
     subsetting,
 )
@@ -31,7 +32,7 @@ def make_dispatcher(node: Node) -> Dispatcher:
     parts = (
         repositories, registry, data, importing, metadata, browse, cache, keeping, integrity, objects, provenance,
         publishing, configuration, subsetting, queries, backends,
-        credentials,
+        credentials, removing,
     )  # fmt: skip
     for module in parts:
         module.register(dispatcher, node)

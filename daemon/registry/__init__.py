@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pantry.daemon.registry.asking import Asking
-from pantry.daemon.registry.attributes import UNFINISHED, default_universe, delete_attribute, read_attributes
+from pantry.daemon.registry.attributes import (
+    REMOVING,
+    UNFINISHED,
+    default_universe,
+    delete_attribute,
+    read_attributes,
+    set_attribute,
+)
 from pantry.daemon.registry.changing import Changing
 from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES
@@ -46,6 +53,8 @@ class Registry(Changing, Asking):
         Version of its data model.
     is_unfinished : bool
         Whether it is still being filled, so that nobody should read it; see `still_unfinished`.
+    is_being_removed : bool
+        Whether it goes with its repository.
     provenance : Provenance
         What was made of what.
     imports : Imports
@@ -127,7 +136,8 @@ class Registry(Changing, Asking):
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
             made = cls(database, uuid=attributes["uuid"], version=version, universe=universe, tables=tables)
-            made.is_unfinished = UNFINISHED in attributes
+            made.is_being_removed = REMOVING in attributes
+            made.is_unfinished = UNFINISHED in attributes or made.is_being_removed
             return made
         except BaseException:
             database.close()
@@ -142,13 +152,25 @@ class Registry(Changing, Asking):
 
     def still_unfinished(self) -> bool:
         """Look again whether it is still being filled: another daemon may have finished it."""
-        self.is_unfinished = UNFINISHED in read_attributes(self._database)
+        attributes = read_attributes(self._database)
+        self.is_being_removed = REMOVING in attributes
+        self.is_unfinished = UNFINISHED in attributes or self.is_being_removed
         return self.is_unfinished
 
     def finish(self) -> None:
         """Say that it may be read."""
         self._write(delete_attribute, self._schema, UNFINISHED)
         self.is_unfinished = False
+
+    @property
+    def url(self) -> str:
+        """Its SQLAlchemy URL, which may hold a password."""
+        return self._database.engine.url.render_as_string(hide_password=False)
+
+    def begin_removal(self) -> None:
+        """Say that nobody shall read it or write to it any more."""
+        self._write(set_attribute, self._schema, REMOVING, "yes")
+        self.is_unfinished = self.is_being_removed = True
 
     def override(self, overrides: Sequence[Override]) -> None:
         """Let searches of the first dataset find others; once, before any search."""

@@ -15,6 +15,9 @@ from pantry.errors import RepositoryNotFoundError
 UNFINISHED = "unfinished"
 """Attribute of a registry that is still being filled (docs/decisions/0047-subsets.md)."""
 
+REMOVING = "removing"
+"""Attribute of a registry whose repository is being removed."""
+
 
 def default_universe() -> dict[str, Any]:
     """Return the configuration of the default universe of dimensions."""
@@ -36,3 +39,9 @@ def delete_attribute(session: Session, schema: Schema, key: str) -> None:
     """Delete an attribute; no error if there is none."""
     table = schema.attribute
     session.run(session.database.compile(sa.delete(table).where(table.c.key == key)))
+
+
+def set_attribute(session: Session, schema: Schema, key: str, value: str) -> None:
+    """Set an attribute."""
+    delete_attribute(session, schema, key)
+    session.run_many(session.database.prepare_insert(schema.attribute), [(key, value)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.declared import Columns
 from pantry.daemon.registry.parts import Parts
 from pantry.daemon.registry.preparation import PreparedIngest, PreparedPut, PutWish
+from pantry.daemon.registry.removing import Removal, RemovedFile
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
@@ -165,7 +166,13 @@ class Changing(Parts):
             )
 
     def insert_datasets(
-        self, run: str, dataset_type: str, new: Sequence[NewDataset], metadata: Columns | None = None
+        self,
+        run: str,
+        dataset_type: str,
+        new: Sequence[NewDataset],
+        metadata: Columns | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         """Insert datasets into a RUN collection, which is made if it is absent; all or none.
 
@@ -177,6 +184,8 @@ class Changing(Parts):
             The data id as a `DataCoordinate`, or as the values of the required dimensions.
         metadata : Mapping, optional
             For each declared entry's name a checked value for each of them.
+        in_place : bool
+            Whether the files were there already, and are not Pantry's to delete.
 
         Raises
         ------
@@ -185,7 +194,7 @@ class Changing(Parts):
         DataIdValueError
             If a value has no dimension record.
         """
-        self._write(self._datasets.insert, run, dataset_type, new, metadata)
+        self._write(self._datasets.insert, run, dataset_type, new, metadata, in_place=in_place)
 
     def insert_each(self, inserts: Sequence[Insert]) -> list[BaseException | None]:
         """Do several times what `insert_datasets` does, by one commit; give the error of each that failed.
@@ -222,6 +231,50 @@ class Changing(Parts):
             The files of those that were there.
         """
         return self._write(self._datasets.delete, ids)
+
+    def stored_datasets(self, after: int, count: int) -> list[tuple[int, bytes, str]]:
+        """Give key, id and path of the next ``count`` datasets, whose keys are greater than ``after``."""
+        with self._database.reading() as session:
+            return self._removing.stored(session, after, count)
+
+    def plan_removal(self, ids: Sequence[bytes], *, spared: Collection[str] = ()) -> Removal:
+        """Say what `remove_datasets` would do, and change nothing."""
+        with self._database.reading() as session:
+            return self._removing.plan(session, ids, spared)
+
+    def remove_datasets(
+        self, ids: Sequence[bytes], token: str, *, missing_ok: bool = False, spared: Collection[str] = ()
+    ) -> Removal:
+        """Delete datasets, with the components of composites, for good; all or none.
+
+        The names of their files are not free until `forget_removed`.
+
+        Parameters
+        ----------
+        ids : sequence of bytes
+            Which.
+        token : str
+            Of this removal; see `removed_files`.
+        missing_ok : bool
+            Pass over those that are not there.
+        spared : collection of str
+            Paths of files that stay.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If one is not there.
+        """
+        return self._write(self._removing.remove, ids, token, missing_ok=missing_ok, spared=spared)
+
+    def removed_files(self, tokens: Sequence[str]) -> list[RemovedFile]:
+        """Give the files that are still to be deleted, of these removals and of those that nobody goes on with."""
+        with self._database.reading() as session:
+            return self._removing.files(session, tokens)
+
+    def forget_removed(self, files: Sequence[RemovedFile]) -> None:
+        """Free the names of files that are gone."""
+        self._write(self._removing.forget, files)
 
     def associate(self, collection: str, ids: Sequence[UUID | bytes]) -> int:
         """Put datasets into a TAGGED collection in place of those with the same type and data id."""

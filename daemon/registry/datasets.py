@@ -15,6 +15,7 @@ from pantry.daemon.registry.definitions import Collection, DefinitionsCache, Kno
 from pantry.daemon.registry.engine import ConstraintError, Database, Session, parameter
 from pantry.daemon.registry.files import file_columns, file_values, make_file, uuid_bytes
 from pantry.daemon.registry.preparation import find_run, same_values
+from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictError, DatasetExistsError, DimensionNameError
 from pantry.model.collections import CollectionType
@@ -46,6 +47,8 @@ class Datasets:
         Makes runs, and is told what they hold.
     data_ids : DataIds
         Resolves data ids.
+    marks : FileMarks
+        Says whose files are not theirs alone, and which names are not free.
     """
 
     def __init__(
@@ -55,19 +58,28 @@ class Datasets:
         definitions: DefinitionsCache,
         collections: Collections,
         data_ids: DataIds,
+        marks: FileMarks,
     ) -> None:
         self._database = database
         self._schema = schema
         self._definitions = definitions
         self._collections = collections
         self._data_ids = data_ids
+        self._marks = marks
         self.declared = DeclaredMetadata(database, schema, definitions)
         self._last = database.compile(sa.select(sa.func.max(schema.dataset.c.id)))
 
     # -- inserting ---------------------------------------------------------------------------------
 
     def insert(
-        self, session: Session, run: str, dataset_type: str, new: Sequence[NewDataset], metadata: Columns | None = None
+        self,
+        session: Session,
+        run: str,
+        dataset_type: str,
+        new: Sequence[NewDataset],
+        metadata: Columns | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         """Insert datasets into a run, all or none; see `Registry.insert_datasets`."""
         definitions = self._definitions.current(session)
@@ -77,6 +89,7 @@ class Datasets:
             return
         self._collections.summarize(session, collection, {known.id})
         values = [_required(known, data_id) for _, data_id, _ in new]
+        self._marks.require_free(session, [file.path for _, _, file in new])
         rows = [(uuid_bytes(id_), file_values(file)) for id_, _, file in new]
         try:
             if len(new) <= _FEW or not known.group.required:
@@ -87,6 +100,9 @@ class Datasets:
                 raise DatasetExistsError(f"two of the datasets for {run!r} have the same data id")
             keys = self._add(session, known, collection, data_ids, rows)
             self.declared.insert(session, known, keys, metadata or {})
+            if in_place or len(new) > 1:
+                files = [(id_, file.path) for (id_, _), (_, _, file) in zip(rows, new, strict=True)]
+                self._marks.mark(session, files, in_place=in_place)
         except ConstraintError as exc:
             raise self._clash(run, dataset_type, values, exc) from exc
 

@@ -18,8 +18,9 @@ from pantry.daemon.registry.datasets import Datasets, NewDataset, stage_ids
 from pantry.daemon.registry.declared import Columns
 from pantry.daemon.registry.definitions import Definitions, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
-from pantry.daemon.registry.files import FILE_COLUMNS, file_values
+from pantry.daemon.registry.files import FILE_COLUMNS, file_values, uuid_bytes
 from pantry.daemon.registry.preparation import same_values
+from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConflictError, ConflictingDefinitionError, DimensionNameError, InvalidRequestError
 from pantry.model.collections import CollectionType
@@ -54,6 +55,8 @@ class ImportedDatasets:
         Write what they are of.
     data_ids : DataIds
         Checks values.
+    marks : FileMarks
+        Says whose files are not theirs alone.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ImportedDatasets:
         dataset_types: DatasetTypes,
         datasets: Datasets,
         data_ids: DataIds,
+        marks: FileMarks,
     ) -> None:
         self._database = database
         self._schema = schema
@@ -73,6 +77,7 @@ class ImportedDatasets:
         self._dataset_types = dataset_types
         self._datasets = datasets
         self._data_ids = data_ids
+        self._marks = marks
 
     # -- definitions -------------------------------------------------------------------------------
 
@@ -210,15 +215,23 @@ class ImportedDatasets:
         new: Sequence[NewDataset],
         lacking: Sequence[Lacking],
         metadata: tuple[Columns, Columns],
+        *,
+        in_place: bool = False,
     ) -> None:
         """Insert new datasets and give those that lack one their file, all or none.
 
         ``metadata`` is of the new ones, then of the others.
         """
         if new:
-            self._datasets.insert(session, run, dataset_type, new, metadata[0])
-        if not lacking:
-            return
+            self._datasets.insert(session, run, dataset_type, new, metadata[0], in_place=in_place)
+        if lacking:
+            self._fill(session, dataset_type, lacking, metadata[1])
+        files = [(uuid_bytes(id_), file.path) for id_, _, file in new]
+        self._marks.mark(session, files + [(one.id, one.file.path) for one in lacking], in_place=in_place)
+
+    def _fill(self, session: Session, dataset_type: str, lacking: Sequence[Lacking], metadata: Columns) -> None:
+        """Give datasets the file that they lack."""
+        self._marks.require_free(session, [one.file.path for one in lacking])
         dataset = self._schema.dataset
         without = self._schema.dataset.c.path == ""
         stage_ids(session, self._schema, [one.id for one in lacking])
@@ -249,7 +262,7 @@ class ImportedDatasets:
             rows.append([values[name] for name in names])
         session.run_many(update, rows)
         if self._definitions.current(session).dataset_type(dataset_type).definition.metadata:
-            self._datasets.declared.record(session, dataset_type, [one.id for one in lacking], metadata[1])
+            self._datasets.declared.record(session, dataset_type, [one.id for one in lacking], metadata)
 
     # -- chains ------------------------------------------------------------------------------------
 

@@ -73,12 +73,14 @@ class Imports:
         new: Sequence[NewDataset],
         lacking: Sequence[Lacking] = (),
         metadata: tuple[Columns, Columns] = ({}, {}),
+        *,
+        in_place: bool = False,
     ) -> None:
         """Insert datasets and give registered ones the file that they lack, all or none.
 
-        ``metadata`` is of the new ones, then of the others.
+        ``metadata`` is of the new ones, then of the others. Files that were there already are ``in_place``.
         """
-        self._write(self._datasets.insert, run, dataset_type, new, lacking, metadata)
+        self._write(self._datasets.insert, run, dataset_type, new, lacking, metadata, in_place=in_place)
 
     def fill(self, members: Sequence[ImportedMembers], chains: Mapping[str, Sequence[str]]) -> int:
         """Put datasets into TAGGED and CALIBRATION collections and collections into chains, all or none.

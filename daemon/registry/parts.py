@@ -24,6 +24,7 @@ from pantry.daemon.registry.preparation import Preparation
 from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import Queries
 from pantry.daemon.registry.record_queries import RecordQueries
+from pantry.daemon.registry.removing import FileMarks, Removing
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
@@ -52,6 +53,7 @@ class Parts:
         self.uuid = uuid
         self.version = version
         self.is_unfinished = False
+        self.is_being_removed = False
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)
@@ -63,11 +65,13 @@ class Parts:
         self._dataset_types = DatasetTypes(database, schema, written, self._placing)
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
-        self._datasets = Datasets(database, schema, written, self._collections, self._data_ids)
-        self._preparation = Preparation(database, schema, self._data_ids, self._placing)
+        marks = FileMarks(database, schema)
+        self._datasets = Datasets(database, schema, written, self._collections, self._data_ids, marks)
+        self._removing = Removing(database, schema, written, self._definitions, marks, self._datasets.delete)
+        self._preparation = Preparation(database, schema, self._data_ids, self._placing, marks)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
         imported = ImportedDatasets(
-            database, schema, written, self._collections, self._dataset_types, self._datasets, self._data_ids
+            database, schema, written, self._collections, self._dataset_types, self._datasets, self._data_ids, marks
         )
         members = ImportedMemberships(database, schema, written, self._collections, self._tagging)
         self.imports = Imports(database, self._definitions, imported, members, self._write)

@@ -12,6 +12,7 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.placing import Placing
+from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, ConfigError, DatasetExistsError, DimensionNameError, InvalidRequestError
 from pantry.model.collections import CollectionType, check_collection_name
@@ -96,6 +97,8 @@ class Preparation:
         Resolves data ids.
     placing : Placing
         Decides paths.
+    marks : FileMarks
+        Knows which names of files are not free.
 
     Attributes
     ----------
@@ -103,8 +106,11 @@ class Preparation:
         What the repository says of formats.
     """
 
-    def __init__(self, database: Database, schema: Schema, data_ids: DataIds, placing: Placing) -> None:
+    def __init__(
+        self, database: Database, schema: Schema, data_ids: DataIds, placing: Placing, marks: FileMarks
+    ) -> None:
         self.placing = placing
+        self._marks = marks
         self._database = database
         self._schema = schema
         self._data_ids = data_ids
@@ -118,6 +124,7 @@ class Preparation:
         (path,) = self.placing.paths(
             known, run, [expanded.required_values], [_implied(known, expanded)], [form.extension]
         )
+        self._marks.require_free(session, [path])
         return PreparedPut(
             dataset_type=known.definition,
             data_id=expanded,
@@ -212,11 +219,14 @@ class Preparation:
         )
         for suffix in set(suffixes):
             _check_suffix(suffix)
+        paths = self.placing.paths(known, run, values, found, suffixes) if named or templated else []
+        if named:
+            self._marks.require_free(session, paths)
         return PreparedIngest(
             dataset_type=known.definition,
             required=known.group.required,
             values=values,
-            paths=self.placing.paths(known, run, values, found, suffixes) if named or templated else [],
+            paths=paths,
             form=form,
             exists=exists,
             run_exists=collection is not None,

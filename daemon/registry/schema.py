@@ -63,8 +63,8 @@ class Schema:
         Tables of dimension records by element; none for sky pixels, whose values need no record.
     sky_overlaps : dict of str to Table
         For each spatial element the sky pixels that the regions of its records touch.
-    staged_ids : Table
-        Temporary table of dataset ids.
+    staged_ids, staged_paths : Table
+        Temporary tables of dataset ids, and of these with the paths of files.
 
     has_data_ids : bool
         Whether there are tables of data ids, which members of collections refer to.
@@ -97,6 +97,9 @@ class Schema:
         self.fixed += [*self.elements.values(), *self.sky_overlaps.values()]
         self._staged: dict[tuple[int, DimensionGroup] | str, sa.Table] = {}
         self.staged_ids = self.staging("uuid", [sa.Column("uuid", sa.LargeBinary(16), nullable=False)])
+        self.staged_paths = self.staging(
+            "path", [sa.Column("uuid", sa.LargeBinary(16), nullable=False), sa.Column("path", sa.Text, nullable=False)]
+        )
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
         self.metadata_entry = metadata_entry_table()
         self._declared: dict[tuple[int, DatasetType], sa.Table] = {}
@@ -191,6 +194,29 @@ class Schema:
             sa.Column("begin_ns", sa.BigInteger, nullable=False),
             sa.Column("end_ns", sa.BigInteger, nullable=False),
             sa.Index("calibration_validity", "collection_id", "dataset_type_id", "data_id_id", "begin_ns"),
+        )
+        # Datasets whose file was ingested in place, or is that of others of the same import.
+        self.file_mark = sa.Table(
+            "file_mark",
+            self.metadata,
+            sa.Column(
+                "dataset_id",
+                _Id,
+                sa.ForeignKey("dataset.id", ondelete="CASCADE"),
+                primary_key=True,
+                autoincrement=False,
+            ),
+            sa.Column("path", sa.Text, nullable=False, index=True),
+            sa.Column("in_place", sa.Boolean, nullable=False),
+        )
+        # Files to be deleted: no other may have such a name before it is gone.
+        self.removed_file = sa.Table(
+            "removed_file",
+            self.metadata,
+            sa.Column("path", sa.Text, primary_key=True),
+            sa.Column("token", sa.String(64), nullable=False),
+            sa.Column("since_ns", sa.BigInteger, nullable=False),
+            sqlite_with_rowid=False,
         )
         # Which types a collection may hold; rows are only ever added, so it may name too many.
         self.summary = sa.Table(

@@ -50,9 +50,25 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
                 f"they can add you to 'writers' in its pantry.yaml, read when the daemon starts",
             )
 
+    def require_owner(self, who: Identity, repository: str) -> None:
+        """Raise `PermissionDeniedError` unless ``who`` may remove the repository."""
+        if who.uid != 0 and not who.matches((self.owner,)):
+            self.require_read(who, repository)
+            raise PermissionDeniedError(
+                f"user {who.user_name} may not remove the repository {repository!r}",
+                hint=f"its owner is {self.owner}; only they can",
+            )
+
 
 def unknown_repository(name: str) -> RepositoryNotFoundError:
     """Make the error for a name that is not registered."""
     return RepositoryNotFoundError(
         f"no repository is registered by the name {name!r}", hint="`pantry repo list` shows those that you may read"
+    )
+
+
+def being_removed(name: str) -> RepositoryNotFoundError:
+    """Make the error for a repository of which only a part is left."""
+    return RepositoryNotFoundError(
+        f"the repository {name!r} is being removed", hint=f"its owner goes on with `pantry repo remove {name}`"
     )

@@ -52,5 +52,10 @@ class RememberedDescriptions:
         path = self._path(root)
         return load_yaml_file(path, RepositoryDescription) if os.path.exists(path) else None
 
+    def forget(self, root: str) -> None:
+        """Forget what the root said."""
+        with suppress(OSError):
+            os.unlink(self._path(root))
+
     def _path(self, root: str) -> str:
         return os.path.join(self._directory, f"{xxhash.xxh3_128_hexdigest(root.encode())}.yaml")

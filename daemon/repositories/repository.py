@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from pantry.backends.contract import ObjectBackend
 from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
@@ -34,6 +36,13 @@ class Repository:
         Whether it is one of the Gen3 Butler, read where it is.
     uid : int, optional
         Of a user's own view: whose.
+
+    Attributes
+    ----------
+    removals : set of str
+        Tokens of the removals of datasets whose files this daemon is to delete.
+    deleting_files : trio.Lock
+        Held by the one task that deletes files of removed datasets.
     """
 
     def __init__(
@@ -59,6 +68,8 @@ class Repository:
         self.uid = uid
         self.is_attached = attached
         self._registry_url = registry_url
+        self.removals: set[str] = set()
+        self.deleting_files = trio.Lock()
 
     def seen_by(self, uid: int, description: RepositoryDescription, origin: Origin) -> Repository:
         """Return a user's view: as he has read its description, and reads its files."""

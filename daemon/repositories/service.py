@@ -16,7 +16,7 @@ from pantry.daemon.config import DaemonConfig
 from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.registry.gen3 import refuse_to_write
 from pantry.daemon.repositories import attaching
-from pantry.daemon.repositories.access import AccessRules, unknown_repository
+from pantry.daemon.repositories.access import AccessRules, being_removed, unknown_repository
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
 from pantry.daemon.repositories.opening import Opener
 from pantry.daemon.repositories.repository import Repository
@@ -121,6 +121,8 @@ class Repositories:
         registration = self.index.get(name)
         if registration is None:
             raise unknown_repository(name)
+        if registration.remains is not None:
+            raise being_removed(name)
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
             if (found := self._open.get(name)) is None:
@@ -147,6 +149,8 @@ class Repositories:
 
     async def _require_finished(self, repository: Repository) -> None:
         registry = repository.registry
+        if registry.is_being_removed:
+            raise being_removed(repository.name)
         if registry.is_unfinished and await self.queries.call(registry.still_unfinished):
             raise RepositoryNotFoundError(
                 f"{repository.name!r} is a subset that was not made to its end",
@@ -198,15 +202,34 @@ class Repositories:
                 f"the repository {name!r} is only read here: its storage is {repository.backend.location}",
                 hint="put datasets into another repository; a chain of both is read as one",
             )
-        if not unfinished:
+        if not unfinished or repository.registry.is_being_removed:
             await self._require_finished(repository)
         return repository
+
+    async def removable(self, name: str, who: Identity) -> Repository:
+        """Return a repository that ``who`` may remove, or raise."""
+        repository = await self._seen_by(name, who)
+        repository.access.require_owner(who, name)
+        if not repository.is_attached:
+            if repository.uid is not None or not repository.backend.capabilities.writable:
+                raise PermissionDeniedError(f"the repository {name!r} is only read here, so that its files stay")
+            repository.origin.require_online(name)
+        return repository
+
+    async def forget(self, name: str) -> None:
+        """Close a repository; whoever names it next opens it anew, if it is registered."""
+        repository = self._open.pop(name, None)
+        if repository is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(repository.registry.close)
+                await repository.origin.aclose()
 
     async def all_readable(self, who: Identity) -> list[Repository]:
         """Return every repository that ``who`` may read; one that cannot be opened is logged and left out."""
         found = []
         for name in self.index.names():
-            if self.is_chain(name):
+            known = self.index.get(name)
+            if self.is_chain(name) or (known is not None and known.remains is not None):
                 continue
             try:
                 repository = await self._seen_by(name, who)

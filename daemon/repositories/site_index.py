@@ -31,6 +31,24 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     access: AccessRules
 
 
+class Remains(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a repository whose files are removed.
+
+    Attributes
+    ----------
+    registry : str
+        SQLAlchemy URL of its registry; may hold a password.
+    uuid : str
+        The repository's.
+    owner : str
+        Who may go on with the removal.
+    """
+
+    registry: str
+    uuid: str
+    owner: str
+
+
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """Where a repository lies.
 
@@ -46,6 +64,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         For a repository of the Gen3 Butler, which has no ``pantry.yaml``.
     chain : tuple of str
         Names of repositories that are read as one; nothing else is said of them here.
+    remains : Remains or None
+        Of a repository that is being removed, once its files are gone.
     """
 
     root: str
@@ -53,6 +73,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str | int | float | bool] = {}
     attachment: Attachment | None = None
     chain: tuple[str, ...] = ()
+    remains: Remains | None = None
 
 
 class SiteIndex:
@@ -86,12 +107,18 @@ class SiteIndex:
 
     def get(self, name: str) -> Registration | None:
         """Return a registration, or None."""
-        return self._configured.get(name) or self._made.get(name)
+        made = self._made.get(name)
+        return made if made is not None and made.remains is not None else self._configured.get(name) or made
 
     def add(self, name: str, registration: Registration) -> None:
         """Register a name; `ConflictError` if it is taken."""
         if self.get(name) is not None:
             raise ConflictError(f"a repository is registered by the name {name!r} already", hint="choose another name")
+        self._made[name] = registration
+        self._store()
+
+    def replace(self, name: str, registration: Registration) -> None:
+        """Put a registration in the place of the one of this name, durably."""
         self._made[name] = registration
         self._store()
 

@@ -20,16 +20,30 @@ from pantry.backends.posix import PosixBackend
 from pantry.backends.s3 import S3Backend
 from pantry.backends.sql import SqlBackend
 from pantry.daemon import main
+from pantry.daemon.datasets.removing import Remover
 from pantry.daemon.journal import Journal
 from pantry.daemon.registry import Registry
+from pantry.daemon.repositories.remembered import RememberedDescriptions
+from pantry.daemon.repositories.service import Repositories
+from pantry.daemon.repositories.site_index import SiteIndex
 from pantry.errors import BackendError
 
 STEPS: list[tuple[type[Any], str]] = [
     (Journal, "record"),
+    (Remover, "_record"),
     (PosixBackend, "write_from"),
     (S3Backend, "write_from"),
     (SqlBackend, "write_from"),
     (Registry, "insert_together"),
+    (Registry, "remove_datasets"),
+    (PosixBackend, "delete"),
+    (S3Backend, "delete"),
+    (Registry, "forget_removed"),
+    (Registry, "begin_removal"),
+    (SiteIndex, "replace"),
+    (Repositories, "forget"),
+    (RememberedDescriptions, "forget"),
+    (SiteIndex, "remove"),
     (PosixBackend, "settle_write"),
     (S3Backend, "settle_write"),
     (SqlBackend, "settle_write"),

@@ -193,3 +193,31 @@ def test_what_cannot_be_taken_back_now_is_taken_back_by_the_next_start(world: Wo
     world.daemon.kill()
     world.start()
     assert not world.judge()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+@pytest.mark.req("DMS-MWBT-REQ-0076")
+def test_what_is_deleted_from_one_does_not_undo_the_others(world: World) -> None:
+    world.put()
+    world.judge()
+    first = next(number for number, step in enumerate(world.seen) if "settle_write" in step)
+    # It is committed everywhere and acknowledged, but its intent stays in the journal.
+    world.daemon.expected_log = (" WARNING ",)
+    world.restart(first, "fail-before")
+    world.exposure += 1
+    world.steps.touch()
+    butler = Butler("files", run="night", outputs=TARGETS, socket=world.daemon.socket)
+    butler.put(world.content, "bag", instrument=INSTRUMENT, exposure=world.exposure)
+    assert world.found() == [True] * 3
+    deadline = time.monotonic() + 30
+    while "settle_write" not in world.steps.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    data_id = {"instrument": INSTRUMENT, "exposure": world.exposure}
+    refs = butler.query_datasets("bag", "night", data_id=data_id)
+    assert butler.delete(refs).datasets == 3
+    butler.close()
+    world.steps.unlink()
+    world.daemon.kill()
+    world.start()
+    assert world.found() == [False, True, True]

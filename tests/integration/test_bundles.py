@@ -759,9 +759,11 @@ CANNOT = {
     "query.list", "query.run",
     "publish.datasets", "publish.forget", "publish.retry", "publish.status", "publish.targets",
     # Of repositories: what a bundle is made from, and harvested into.
-    "repo.attach", "repo.chain", "repo.create", "data.ingest", "dataset.associate", "dataset.disassociate",
-    "dataset.certify", "dataset.decertify", "dataset.members", "import.datasets", "import.definitions",
-    "import.members", "metadata.record", "provenance.quanta", "subset.begin", "subset.copy", "subset.finish",
+    "repo.attach", "repo.chain", "repo.create", "repo.remove",
+    "data.ingest", "dataset.associate", "dataset.disassociate",
+    "dataset.certify", "dataset.decertify", "dataset.remove", "dataset.members", "import.datasets",
+    "import.definitions", "import.members", "metadata.record", "provenance.quanta", "subset.begin",
+    "subset.copy", "subset.finish",
 }  # fmt: skip
 """Operations that a bundle refuses on purpose. A new one that Butler needs to read or write belongs into the bundle."""
 

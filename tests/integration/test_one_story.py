@@ -29,7 +29,7 @@ from tests.unit.fusefs.mounted import can_mount
 from pantry.client import Butler
 from pantry.client.instruments import translate
 from pantry.client.simulation import simulate_observing_night
-from pantry.errors import BackendError, PantryError
+from pantry.errors import BackendError, PantryError, RepositoryNotFoundError
 from pantry.wire.operations import EvictObjects
 
 PROJECT = Path(__file__).parents[2]
@@ -158,6 +158,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         made.recover()
 
 
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+@pytest.mark.req("DMS-MWBT-REQ-0005")
 @pytest.mark.req("DMS-MWBT-REQ-0030")
 @pytest.mark.req("DMS-MWBT-REQ-0040")
 @pytest.mark.req("DMS-MWBT-REQ-0065")
@@ -214,6 +216,33 @@ def test_the_story(
             assert (files / f"3/blob_{INSTRUMENT}_3_0.bin").read_bytes() == blob(3)
             eventually(lambda: butler.put(blob(1), "blob", where(1), run="u/after"))
             assert butler.get("blob", where(1), collections="u/after") == blob(1)
+
+            # Delete: gone by every door, with its file; its place is free, and the others stay.
+            (ref,) = butler.query_datasets("blob", "u/own", where="exposure = 2")
+            with butler.open(ref) as file:
+                done = butler.delete([ref])
+                assert (done.datasets, done.files, done.left) == (1, 1, 0)
+                assert file.read() == blob(2)
+            assert not butler.exists("blob", where(2), collections="u/own")
+            with pytest.raises(PantryError):
+                butler.get(ref)
+            # The kernel may know the name a little longer; there is nothing behind it.
+            with pytest.raises(FileNotFoundError):
+                (files / f"2/blob_{INSTRUMENT}_2_0.bin").read_bytes()
+            butler.put(b"anew", "blob", where(2), run="u/own")
+            butler.connection.call(EvictObjects(everything=True))
+            assert butler.get("blob", where(2), collections="u/own") == b"anew"
+            assert butler.get("blob", where(3), collections="u/own") == blob(3)
+
+        # Remove: nothing is left, and the same place takes another repository.
+        done = Butler.remove_repository("story", socket=daemon.socket)
+        assert (done.datasets > len(raws), done.kept, done.left, done.others) == (True, 0, 0, 0)
+        with pytest.raises(RepositoryNotFoundError):
+            butler.get("blob", where(3), collections="u/own")
+    with Butler.create("story", place.root, socket=daemon.socket) as butler:
+        furnish(butler, n_exposures=1, n_detectors=1)
+        butler.put(blob(1), "blob", where(1), run="u/own")
+        assert len(butler.query_datasets("blob", "u/own")) == 1
 
 
 def ingest(socket: str, raws: list[Path]) -> None:

@@ -79,6 +79,8 @@ doors = [
     ops.CopyDatasets(repository="mine", source="shared", dataset_type="blob", run="u/one", dimensions=(), values=((),),
                      ids=UUID(dataset).bytes),
     ops.FinishSubset(repository="shared"),
+    ops.RemoveDatasets(repository="shared", ids=UUID(dataset).bytes),
+    ops.RemoveRepository(repository="shared"),
     ops.EvictObjects(hashes=(hash,)),
     ops.Certify(repository="shared", collection="c", ids=(UUID(dataset),), timespan=Timespan(0, 1)),
     ops.Decertify(repository="shared", collection="c", dataset_type="blob", timespan=Timespan(0, 1)),
@@ -192,7 +194,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-4:] == ["repositories 0", "backends 0", "credentials 0", "cached 0"]
-    assert len(lines) == 48
+    assert len(lines) == 50
     assert all(line.endswith(" permission_denied") for line in lines[:-4]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

@@ -58,6 +58,7 @@ class Gen3Registry(Registry):
         self.version = DATA_MODEL_VERSION
         self.writes = 0
         self.is_unfinished = False
+        self.is_being_removed = False
         self._database = database
         self._schema = schema
         self._definitions = Gen3Definitions(database, schema)

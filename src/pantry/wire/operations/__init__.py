@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pantry.wire.operations.publishing import *
     from pantry.wire.operations.queries import *
     from pantry.wire.operations.registry import *
+    from pantry.wire.operations.removing import *
     from pantry.wire.operations.repositories import *
     from pantry.wire.operations.subsetting import *
 
@@ -84,6 +85,7 @@ _HOMES = {
         "InsertDimensionRecords ListDatasetTypes QueryDataIds QueryDatasets QueryDimensionRecords RecordBatch "
         "RecordTable RefBatch RegisterDatasetType RegisteredDatasetType"
     ),
+    "removing": "MAX_REMOVED RemoveDatasets RemoveRepository RemovedDatasets RemovedRepository",
     "repositories": (
         "AttachRepository ChainRepositories CollectionList CreateRepository Done GetRepository "
         "ListRepositories QueryCollections RedefineChain RegisterCollection RepositoryList"

@@ -1,0 +1,258 @@
+"""Deletion is all or nothing at every step, killed or failed there, and a deleted dataset never comes back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fault.proxy import FaultProxy
+from tests.integration.observatory import INSTRUMENT, furnish
+from tests.servers.pantryd import PantryDaemon
+from tests.servers.postgresql import PostgresqlServer
+from tests.servers.seaweedfs import SeaweedServer
+
+from pantry.client import Butler
+from pantry.client.butler.deleting import Deleted
+from pantry.errors import BackendError, DatasetNotFoundError, PantryError, RepositoryNotFoundError
+from pantry.model.datasets import DatasetRef
+
+ROOT = Path(__file__).parents[2]
+FILES = 3
+
+
+class World:
+    """A repository behind a daemon that stumbles when told, with three datasets that are deleted together."""
+
+    def __init__(self, directory: Path, config: dict[str, Any], root: str, registry: str, client: Any) -> None:
+        self.daemon = PantryDaemon(directory, config, module="tests.fault.stepping_daemon")
+        self.daemon.expected_log = (" WARNING ",)
+        self.steps = directory / "steps"
+        self.root = root
+        self.registry = registry
+        self.client = client
+        self.refs: list[DatasetRef] = []
+        self.start()
+        with Butler.create("stored", root, registry=registry, socket=self.daemon.socket) as butler:
+            furnish(butler, n_exposures=FILES, n_detectors=1)
+            butler.collections.register("night")
+        self.others = self.stored()
+
+    def start(self, at: int = -1, do: str = "") -> None:
+        env = {"STEPS_FILE": str(self.steps), "STEP_AT": str(at), "STEP_DO": do, "PYTHONPATH": str(ROOT)}
+        self.daemon.start(env=env)
+
+    def restart(self, at: int = -1, do: str = "") -> None:
+        """End the daemon cleanly, with all that is being tidied up, and start it again."""
+        self.daemon.stop()
+        self.start(at, do)
+
+    def butler(self) -> Butler:
+        return Butler("stored", run="night", socket=self.daemon.socket)
+
+    def put(self, content: bytes) -> None:
+        """Put each dataset that is not there; none may be refused."""
+        with self.butler() as butler:
+            for exposure in range(1, FILES + 1):
+                if not butler.exists("blob", where(exposure)):
+                    butler.put(content, "blob", where(exposure))
+            self.refs = sorted(butler.query_datasets("blob"), key=lambda ref: ref.data_id["exposure"])
+        assert len(self.refs) == FILES
+
+    def delete(self) -> Deleted:
+        """Delete all, while steps are counted."""
+        self.steps.touch()
+        try:
+            with self.butler() as butler:
+                return butler.delete(self.refs)
+        finally:
+            self.seen = self.steps.read_text().split()
+            self.steps.unlink()
+
+    def there(self) -> bool:
+        """Whether the datasets are there, all or none; then their files are, and else nothing is left of them."""
+        with self.butler() as butler:
+            found = [butler.exists("blob", where(exposure)) for exposure in range(1, FILES + 1)]
+            assert len(set(found)) == 1, found
+            if found[0]:
+                for ref in self.refs:
+                    assert butler.get(ref)
+            else:
+                for ref in self.refs:
+                    with pytest.raises(DatasetNotFoundError):
+                        butler.get(ref)
+        assert len(self.stored() - self.others) == FILES * found[0]
+        return found[0]
+
+    def stored(self) -> set[str]:
+        """Return all files that the storage really holds, but for the proofs of puts that are not tidied up yet."""
+        if not self.root.startswith("s3:"):
+            files = [path for path in Path(self.root).rglob("*") if path.is_file()]
+            return {str(path) for path in files if "sqlite" not in path.name and not path.name.startswith(".pantry-")}
+        bucket, prefix = self.root.removeprefix("s3://").split("/", 1)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix + "/")
+        return {one["Key"] for page in pages for one in page.get("Contents", ())}
+
+
+def where(exposure: int) -> dict[str, object]:
+    return {"instrument": INSTRUMENT, "exposure": exposure, "detector": 0}
+
+
+@pytest.fixture(params=["POSIX, SQLite", "S3, SQLite", "S3, PostgreSQL"])
+def world(request: pytest.FixtureRequest, short_dir: Path) -> Iterator[World]:
+    seaweed: SeaweedServer = request.getfixturevalue("seaweed")
+    postgresql: PostgresqlServer = request.getfixturevalue("postgresql")
+    root = request.getfixturevalue("s3_root") if "S3" in request.param else str(short_dir / "files")
+    client = seaweed.client()
+    with postgresql.database() as url:
+        registry = url if "PostgreSQL" in request.param else ""
+        made = World(short_dir, request.getfixturevalue("storage_config"), root, registry, client)
+        yield made
+        made.daemon.stop()
+    client.close()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_killed_at_every_step(world: World) -> None:
+    world.put(b"first")
+    assert world.there()
+    world.restart()
+    assert world.delete().left == 0
+    assert not world.there()
+    steps = world.seen
+    assert len(steps) == 1 + 1 + FILES + 1 + 1, steps
+    assert steps[:2] == ["Remover._record", "Registry.remove_datasets"], "remembered before it is done"
+    world.put(b"again")
+    ends = []
+    # Before a step is after the one before it, but for the first.
+    for at, do in [(0, "kill-before"), *((at, "kill-after") for at in range(len(steps)))]:
+        world.restart(at, do)
+        answered = True
+        try:
+            world.delete()
+        except PantryError:
+            answered = False
+        assert len(world.seen) > at, "it died before its step"
+        world.daemon.kill()  # dead already, or about to be
+        world.start()
+        ends.append(not world.there())
+        assert ends[-1] or not answered, f"{do} {steps[at]}: acknowledged, and there"
+        # At once, by the same names.
+        world.put(f"{do} {at}".encode())
+        assert world.there()
+    assert ends == sorted(ends), "what is killed later is not there if what is killed earlier was deleted"
+    assert set(ends) == {False, True}
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_failed_at_every_step(world: World) -> None:
+    world.put(b"first")
+    world.restart()
+    world.delete()
+    for at, step in enumerate(world.seen):
+        if "clear" in step:
+            continue  # a set in memory
+        for do in ("fail-before", "fail-after"):
+            world.put(f"{do} {step}".encode())
+            world.restart(at, do)
+            gone = True
+            try:
+                left = world.delete().left
+            except BackendError:
+                # Refused before the registry committed, or it is not known whether it has.
+                gone = (step, do) == ("Registry.remove_datasets", "fail-after")
+            else:
+                assert left > 0, "told"
+            with world.butler() as butler:
+                assert butler.exists("blob", where(1)) is not gone, f"{do} {step}"
+            # By the same daemon, before it tries again by itself: who wants the names finishes the deletion.
+            world.put(b"at once")
+            assert world.there()
+            with world.butler() as butler:
+                got = {butler.get(ref) for ref in world.refs}
+            assert got == ({b"at once"} if gone else {f"{do} {step}".encode()})
+            world.delete()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_while_the_storage_is_away(
+    seaweed: SeaweedServer, storage_config: dict[str, Any], s3_root: str, short_dir: Path
+) -> None:
+    client = seaweed.client()
+    with FaultProxy(("127.0.0.1", seaweed.port)) as proxy:
+        storage_config["storage"][0]["options"] |= {
+            "endpoint_url": proxy.endpoint_url,
+            "max_attempts": 1,
+            "read_timeout_s": 2,
+        }
+        world = World(short_dir, storage_config, s3_root, "", client)
+        try:
+            world.put(b"first")
+            proxy.refusing = True
+            done = world.delete()
+            assert (done.datasets, done.files, done.left) == (FILES, FILES, FILES)
+            assert done.reason
+            with world.butler() as butler:
+                assert not butler.exists("blob", where(1)), "it is gone, whatever becomes of its file"
+                with pytest.raises(BackendError):
+                    butler.put(b"second", "blob", where(1))
+            # Neither a restart nor a new dataset brings it back, or loses the new one.
+            world.daemon.kill()
+            world.start()
+            with world.butler() as butler:
+                assert not butler.exists("blob", where(1))
+            proxy.refusing = False
+            deadline = time.monotonic() + 60
+            while world.stored() != world.others:
+                assert time.monotonic() < deadline
+                os.sched_yield()
+            world.put(b"second")
+            world.restart()
+            assert world.there()
+            with world.butler() as butler:
+                assert {butler.get(ref) for ref in world.refs} == {b"second"}
+        finally:
+            proxy.refusing = False
+            world.daemon.stop()
+            client.close()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0005")
+def test_removal_of_a_repository_killed_at_every_step(world: World) -> None:
+    """Whatever was done, the same call goes on, and in the end nothing is left."""
+
+    def remove() -> bool:
+        world.steps.touch()
+        try:
+            return Butler.remove_repository("stored", socket=world.daemon.socket).left == 0
+        except RepositoryNotFoundError:
+            return True
+        except PantryError:
+            return False
+        finally:
+            world.seen = world.steps.read_text().split()
+            world.steps.unlink()
+
+    world.put(b"first")
+    world.restart()
+    assert remove()
+    steps = world.seen
+    assert len(steps) > FILES + 8, steps
+    for at in range(len(steps)):
+        world.restart()
+        with Butler.create("stored", world.root, registry=world.registry, socket=world.daemon.socket) as butler:
+            furnish(butler, n_exposures=FILES, n_detectors=1)
+            butler.collections.register("night")
+        world.put(b"again")
+        world.restart(at, "kill-after")
+        answered = remove()
+        assert len(world.seen) > at
+        assert not answered or at == len(steps) - 1
+        world.daemon.kill()
+        world.start()
+        assert remove(), steps[at]
+        assert world.stored() == set(), steps[at]
+        assert [info.name for info in Butler.repositories(socket=world.daemon.socket)] == []

@@ -1,18 +1,18 @@
-"""SQL databases as backends reach them: one address, one engine, errors told apart. Blocking.
+"""SQL databases as backends reach them: one engine, errors told apart. Blocking.
 
 SQLAlchemy is imported with this module, so backends import it in their worker threads.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from pantry.backends.credentials import BasicAuth, Credential
+from pantry.backends.database_address import SQLITE, DatabaseAddress
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -22,69 +22,8 @@ from pantry.errors import (
     TransientBackendError,
 )
 
-POSTGRESQL = "postgresql"
-SQLITE = "sqlite"
-_PORT = 5432
 WRITES = "pantry_writes"
 """Execution option of connections that will write: SQLite lets them wait for their turn at the beginning."""
-
-
-class DatabaseAddress(NamedTuple):
-    """Which database of which server, or which file.
-
-    Attributes
-    ----------
-    kind : str
-        `POSTGRESQL` or `SQLITE`.
-    host : str
-        Name or address; empty for a file.
-    port : int
-        TCP port; 0 for a file.
-    database : str
-        Name of the database, or absolute path of the file.
-    """
-
-    kind: str
-    host: str
-    port: int
-    database: str
-
-    @property
-    def location(self) -> str:
-        """The address as a URI, without any secret."""
-        if self.kind == SQLITE:
-            return f"sqlite://{self.database}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.kind}://{host}:{self.port}/{self.database}"
-
-
-def split_address(uri: str, prefix: str) -> DatabaseAddress:
-    """Split ``PREFIX+postgresql://host:port/database`` or ``PREFIX+sqlite:///path``.
-
-    Raises
-    ------
-    ConfigError
-        If it is written in another way, or has credentials in it.
-    """
-    how = ConfigError(
-        f"a database is written {prefix}+postgresql://host:5432/database or {prefix}+sqlite:///absolute/path"
-    )
-    try:
-        parts = urlsplit(uri)
-        port = parts.port
-    except ValueError:
-        raise how from None
-    kind = parts.scheme.removeprefix(f"{prefix}+")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError("a database's address has no credentials in it", hint="Give the options username, password.")
-    if not parts.scheme.startswith(f"{prefix}+") or parts.query or parts.fragment:
-        raise how
-    if kind == SQLITE and not parts.netloc and len(parts.path) > 1:
-        return DatabaseAddress(SQLITE, "", 0, os.path.normpath(unquote(parts.path)))
-    database = parts.path.strip("/")
-    if kind != POSTGRESQL or not parts.hostname or not database or "/" in database or "%" in database:
-        raise how
-    return DatabaseAddress(POSTGRESQL, parts.hostname, port or _PORT, database)
 
 
 def make_engine(

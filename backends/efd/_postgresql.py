@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from pantry.backends.credentials import Credential
-from pantry.backends.databases import DatabaseAddress, make_engine, translated
+from pantry.backends.database_address import DatabaseAddress
+from pantry.backends.databases import make_engine, translated
 from pantry.backends.efd.options import PostgresqlOptions, Root
 from pantry.backends.efd.source import Batch, Checkpoint, Rows, column
 from pantry.backends.efd.topics import Field, FieldType, Topic, natural

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pantry.backends.columnar import write_tables
 from pantry.backends.credentials import BasicAuth
-from pantry.backends.databases import split_address
+from pantry.backends.database_address import DatabaseAddress
 from pantry.backends.placeholders import names_of, split_statement
 from pantry.backends.querying import ParameterValue, QueryOutcome, Statement
 from pantry.backends.sql._connecting import Connecting
@@ -54,14 +54,12 @@ class Answering:
 
     Parameters
     ----------
-    root : str
-        Its address.
-    options, credential
+    address, options, credential
         As of `Connecting`.
     """
 
-    def __init__(self, root: str, options: SqlOptions, credential: BasicAuth | None) -> None:
-        self.connecting = Connecting(split_address(root, "sql"), options, credential, read_only=True)
+    def __init__(self, address: DatabaseAddress, options: SqlOptions, credential: BasicAuth | None) -> None:
+        self.connecting = Connecting(address, options, credential, read_only=True)
 
     def question(self, statement: Statement) -> Question:
         """Make a question of a statement.

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from pantry.backends.credentials import BasicAuth
-from pantry.backends.databases import SQLITE, WRITES, DatabaseAddress, make_engine, translated
+from pantry.backends.database_address import SQLITE, DatabaseAddress
+from pantry.backends.databases import WRITES, make_engine, translated
 from pantry.backends.sql.options import SqlOptions
 
 

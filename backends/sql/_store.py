@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from pantry.backends.contract import ByteRange, ObjectStat, SinkError
 from pantry.backends.credentials import BasicAuth
-from pantry.backends.databases import DatabaseAddress, is_taken
+from pantry.backends.database_address import DatabaseAddress
+from pantry.backends.databases import is_taken
 from pantry.backends.progress import Progress, reporting
 from pantry.backends.sql import _rows
 from pantry.backends.sql._connecting import Connecting

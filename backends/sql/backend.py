@@ -21,6 +21,7 @@ from pantry.backends.contract import (
     check_span,
     check_token,
 )
+from pantry.backends.database_address import SQLITE, split_address
 from pantry.backends.progress import Progress
 from pantry.backends.sql.options import SqlStorageOptions, parse_options
 from pantry.backends.sql.rules import parse_rules
@@ -50,8 +51,9 @@ class SqlBackend:
 
     def __init__(self, root: str, options: Mapping[str, object], admission: Admission) -> None:
         self._base, self._prefix = _split_root(root)
+        self._address = split_address(self._base, "sql")
         self._options, self._credential = parse_options(options, SqlStorageOptions)
-        if self._base.startswith("sql+sqlite:") and (self._credential or self._options.schema):
+        if self._address.kind == SQLITE and (self._credential or self._options.schema):
             raise ConfigError("sql: SQLite has neither users nor schemas")
         self._rules = parse_rules(self._options.tables)
         self._admission = admission
@@ -72,16 +74,13 @@ class SqlBackend:
 
     def _store(self) -> SqlStore:
         """Return the store; for worker threads, since the first call imports SQLAlchemy."""
-        made = self._made
-        if made is None:
-            from pantry.backends.databases import split_address
+        if self._made is None:
             from pantry.backends.sql._store import SqlStore
 
-            address = split_address(self._base, "sql")
-            made = SqlStore(address, self._prefix, self._options, self._credential, self._rules)
-            if self._made is None:
-                self._made = made
-        return self._made or made
+            # Two threads at once may make two; nothing is connected before they are used, and one of them stays.
+            made = SqlStore(self._address, self._prefix, self._options, self._credential, self._rules)
+            self._made = self._made or made
+        return self._made
 
     async def stat(self, key: str) -> ObjectStat:
         """Describe one object."""
@@ -149,19 +148,12 @@ class SqlBackend:
 
 
 def _split_root(root: str) -> tuple[str, str]:
-    """Split a root into the address of the database and the prefix of keys."""
+    """Split a root into the address of the database and the prefix of keys, which a file has not."""
     scheme, separator, rest = root.partition("://")
-    if scheme == "sql+sqlite" and separator and rest.startswith("/") and not rest.endswith("/"):
+    if scheme != "sql+postgresql" or not separator:
         return root, ""
     server, _, path = rest.partition("/")
     database, _, prefix = path.partition("/")
-    if scheme != "sql+postgresql" or not server or not database or "?" in rest or "#" in rest:
-        raise ConfigError(
-            "storage in a database is written sql+postgresql://host:5432/database/prefix or "
-            "sql+sqlite:///absolute/path/of/a/file"
-        )
-    if "@" in server:
-        raise ConfigError("a database's address has no credentials in it", hint="Give the options username, password.")
     prefix = prefix.strip("/")
     check_prefix(f"{prefix}/" if prefix else "")
     return f"{scheme}://{server}/{database}", f"{prefix}/" if prefix else ""

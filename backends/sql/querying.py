@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from pantry.backends.admission import Admission
+from pantry.backends.database_address import SQLITE, split_address
 from pantry.backends.querying import Query, QueryBackend, QueryOutcome, Statement
 from pantry.backends.sql.options import SqlOptions, parse_options
 from pantry.errors import ConfigError, InvalidQueryError
@@ -39,21 +40,17 @@ class SqlQueryBackend:
     """
 
     def __init__(self, root: str, options: Mapping[str, object], admission: Admission) -> None:
-        self._root = root
+        self._address = split_address(root, "sql")
         self._options, self._credential = parse_options(options, SqlOptions)
-        if root.startswith("sql+sqlite:") and self._credential is not None:
+        if self._address.kind == SQLITE and self._credential is not None:
             raise ConfigError("sql: SQLite has no users")
-        if "@" in root.partition("://")[2].partition("/")[0]:
-            raise ConfigError(
-                "a database's address has no credentials in it", hint="Give the options username, password."
-            )
         self._admission = admission
         self._made: Answering | None = None
 
     @property
     def location(self) -> str:
         """A URI for messages and provenance, without any secret."""
-        return self._root
+        return f"sql+{self._address.location}"
 
     @property
     def kinds(self) -> tuple[type[Query], ...]:
@@ -81,7 +78,7 @@ class SqlQueryBackend:
 
     def _answering(self) -> Answering:
         if self._made is None:
-            self._made = _load().Answering(self._root, self._options, self._credential)
+            self._made = _load().Answering(self._address, self._options, self._credential)
         return self._made
 
     async def aclose(self) -> None:

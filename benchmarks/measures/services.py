@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import ServerError
 
 from benchmarks.bench import Bench
-from benchmarks.rows import Measurement, Row, SkippedError, make_row
+from benchmarks.rows import Measurement, Row, Series, SkippedError, make_row
 from benchmarks.timing import in_turns, timed
 from pantry.backends.admission import Admission
 from pantry.backends.efd import EfdBackendFactory
@@ -80,25 +80,29 @@ def databases(bench: Bench) -> list[Row]:
         trio.run(storing.aclose)
         engine.dispose()
     return [
-        make_row(
+        _rates(
             "SQL: rows of an answer",
-            ours=read["ours"].map(lambda s: rows / s),
-            peer=read["pandas"].map(lambda s: rows / s),
-            unit="1/s",
-            goal="",
-            compared=f"{rows} rows of four columns from PostgreSQL into a Parquet file: our query backend, in bounded "
+            read,
+            "pandas",
+            rows,
+            f"{rows} rows of four columns from PostgreSQL into a Parquet file: our query backend, in bounded "
             "memory, against pandas.read_sql and to_parquet",
         ),
-        make_row(
+        _rates(
             "SQL: rows of a dataset",
-            ours=written["ours"].map(lambda s: rows / 10 / s),
-            peer=written["COPY"].map(lambda s: rows / 10 / s),
-            unit="1/s",
-            goal="",
-            compared=f"a Parquet file of {rows // 10} rows into PostgreSQL: object and rows in one transaction, "
+            written,
+            "COPY",
+            rows / 10,
+            f"a Parquet file of {rows // 10} rows into PostgreSQL: object and rows in one transaction, "
             "against its rows alone by psycopg's COPY",
         ),
     ]
+
+
+def _rates(name: str, found: Mapping[str, Series], peer: str, rows: float, compared: str) -> Row:
+    """Make a row of rates out of seconds."""
+    ours, theirs = (found[side].map(lambda s: rows / s) for side in ("ours", peer))
+    return make_row(name, ours=ours, peer=theirs, unit="1/s", goal="", compared=compared)
 
 
 def _copy(url: str, file: Path) -> None:
@@ -140,14 +144,12 @@ def tap(bench: Bench) -> list[Row]:
         finally:
             server.stop()
     return [
-        make_row(
+        _rates(
             "TAP: rows of an answer",
-            ours=found["ours"].map(lambda s: stars / s),
-            peer=found["pyvo"].map(lambda s: stars / s),
-            unit="1/s",
-            goal="",
-            compared=f"{stars} rows of four columns from DaCHS into a Parquet file: our query backend against pyvo and "
-            "astropy",
+            found,
+            "pyvo",
+            stars,
+            f"{stars} rows of four columns from DaCHS into a Parquet file: our query backend against pyvo and astropy",
         )
     ]
 
@@ -192,13 +194,12 @@ def efd(bench: Bench) -> list[Row]:
         )
         trio.run(backend.aclose)
     return [
-        make_row(
+        _rates(
             "EFD: samples",
-            ours=found["ours"].map(lambda s: points / s),
-            peer=found["requests"].map(lambda s: points / s),
-            unit="1/s",
-            goal="",
-            compared=f"{points} samples of one field and their times from InfluxDB into a Parquet file: our "
+            found,
+            "requests",
+            points,
+            f"{points} samples of one field and their times from InfluxDB into a Parquet file: our "
             "backend, in bounded memory, against requests, json and pandas",
         )
     ]

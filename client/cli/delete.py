@@ -8,7 +8,7 @@ import click
 
 from pantry.client.cli.arguments import repository_argument
 from pantry.client.cli.lazy import Command
-from pantry.client.cli.output import json_option, note, print_json, print_table, size
+from pantry.client.cli.output import ask_to_go_on, json_option, note, print_json, print_table, size
 from pantry.client.cli.selection import Selection, selection_options
 from pantry.client.cli.session import butler
 
@@ -52,7 +52,7 @@ def delete(
         counts = Counter((ref.dataset_type.name, ref.run) for ref in refs)
         print_table(("type", "run", "datasets"), [(*key, n) for key, n in sorted(counts.items())], right=("datasets",))
     if not dry_run and not yes:
-        click.confirm(f"Delete {what}, for good?", abort=True, err=True)
+        ask_to_go_on(f"Delete {what}, for good?")
     done = planned if dry_run else source.delete(refs, missing_ok=missing_ok)
     if as_json:
         print_json({name: value for name, value in done._asdict().items() if name != "missing"})

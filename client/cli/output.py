@@ -187,6 +187,18 @@ def time(ns: int | None) -> str:
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def ask_to_go_on(question: str) -> None:
+    """Ask before something that cannot be taken back; whatever is not a yes ends the command."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:  # the end of the input, or Ctrl-C
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        note("nothing was done; --yes does not ask")
+        raise click.Abort
+
+
 def note(message: str) -> None:
     """Tell a person something on stderr, where it does not get into the answer."""
     click.echo(message, err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pantry.client.cli.lazy import Command
-from pantry.client.cli.output import json_option, note, plain, print_json, size
+from pantry.client.cli.output import ask_to_go_on, json_option, note, plain, print_json, size
 from pantry.client.cli.session import daemon
 from pantry.wire.operations import RemovedRepository, RemoveRepository
 
@@ -38,7 +38,7 @@ def remove(
     asked = RemoveRepository(repository=name, keep_files_of=keep_files_of, dry_run=True)
     planned = call(asked)
     if not dry_run and not yes:
-        click.confirm(f"Remove {name!r} with {_what(planned)}, for good?", abort=True, err=True)
+        ask_to_go_on(f"Remove {name!r} with {_what(planned)}, for good?")
     done = planned
     if not dry_run:
         done = call(RemoveRepository(repository=name, keep_files_of=keep_files_of))

@@ -126,7 +126,7 @@ class Definitions:
         if found is None:
             raise NotFoundError(
                 f"no query is configured by the name {name[:80]!r}",
-                hint="`QueryService().queries()` shows what you may ask",
+                hint="`pantry service queries` or `QueryService().queries()` shows what you may ask",
             )
         return found
 

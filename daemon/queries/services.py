@@ -156,7 +156,7 @@ class Services:
         if name not in self._configured:
             raise NotFoundError(
                 f"no service is configured by the name {name[:80]!r}",
-                hint="`QueryService().queries()` shows those you may ask",
+                hint="`pantry service queries` or `QueryService().queries()` shows those you may ask",
             )
         if not self.may_read(name, who, administers=administers):
             raise PermissionDeniedError(
@@ -258,7 +258,7 @@ class Services:
             if not self.may_state(name, who, administers=administers):
                 raise PermissionDeniedError(
                     f"user {who.user_name} may not send the service {name!r} statements of their own",
-                    hint="`QueryService().queries()` shows what you may ask; the node's administrator can add you to "
+                    hint="`pantry service queries` shows what you may ask; the node's administrator can add you to "
                     f"services.{name}.statements",
                 )
             asked = self.definitions.with_selections(name, query.text)

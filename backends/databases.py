@@ -78,7 +78,7 @@ def make_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=kept,
-            poolclass=sa.pool.QueuePool if kept else sa.pool.NullPool,
+            **_pool(kept),
             connect_args={
                 "connect_timeout": max(2, round(connect_timeout_s)),
                 "sslmode": sslmode,
@@ -91,6 +91,11 @@ def make_engine(
         ) from None
 
 
+def _pool(kept: bool) -> dict[str, Any]:
+    """Say how connections are kept; how many there are is limited above, by `Admission`."""
+    return {"poolclass": sa.pool.QueuePool, "max_overflow": -1} if kept else {"poolclass": sa.pool.NullPool}
+
+
 def _sqlite_engine(path: str, timeout_s: float, *, read_only: bool, kept: bool) -> sa.Engine:
     uri = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
 
@@ -100,8 +105,7 @@ def _sqlite_engine(path: str, timeout_s: float, *, read_only: bool, kept: bool) 
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
 
-    pool = sa.pool.QueuePool if kept else sa.pool.NullPool
-    engine = sa.create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=pool)
+    engine = sa.create_engine("sqlite://", creator=connect, hide_parameters=True, **_pool(kept))
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -123,10 +127,12 @@ def of_driver(exc: BaseException | None, location: str, *, is_lost: bool = False
     """Return an error of the driver as one of ours; ``is_lost`` says that the connection is gone."""
     reason = str(exc).strip().partition("\n")[0][:300]
     told = f"{location}: {reason}"
-    if (name := getattr(exc, "sqlite_errorname", None)) is not None:
-        return _of_sqlite(name, told)
-    if isinstance(exc, sqlite3.ProgrammingError):
-        return InvalidQueryError(told)
+    if isinstance(exc, sqlite3.Error):
+        # What is wrong in the driver itself, such as a value that it cannot take or give, has no code.
+        name = getattr(exc, "sqlite_errorname", None)
+        return InvalidQueryError(told) if name is None else _of_sqlite(name, told)
+    if not getattr(exc, "sqlstate", None) and _is_of_values(exc):
+        return InvalidQueryError(told, hint="a value has no place in a database, or in an answer: cast it to a text")
     state = str(getattr(exc, "sqlstate", None) or "")
     # A failure to connect has no state, and says who was refused.
     if state.startswith(("28", "42501", "25006")) or "authentication failed" in reason or "no password" in reason:
@@ -136,6 +142,11 @@ def of_driver(exc: BaseException | None, location: str, *, is_lost: bool = False
     if is_lost or not state or state[:2] in ("08", "40", "53", "57"):
         return TransientBackendError(told)
     return InvalidQueryError(told) if state.startswith(("0A", "22", "42")) else BackendError(told)
+
+
+def _is_of_values(exc: BaseException | None) -> bool:
+    """Whether it was a driver of PostgreSQL that could not take or give a value; by name, to import none."""
+    return bool({"DataError", "ProgrammingError", "NotSupportedError"} & {one.__name__ for one in type(exc).__mro__})
 
 
 def _of_sqlite(name: str, told: str) -> PantryError:

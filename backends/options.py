@@ -49,7 +49,7 @@ def checked_options(
 def check_positive(options: msgspec.Struct, *names: str, service: str) -> None:
     """Refuse those of the numbers ``names`` that are not above zero."""
     for name in names:
-        if getattr(options, name) <= 0:
+        if not getattr(options, name) > 0:  # NaN is none
             raise ConfigError(f"{service}: {name} must be positive")
 
 

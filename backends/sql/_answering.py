@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import sqlalchemy as sa
 
 from pantry.backends.columnar import write_tables
 from pantry.backends.credentials import BasicAuth
@@ -15,7 +17,7 @@ from pantry.backends.placeholders import names_of, split_statement
 from pantry.backends.querying import ParameterValue, QueryOutcome, Statement
 from pantry.backends.sql._connecting import Connecting
 from pantry.backends.sql.options import SqlOptions
-from pantry.errors import BackendError, InvalidQueryError
+from pantry.errors import InvalidQueryError
 
 _BATCH_ROWS = 10_000
 
@@ -46,7 +48,23 @@ _OIDS: dict[int, pa.DataType] = {
     1184: pa.timestamp("us", "UTC"),
     2950: pa.string(),
 }
-_NUMERIC, _UUID = 1700, 2950
+_NUMERIC = 1700
+
+# Of SQLite's typeof().
+_KINDS: dict[frozenset[str], pa.DataType] = {
+    frozenset(): pa.string(),
+    frozenset({"text"}): pa.string(),
+    frozenset({"blob"}): pa.binary(),
+    frozenset({"integer"}): pa.int64(),
+    frozenset({"real"}): pa.float64(),
+    frozenset({"integer", "real"}): pa.float64(),
+}
+_PYTHON: dict[pa.DataType, set[type]] = {
+    pa.string(): {str},
+    pa.binary(): {bytes},
+    pa.int64(): {int},
+    pa.float64(): {float, int},
+}
 
 
 class Answering:
@@ -146,85 +164,105 @@ class Question:
 
     def run(self, fd: int, check: Callable[[], None]) -> QueryOutcome:
         """Write the answer into ``fd``; see `QueryBackend.run_into`."""
-        options: dict[str, Any] = {"stream_results": True, "max_row_buffer": _BATCH_ROWS}
         with self._connecting.reading() as connection:
             self._driver = connection.connection.driver_connection
             try:
-                result = connection.exec_driver_sql(self._text, dict(self._values), options)
-                # Of an empty answer it is gone after the first part.
-                described = result.cursor.description
-                parts = result.partitions(_BATCH_ROWS)
-                first = next(parts, ())
-                schema = self._schema(described, first)
-
-                def tables() -> Iterator[pa.Table]:
-                    rows = first
-                    while rows:
-                        check()
-                        yield self._table(rows, schema)
-                        rows = next(parts, ())
-
-                hint = "ask for less, or for a part at a time"
-                return write_tables(tables(), schema, fd, self._max_rows, hint=hint)
+                # Whoever waited may have gone before there was anybody to tell.
+                check()
+                return self._run(connection, fd, check)
             finally:
                 with self._lock:
                     self._driver = None
+
+    def _run(self, connection: sa.Connection, fd: int, check: Callable[[], None]) -> QueryOutcome:
+        is_sqlite = self._connecting.is_sqlite
+        fields = self._found_fields(connection) if is_sqlite else None
+        options: dict[str, Any] = {"stream_results": True, "max_row_buffer": _BATCH_ROWS}
+        with contextlib.closing(connection.exec_driver_sql(self._text, dict(self._values), options)) as result:
+            # Of an empty answer it is gone after the first part.
+            fields = fields or _distinct([_declared(column) for column in result.cursor.description])
+            schema = pa.schema(fields)
+
+            def tables() -> Iterator[pa.Table]:
+                for rows in result.partitions(_BATCH_ROWS):
+                    check()
+                    columns = zip(*rows, strict=True)
+                    arrays = [self._array(field, values) for field, values in zip(fields, columns, strict=True)]
+                    yield pa.Table.from_arrays(arrays, schema=schema)
+
+            hint = "ask for less, or for a part at a time"
+            return write_tables(tables(), schema, fd, self._max_rows, hint=hint)
+
+    def _found_fields(self, connection: sa.Connection) -> list[pa.Field]:
+        """Return the columns of an answer of SQLite, whose values have types of their own: it is asked which."""
+        values = dict(self._values)
+        empty = connection.exec_driver_sql(self._text, {**values, "_rows": 0})
+        names = [str(column[0]) for column in empty.cursor.description]
+        empty.close()
+        quoted = ('"' + name.replace('"', '""') + '"' for name in names)
+        asked = ", ".join(f"group_concat(DISTINCT typeof({name}))" for name in quoted)
+        kinds = connection.exec_driver_sql(f"SELECT {asked} FROM (\n{self._text}\n)", values).one()  # noqa: S608
+        return _distinct([pa.field(name, _typed(name, kind)) for name, kind in zip(names, kinds, strict=True)])
 
     def interrupt(self) -> None:
         """Tell the database that nobody waits; from another thread, and no matter if it has ended."""
         with self._lock:
             if self._driver is not None:
                 stop = getattr(self._driver, "interrupt", None) or self._driver.cancel
-                stop()
+                # What cannot be told has mostly gone.
+                with contextlib.suppress(Exception):
+                    stop()
 
-    def _schema(self, described: Any, first: Any) -> pa.Schema:
-        names = [str(column[0]) for column in described]
-        if len(set(names)) < len(names):
-            raise InvalidQueryError("two columns of the answer have the same name", hint="give them names: AS")
-        kinds = (
-            [_inferred(name, [row[number] for row in first]) for number, name in enumerate(names)]
-            if self._connecting.is_sqlite
-            else [_declared(column) for column in described]
-        )
-        return pa.schema(list(zip(names, kinds, strict=True)))
-
-    def _table(self, rows: Any, schema: pa.Schema) -> pa.Table:
-        arrays = []
-        for field, values in zip(schema, zip(*rows, strict=True), strict=True):
-            try:
-                given = [None if one is None else str(one) for one in values] if field.type == pa.string() else values
-                arrays.append(pa.array(given, type=field.type))
-            except (pa.ArrowException, OverflowError, TypeError) as exc:
-                raise BackendError(
-                    f"{self._connecting.location}: the column {field.name!r} has values of several types: "
-                    f"{str(exc)[:100]}",
-                    hint="CAST it to one",
-                ) from None
-        return pa.Table.from_arrays(arrays, schema=schema)
+    def _array(self, field: pa.Field, values: Any) -> pa.Array:
+        try:
+            if self._connecting.is_sqlite:
+                if not {type(one) for one in values if one is not None} <= _PYTHON[field.type]:
+                    raise TypeError("the types of values have changed between two readings")
+                if field.type == pa.float64():
+                    values = [None if one is None else _exact(one) for one in values]
+            elif field.type == pa.string():
+                # Those of uuid are objects.
+                values = [one if one is None or isinstance(one, str) else str(one) for one in values]
+            return pa.array(values, type=field.type)
+        except (pa.ArrowException, ValueError, OverflowError, TypeError) as exc:
+            raise InvalidQueryError(
+                f"{self._connecting.location}: the column {field.name!r} has a value that is no {field.type}: "
+                f"{str(exc)[:100]}",
+                hint="cast it to a text",
+            ) from None
 
 
-def _declared(column: Any) -> pa.DataType:
-    """Return the type of a column of PostgreSQL."""
+def _distinct(fields: list[pa.Field]) -> list[pa.Field]:
+    if len({field.name for field in fields}) < len(fields):
+        raise InvalidQueryError("two columns of the answer have the same name", hint="give them names: AS")
+    return fields
+
+
+def _declared(column: Any) -> pa.Field:
+    """Return a column of PostgreSQL."""
+    name = str(column.name)
     if column.type_code in _OIDS:
-        return _OIDS[column.type_code]
+        return pa.field(name, _OIDS[column.type_code])
     if column.type_code == _NUMERIC and column.precision and column.precision <= 38:
-        return pa.decimal128(column.precision, column.scale or 0)
+        return pa.field(name, pa.decimal128(column.precision, column.scale or 0))
     kind = "numeric without a precision" if column.type_code == _NUMERIC else getattr(column, "type_display", "")
     raise InvalidQueryError(
-        f"the column {column.name!r} is of a type that has no place in the answer ({kind})",
-        hint=f'cast it, such as "{column.name}"::text or ::float8',
+        f"the column {name!r} is of a type that has no place in the answer ({kind})",
+        hint=f'cast it, such as "{name}"::text or ::float8',
     )
 
 
-def _inferred(name: str, values: list[object]) -> pa.DataType:
-    """Return the type of a column of SQLite, whose values have types of their own."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {str}:
-        return pa.string()
-    if kinds == {int}:
-        return pa.int64()
-    if kinds == {bytes}:
-        return pa.binary()
-    if kinds <= {int, float}:
-        return pa.float64()
-    raise InvalidQueryError(f"the column {name!r} has values of several types", hint="CAST it to one")
+def _typed(name: str, kinds: str | None) -> pa.DataType:
+    """Return the type of a column in which SQLite has values of these kinds."""
+    found = frozenset((kinds or "").split(",")) - {"null", ""}
+    if found not in _KINDS:
+        raise InvalidQueryError(f"the column {name!r} has values of several types", hint="CAST it to one")
+    return _KINDS[found]
+
+
+def _exact(value: float) -> float:
+    """Return a number as a float; `ValueError` if it is not the same then."""
+    made = float(value)
+    if isinstance(value, int) and int(made) != value:
+        raise ValueError(f"{value} has no float of the same value")
+    return made

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import repeat
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from pantry.backends.databases import of_driver
 from pantry.backends.sql.rules import MAX_NAME_BYTES, RESERVED, Rule
-from pantry.errors import ConflictError, InvalidRequestError
+from pantry.errors import ConflictError, InvalidQueryError, InvalidRequestError, PantryError
 
 _OBJECT, _ROW = f"{RESERVED}object", f"{RESERVED}row"
 _BATCH_ROWS = 20_000
 _MOST_COLUMNS = 1000
+_BUFFER_BYTES = 1 << 20
 
 _Type = type[sa.types.TypeEngine[Any]] | sa.types.TypeEngine[Any]
 _TYPES: dict[pa.DataType, _Type] = {
@@ -116,55 +116,84 @@ class Target:
         return sa.inspect(self.connection).has_table(self.rule.table, schema=self._schema)
 
 
-def write(
-    target: Target, file: BinaryIO, key: str, number: int, values: Mapping[str, object], check: Callable[[], None]
-) -> None:
+class DriverError(Exception):
+    """Carries an error of PostgreSQL's driver, which SQLAlchemy has not seen."""
+
+
+def refused(error: PantryError) -> PantryError:
+    """Return the error of a database as that of a write: values that it cannot take are the dataset's."""
+    if isinstance(error, InvalidQueryError):
+        return InvalidRequestError(error.message, hint="leave such values out of datasets whose rows are in a database")
+    return error
+
+
+def write(target: Target, fd: int, key: str, number: int, check: Callable[[], None]) -> None:
     """Write the rows of a Parquet file.
 
     Parameters
     ----------
     target : Target
         Where to.
-    file : BinaryIO
-        A real file.
+    fd : int
+        Of a file that nobody changes.
     key, number
         The object's.
-    values : Mapping
-        What its key says, for columns of all its rows.
     check : callable
         Called between batches; raises to stop.
 
     Raises
     ------
     InvalidRequestError
-        It is no Parquet file, has columns that a database has not, or others than the table.
+        It is no Parquet file, has columns or values that a database has not, or others than the table.
+    DriverError, SQLAlchemyError
+        The database refuses, or fails.
     """
+    table = target.rule.table
     try:
-        with pq.ParquetFile(f"/proc/self/fd/{file.fileno()}") as parquet:
-            is_sqlite = target.connection.dialect.name == "sqlite"
-            kinds = {field.name: _kind(field, key, is_sqlite=is_sqlite) for field in parquet.schema_arrow}
-            if len(kinds) < len(parquet.schema_arrow) or len(kinds) > _MOST_COLUMNS:
-                raise InvalidRequestError(f"{key!r} has two columns of one name, or more than {_MOST_COLUMNS}")
-            own = {name: value for name, value in values.items() if name not in kinds}
-            columns = {name: sa.BigInteger if target.rule.columns[name] else sa.Text for name in own}
-            table = target.fit({**columns, **kinds}, key)
-            row = 0
-            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-                check()
-                for name in values.keys() - own.keys():
-                    _check_same(batch.column(name), values[name], name, key)
-                _insert(target.connection, table, number, row, list(own.values()), batch)
-                row += batch.num_rows
-    except (OSError, pa.ArrowException) as exc:
+        # Else a row group comes into memory as a whole, however large it is.
+        parquet = pq.ParquetFile(f"/proc/self/fd/{fd}", buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    except (OSError, ValueError, pa.ArrowException) as exc:
         raise InvalidRequestError(
             f"{key!r} cannot be read as Parquet: {str(exc)[:200]}",
-            hint=f"objects of the table {target.rule.table!r} are Parquet files: see the storage's option tables",
+            hint=f"objects of the table {table!r} are Parquet files: see the storage's option tables",
         ) from None
+    with parquet:
+        try:
+            _write(target, parquet, key, number, check)
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as exc:
+            raise InvalidRequestError(
+                f"rows of {key!r} have no exact place in the table {table!r}: {str(exc)[:200]}",
+                hint="leave such values out of the dataset, or the dataset out of the storage's option tables",
+            ) from None
+
+
+def _write(target: Target, parquet: pq.ParquetFile, key: str, number: int, check: Callable[[], None]) -> None:
+    values = target.rule.values(key) or {}
+    kinds = _kinds(parquet.schema_arrow, key, is_sqlite=target.connection.dialect.name == "sqlite")
+    own = {name: value for name, value in values.items() if name not in kinds}
+    columns = {name: sa.BigInteger if target.rule.columns[name] else sa.Text for name in own}
+    table = target.fit({**columns, **kinds}, key)
+    row = 0
+    for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
+        check()
+        for name in values.keys() - own.keys():
+            _check_same(batch.column(name), values[name], name, key)
+        _insert(target.connection, table, number, row, list(own.values()), batch)
+        row += batch.num_rows
+
+
+def _kinds(schema: pa.Schema, key: str, *, is_sqlite: bool) -> dict[str, _Type]:
+    # SQLite does not tell capital letters from small ones.
+    names = [name.lower() if is_sqlite else name for name in schema.names]
+    if len(set(names)) < len(names) or len(names) > _MOST_COLUMNS:
+        raise InvalidRequestError(f"{key!r} has two columns of one name, or more than {_MOST_COLUMNS}")
+    return {field.name: _kind(field, key, is_sqlite=is_sqlite) for field in schema}
 
 
 def _kind(field: pa.Field, key: str, *, is_sqlite: bool) -> _Type:
     kind = field.type
-    if len(field.name.encode()) > MAX_NAME_BYTES or field.name.lower().startswith(RESERVED) or "\0" in field.name:
+    is_name = 0 < len(field.name.encode()) <= MAX_NAME_BYTES and "\0" not in field.name
+    if not is_name or field.name.lower().startswith(RESERVED):
         raise InvalidRequestError(f"{key!r}: the column {field.name[:80]!r} cannot have this name in a database")
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -197,26 +226,22 @@ def _insert(
         connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in rows])
         return
     import psycopg
+    from psycopg import sql
 
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    where = sql.Identifier(*filter(None, (table.schema, table.name)))
     driver: Any = connection.connection.driver_connection
     try:
-        with driver.cursor() as cursor, cursor.copy(f"COPY {_named(connection, table)} FROM STDIN") as copy:
+        with driver.cursor() as cursor, cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(where, columns)) as copy:
             for row in rows:
                 copy.write_row(row)
     except psycopg.Error as exc:
-        raise of_driver(exc, "the database") from exc
-
-
-def _named(connection: sa.Connection, table: sa.Table) -> str:
-    preparer = connection.dialect.identifier_preparer
-    names = ", ".join(preparer.quote(column.name) for column in table.columns)
-    return f"{preparer.format_table(table)} ({names})"
+        raise DriverError from exc
 
 
 def _values(column: pa.Array) -> list[Any]:
-    kind = column.type
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        # Databases have microseconds: this raises where something would be cut off.
-        column = column.cast(pa.timestamp("us", kind.tz))
+    if pa.types.is_timestamp(column.type):
+        # Databases have microseconds: this raises where something would be cut off. SQLite has no zones.
+        column = column.cast(pa.timestamp("us", column.type.tz and "UTC"))
     values: list[Any] = column.to_pylist()
     return values

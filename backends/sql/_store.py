@@ -6,22 +6,26 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import BinaryIO, cast
 from uuid import uuid4
 
 import sqlalchemy as sa
 
-from pantry.backends.contract import ByteRange, ObjectStat, SinkError
+from pantry.backends.contract import ByteRange, ObjectStat, check_version
 from pantry.backends.credentials import BasicAuth
 from pantry.backends.database_address import DatabaseAddress
-from pantry.backends.databases import is_taken
+from pantry.backends.databases import is_taken, of_driver, translated
 from pantry.backends.progress import Progress, reporting
+from pantry.backends.sink import write_all
 from pantry.backends.sql import _rows
 from pantry.backends.sql._connecting import Connecting
 from pantry.backends.sql._tables import PIECE_BYTES, Tables
 from pantry.backends.sql.options import SqlStorageOptions
 from pantry.backends.sql.rules import Rule
 from pantry.errors import (
+    BackendError,
     InvalidRequestError,
     ObjectChangedError,
     ObjectExistsError,
@@ -107,8 +111,7 @@ class SqlStore:
     ) -> None:
         """Write the bytes of ``span`` into ``fd``; see `ObjectBackend.read_into`."""
         number, status = self._found(key)
-        if if_version is not None and status.version != if_version:
-            raise ObjectChangedError(f"{key!r} is now version {status.version}, not {if_version}", key=key)
+        check_version(key, status.version, if_version)
         if span.stop > status.size_bytes:
             raise TransientBackendError(
                 f"{key!r} gave {max(0, status.size_bytes - span.start)} of {span.size_bytes} bytes", key=key
@@ -132,7 +135,7 @@ class SqlStore:
                 for row in rows:
                     begin = row.place * PIECE_BYTES
                     part = memoryview(row.content)[position - begin : span.stop - begin]
-                    _write_all(fd, part, position)
+                    write_all(fd, part, position)
                     position += len(part)
                     report(position)
 
@@ -160,7 +163,11 @@ class SqlStore:
             "token": token,
         }
         rule = next((rule for rule in self._rules if rule.values(key) is not None), None)
-        with self._connecting.writing() as connection, tempfile.TemporaryFile() as copy:
+        with ExitStack() as stack:
+            if rule is not None:
+                # Rows are of what is stored: the file is its sender's, who may still change it.
+                fd = stack.enter_context(self._copied(key, fd, size_bytes, check)).fileno()
+            connection = stack.enter_context(self._connecting.writing())
             self._make_tables(connection)
             try:
                 number = connection.execute(sa.insert(objects).values(about).returning(objects.c.number)).scalar_one()
@@ -168,54 +175,48 @@ class SqlStore:
                 if is_taken(exc):
                     raise ObjectExistsError(f"{key!r} exists in {self._connecting.location}", key=key) from None
                 raise
-            self._write_pieces(connection, number, key, fd, size_bytes, copy if rule is not None else None, check)
+            self._write_pieces(connection, number, key, fd, size_bytes, check)
             if rule is not None:
-                # What was stored, and not the file, which its sender may still change.
-                self._write_rows(connection, rule, key, number, copy, check)
+                self._write_rows(connection, rule, key, number, fd, check)
         return ObjectStat(
             key=key, size_bytes=size_bytes, version=str(about["version"]), modified_ns=int(str(about["modified_ns"]))
         )
 
+    @contextmanager
+    def _copied(self, key: str, fd: int, size_bytes: int, check: Check) -> Iterator[BinaryIO]:
+        """Give a copy of a file, without a name; whatever fails with it is this node's."""
+        with ExitStack() as stack:
+            try:
+                copy = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+                for content in _pieces(key, fd, size_bytes):
+                    check()
+                    write_all(copy.fileno(), memoryview(content), os.fstat(copy.fileno()).st_size)
+            except OSError as exc:
+                raise BackendError(
+                    f"{key!r} cannot be copied to {tempfile.gettempdir()} on this node, for its rows: {exc.strerror}"
+                ) from exc
+            yield cast(BinaryIO, copy)
+
     def _write_pieces(
-        self,
-        connection: sa.Connection,
-        number: int,
-        key: str,
-        fd: int,
-        size_bytes: int,
-        copy: BinaryIO | None,
-        check: Check,
+        self, connection: sa.Connection, number: int, key: str, fd: int, size_bytes: int, check: Check
     ) -> None:
-        def pieces() -> Iterator[dict[str, object]]:
-            for place in range(-(-size_bytes // PIECE_BYTES)):
-                begin = place * PIECE_BYTES
-                content = _read_all(fd, begin, min(PIECE_BYTES, size_bytes - begin))
-                if begin + len(content) < min(begin + PIECE_BYTES, size_bytes):
-                    raise InvalidRequestError(f"the data of {key!r} has {begin + len(content)} bytes, not {size_bytes}")
-                if copy is not None:
-                    copy.write(content)
-                yield {"object": number, "place": place, "content": content}
-
         insert = sa.insert(self._tables.pieces)
-        waiting: list[dict[str, object]] = []
-        for one in pieces():
-            waiting.append(one)
-            if len(waiting) == _PIECES_AT_ONCE:
-                check()
-                connection.execute(insert, waiting)
-                waiting = []
-        if waiting:
+        rows = (
+            {"object": number, "place": place, "content": content}
+            for place, content in enumerate(_pieces(key, fd, size_bytes))
+        )
+        while some := list(islice(rows, _PIECES_AT_ONCE)):
             check()
-            connection.execute(insert, waiting)
+            connection.execute(insert, some)
 
-    def _write_rows(
-        self, connection: sa.Connection, rule: Rule, key: str, number: int, copy: BinaryIO, check: Check
-    ) -> None:
-        copy.flush()
-        values = rule.values(key)
-        assert values is not None  # noqa: S101 - the rule was found by it
+    def _write_rows(self, connection: sa.Connection, rule: Rule, key: str, number: int, fd: int, check: Check) -> None:
         target = _rows.Target(connection, rule, self._tables.objects, self._schema, self._lock)
-        _rows.write(target, copy, key, number, values, check)
+        try:
+            _rows.write(target, fd, key, number, check)
+        except sa.exc.SQLAlchemyError as exc:
+            raise _rows.refused(translated(exc, self._connecting.location)) from exc
+        except _rows.DriverError as exc:
+            raise _rows.refused(of_driver(exc.__cause__, self._connecting.location)) from exc
 
     def undo(self, key: str, token: str) -> bool:
         """Delete the object if ``token`` made it."""
@@ -247,6 +248,16 @@ class SqlStore:
         self._connecting.close()
 
 
+def _pieces(key: str, fd: int, size_bytes: int) -> Iterator[bytes]:
+    """Read the first bytes of a file, in pieces; `InvalidRequestError` if it has not so many."""
+    for begin in range(0, size_bytes, PIECE_BYTES):
+        wanted = min(PIECE_BYTES, size_bytes - begin)
+        content = _read_all(fd, begin, wanted)
+        if len(content) < wanted:
+            raise InvalidRequestError(f"the data of {key!r} has {begin + len(content)} bytes, not {size_bytes}")
+        yield content
+
+
 def _read_all(fd: int, offset: int, size: int) -> bytes:
     parts: list[bytes] = []
     while size and (part := os.pread(fd, size, offset)):
@@ -254,13 +265,3 @@ def _read_all(fd: int, offset: int, size: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return b"".join(parts)
-
-
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    try:
-        while data:
-            written = os.pwrite(fd, data, offset)
-            data = data[written:]
-            offset += written
-    except OSError as exc:
-        raise SinkError(exc.errno, exc.strerror) from exc

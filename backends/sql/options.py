@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from pantry.backends.credentials import CREDENTIAL_OPTIONS, BasicAuth, credential_from
+from pantry.backends.options import check_positive, checked_options
 from pantry.errors import ConfigError
 
 
@@ -55,17 +56,8 @@ def parse_options(options: Mapping[str, object], kind: type[OptionsT]) -> tuple[
     ConfigError
         For an unknown name, a wrong type or an impossible value; never with a secret in it.
     """
-    plain = {name: value for name, value in options.items() if name not in CREDENTIAL_OPTIONS}
-    known = kind.__struct_fields__
-    if unknown := plain.keys() - set(known):
-        raise ConfigError(f"sql: unknown options {sorted(unknown)}; known are {', '.join(known)}")
-    try:
-        parsed = msgspec.convert(plain, kind)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"sql: {exc}") from None
-    for name in ("connect_timeout_s", "statement_timeout_s"):
-        if not getattr(parsed, name) > 0:
-            raise ConfigError(f"sql: {name} must be positive")
+    parsed = checked_options(options, kind, service="sql", besides=CREDENTIAL_OPTIONS)
+    check_positive(parsed, "connect_timeout_s", "statement_timeout_s", service="sql")
     credential = credential_from(options, service="sql")
     if credential is not None and not isinstance(credential, BasicAuth):
         raise ConfigError("sql: this kind of credential is not for it", hint="Give username and password.")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -52,8 +55,9 @@ class Place:
         self.prefix = prefix
         self.engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True)
 
-    def backend(self, **changed: object) -> SqlBackend:
-        made = SqlBackendFactory(self.root, self.options | changed, Admission(user_limit=8, node_limit=8))
+    def backend(self, admission: Admission | None = None, **changed: object) -> SqlBackend:
+        admission = admission or Admission(user_limit=8, node_limit=8)
+        made = SqlBackendFactory(self.root, self.options | changed, admission)
         assert isinstance(made, SqlBackend)
         return made
 
@@ -266,6 +270,7 @@ def test_a_write_that_fails_leaves_neither_object_nor_rows(place: Place, step: s
         (parquet(id=[1], visit=[3]), "'visit' is not 2, which its path says"),
         (parquet(id=[1], pantry_row=[3]), "cannot have this name"),
         (parquet(**{"id": [1], "x" * 64: [3]}), "cannot have this name"),
+        (parquet(**{"id": [1], "": [3]}), "cannot have this name"),
         (b"PAR1 no parquet", "cannot be read as Parquet"),
         (b"", "cannot be read as Parquet"),
     ],
@@ -310,7 +315,7 @@ def test_each_type_comes_as_it_is(place: Place) -> None:
         found = connection.execute(query).all()
     expected = list(zip(*(array.to_pylist() for array in columns.values()), strict=True))
     assert [tuple(row) for row in found] == expected
-    with pytest.raises(InvalidRequestError, match="cannot be read as Parquet: Casting from timestamp"):
+    with pytest.raises(InvalidRequestError, match="no exact place in the table 't': Casting from timestamp"):
         run(lambda: put(backend, "r/t/b", parquet(**columns | {"at": pa.array(stamps.astype("M8[ns]") + 1)})))
     wide = parquet(n=pa.array([2**64 - 1], pa.uint64()), d=pa.array([Decimal("1.50")]))
     other = place.backend(tables="{run}/w/* -> w")
@@ -322,6 +327,106 @@ def test_each_type_comes_as_it_is(place: Place) -> None:
         assert place.rows("SELECT n, d FROM w") == [(Decimal(2**64 - 1), Decimal("1.50"))]
     run(backend.aclose)
     run(other.aclose)
+
+
+def test_times_with_a_zone_are_utc(place: Place) -> None:
+    """SQLite keeps no zones; else rows of one table would be in several of them."""
+    noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    backend = place.backend(tables=RULE)
+    for number, zone in enumerate(("UTC", "+02:00", "America/Santiago")):
+        content = parquet(at=pa.array([noon], pa.timestamp("us", zone)))
+        run(partial(put, backend, f"r/src/{number}/a", content))
+    with place.engine.connect() as connection:
+        table = sa.Table("src", sa.MetaData(), autoload_with=connection)
+        found = connection.execute(sa.select(table.c.at)).scalars().all()
+    assert {one if one.tzinfo else one.replace(tzinfo=UTC) for one in found} == {noon}
+    assert len(found) == 3
+    run(backend.aclose)
+
+
+def test_a_row_group_is_not_in_memory_as_a_whole(place: Place) -> None:
+    rows = 1_500_000
+    out = io.BytesIO()
+    numbers = pa.array(np.random.default_rng(1).random(rows))
+    pq.write_table(pa.table({"a": numbers, "b": numbers}), out, row_group_size=rows, use_dictionary=False)
+    content = out.getvalue()
+    assert len(content) > 20 << 20
+    backend = place.backend(tables=RULE)
+    before, seen = pa.total_allocated_bytes(), []
+
+    def insert(*_: Any) -> None:
+        seen.append(pa.total_allocated_bytes() - before)
+
+    with mock.patch.object(_store._rows, "_insert", insert):
+        run(partial(put, backend, "r/src/1/a", content))
+    assert max(seen) < 10 << 20
+    run(backend.aclose)
+
+
+def test_many_at_once_wait_for_no_connection(place: Place) -> None:
+    """As many as the node lets in: the pool is not another limit."""
+    backend = place.backend(admission=Admission(user_limit=30, node_limit=30))
+    barrier = threading.Barrier(25)
+
+    async def check() -> None:
+        await put(backend, "k", b"content")
+
+        async def one() -> None:
+            with descriptor() as fd:
+                await backend.read_into("k", ByteRange(0, 7), fd, on_progress=lambda _: barrier.wait(30) and None)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(25):
+                nursery.start_soon(one)
+        await backend.aclose()
+
+    run(check)
+
+
+def test_without_a_place_for_copies_only_tables_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = place.backend(tables=RULE)
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+
+    async def check() -> None:
+        with tempfile.TemporaryFile(dir="/tmp") as file:
+            await backend.write_from("r/other/1", file.fileno(), 0, token="t")
+            with pytest.raises(BackendError, match="cannot be copied to /nonexistent"):
+                await backend.write_from("r/src/1/a", file.fileno(), 0, token="t")
+        await backend.aclose()
+
+    run(check)
+
+
+def test_odd_names_of_columns(place: Place) -> None:
+    backend = place.backend(tables=RULE)
+    odd = {"a%b": [1], 'q"s': [2], "select": [3], "Ü": [4], "a b": [5]}
+    run(partial(put, backend, "r/src/1/a", parquet(**odd)))
+    with place.engine.connect() as connection:
+        row = connection.execute(sa.select(sa.Table("src", sa.MetaData(), autoload_with=connection))).mappings().one()
+    assert {name: row[name] for name in odd} == {name: values[0] for name, values in odd.items()}
+    capitals = parquet(a=[1], A=[2])
+    if place.engine.dialect.name == "sqlite":
+        with pytest.raises(InvalidRequestError, match="two columns of one name"):
+            run(partial(put, place.backend(tables="{run}/c/* -> c"), "r/c/a", capitals))
+    run(backend.aclose)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([b"\xff"]).cast(pa.string(), safe=False),
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([2**31 - 1], pa.date32()),
+        pa.array([1], pa.timestamp("ns")),
+    ],
+    ids=["text", "time", "date", "nanosecond"],
+)
+def test_values_that_no_database_has_are_the_datasets(place: Place, values: pa.Array) -> None:
+    backend = place.backend(tables=RULE)
+    with pytest.raises(InvalidRequestError, match="no exact place in the table 'src'"):
+        run(partial(put, backend, "r/src/1/a", parquet(v=values)))
+    assert not SqlOutside(place).keys()
+    run(backend.aclose)
 
 
 def test_a_table_of_somebody_else_is_left_alone(place: Place) -> None:
@@ -434,6 +539,17 @@ def test_who_may_not_write_is_told(postgresql: PostgresqlServer) -> None:
             run(backend.aclose)
         finally:
             place.change(f"DROP ROLE {name}")
+
+
+def test_text_that_postgresql_cannot_take_is_the_datasets(postgresql: PostgresqlServer) -> None:
+    """It is no failure that may pass."""
+    with postgresql_place(postgresql) as place:
+        backend = place.backend(tables=RULE)
+        with pytest.raises(InvalidRequestError, match="NUL") as failed:
+            run(partial(put, backend, "r/src/1/a", parquet(id=["a\0b"])))
+        assert failed.value.hint
+        assert not SqlOutside(place).keys()
+        run(backend.aclose)
 
 
 def test_a_server_that_is_away_comes_back_by_itself(postgresql: PostgresqlServer) -> None:

@@ -46,7 +46,7 @@ def make_session(credential: Credential | None, *, ca_file: str | None, max_conn
             pair = base64.b64encode(f"{name}:{password.reveal()}".encode()).decode()
             session.headers["Authorization"] = f"Basic {pair}"
     pem = credential.pem if isinstance(credential, ClientCertificate) else None
-    adapter = _adapter(max_connections, _context(pem) if pem is not None else None)
+    adapter = _adapter(max_connections, _context(pem, ca_file) if pem is not None else None)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -80,9 +80,10 @@ def _adapter(max_connections: int, context: ssl.SSLContext | None) -> Any:
     return Adapter(pool_connections=8, pool_maxsize=max_connections, max_retries=0)
 
 
-def _context(pem: Secret) -> ssl.SSLContext:
+def _context(pem: Secret, ca_file: str | None) -> ssl.SSLContext:
     """Make the TLS settings with a client certificate, which never lies in a file that has a name."""
-    context = ssl.create_default_context()
+    # Only these, else: whoever says which certificates are trusted means no others.
+    context = ssl.create_default_context(cafile=ca_file or None)
     fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         os.write(fd, pem.reveal().encode())

@@ -85,16 +85,22 @@ class Data:
         """
         if url := self._service.files_url(reading.key, reading.checkpoint):
             return self._fetch_from_any([url], reading)
+        refused = False
         if urls := self._kept(reading.key):
             try:
                 return self._fetch_from_any(urls, reading)
             except (ObjectNotFoundError, BackendAccessError):
-                self._keeps = False  # good for one use only, or expired
+                refused = True
             except (EndpointsFailedError, UntrustedServerError):
                 pass
             self._forget(reading.key)
         urls = [one.url for one in self._service.negotiate(reading.key, documents.PULL, reading.checkpoint)]
-        return self._fetch_from_any(urls, reading)
+        sure = self._fetch_from_any(urls, reading)
+        if refused:
+            # The object is there: it was the URL, which is good for one use only.
+            self._keeps = False
+            self._forget(reading.key)
+        return sure
 
     def _fetch_from_any(self, urls: list[str], reading: Reading) -> bool:
         told: BackendError | None = None
@@ -120,7 +126,11 @@ class Data:
     def _kept(self, key: str) -> list[str]:
         with self._lock:
             until_s, urls = self._known.get(key, (0.0, []))
-        return urls if until_s > time.monotonic() else []
+            if until_s <= time.monotonic():
+                # Else it would be kept as long as before: not at all.
+                self._known.pop(key, None)
+                return []
+        return urls
 
     def _keep(self, key: str, good: str, urls: list[str]) -> None:
         if self._keeps and not self._service.files_url(key, lambda: None):

@@ -15,14 +15,16 @@ from tests.servers.vospace.names import PUBLIC_READ
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange
+from pantry.backends.credentials import ClientCertificate, Secret
 from pantry.backends.suite import ObjectBackendContract
 from pantry.backends.suite_calls import descriptor, pattern, read, run, write
-from pantry.backends.vospace import VOSpaceBackend, VOSpaceBackendFactory
+from pantry.backends.vospace import VOSpaceBackend, VOSpaceBackendFactory, _data
 from pantry.backends.vospace._blocking import Checkpoint, Web
 from pantry.backends.vospace._described import described
 from pantry.backends.vospace._documents import DATE, LENGTH, Child, Node, read_node
 from pantry.backends.vospace._service import Service
 from pantry.backends.vospace.options import VOSpaceOptions
+from pantry.backends.web_sessions import make_session
 from pantry.errors import (
     BackendAccessError,
     BackendError,
@@ -215,6 +217,55 @@ def test_only_trusted_hosts_get_the_credential(vospace: VospaceServer, place: Vo
     asked = vospace.requests()
     assert any(one.listener == "data" for one in asked)
     assert all(one.has_credentials == (one.listener == "service") for one in asked)
+
+
+def negotiations(vospace: VospaceServer, backend: VOSpaceBackend, key: str, content: bytes) -> int:
+    """Read an object, and tell how often an endpoint was asked for."""
+    vospace.forget_requests()
+    assert run(lambda: read(backend, key, 0, len(content))) == content
+    return sum(one.method == "POST" for one in vospace.requests())
+
+
+def test_endpoints_are_kept_for_a_while_and_then_again(
+    vospace: VospaceServer, place: VospaceOutside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vospace.set_dialect(files=False)
+    place.put("a", b"content")
+    with opened(vospace, place.path) as backend:
+        with monkeypatch.context() as patched:
+            patched.setattr(_data, "_KEPT_S", -1.0)
+            assert negotiations(vospace, backend, "a", b"content") == 1
+        assert negotiations(vospace, backend, "a", b"content") == 1, "the time of the first was over"
+        assert negotiations(vospace, backend, "a", b"content") == 0
+
+
+def test_an_object_that_is_gone_says_nothing_of_other_endpoints(vospace: VospaceServer, place: VospaceOutside) -> None:
+    vospace.set_dialect(files=False)
+    place.put("a", b"content")
+    place.put("b", b"others")
+    with opened(vospace, place.path) as backend:
+        assert negotiations(vospace, backend, "a", b"content") == 1
+        run(lambda: backend.delete("a"))
+        with pytest.raises(ObjectNotFoundError):
+            run(lambda: read(backend, "a", 0, 7))
+        assert negotiations(vospace, backend, "b", b"others") == 1
+        assert negotiations(vospace, backend, "b", b"others") == 0
+
+
+def test_endpoints_that_work_once_are_not_kept(vospace: VospaceServer, place: VospaceOutside) -> None:
+    vospace.set_dialect(files=False, one_shot=True, data_on_other_host=True)
+    place.put("a", b"content")
+    with opened(vospace, place.path) as backend:
+        for _ in range(3):
+            assert negotiations(vospace, backend, "a", b"content") == 1
+
+
+def test_with_certificates_of_ones_own_no_others_are_trusted(vospace: VospaceServer) -> None:
+    """Also beside a client certificate, which brings TLS settings of its own."""
+    pem = ClientCertificate(Secret(vospace.owner.certificate.read_text()))
+    with make_session(pem, ca_file=str(vospace.authority_file), max_connections=1) as session:
+        context = session.get_adapter("https://a.org/").poolmanager.connection_pool_kw["ssl_context"]
+        assert len(context.get_ca_certs()) == 1
 
 
 def test_data_that_want_a_credential_elsewhere_say_what_to_do(vospace: VospaceServer, place: VospaceOutside) -> None:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
 from typing import NamedTuple
-
-import pyfuse3
-from pyfuse3 import InodeT, ModeT, XAttrNameT
 
 from pantry.errors import NotFoundError
 from pantry.fusefs.expiring import ExpiringMap
+from pantry.fusefs.kernel.messages import Attributes
 from pantry.fusefs.link import User
 from pantry.fusefs.reading import Files
 from pantry.fusefs.tree import File, Node, Tree
 from pantry.wire.operations import FoundDataset
 
-_FILE_MODE = ModeT(stat.S_IFREG | 0o444)
-_DIRECTORY_MODE = ModeT(stat.S_IFDIR | 0o555)
-_BLOCK_BYTES = 512
+_FILE_MODE = stat.S_IFREG | 0o444
+_DIRECTORY_MODE = stat.S_IFDIR | 0o555
 _PREFERRED_BYTES = 1 << 20
 """What ``cat`` and ``cp`` read at once."""
 
@@ -33,39 +29,23 @@ class Owner(NamedTuple):
     mounted_ns: int
 
     @classmethod
-    def of_process(cls) -> Owner:
-        """Name the user of this process, and now."""
-        return cls(os.getuid(), os.getgid(), time.time_ns())
+    def of_process(cls, mounted_ns: int) -> Owner:
+        """Name the user of this process."""
+        return cls(os.getuid(), os.getgid(), mounted_ns)
 
 
-def fill_attributes(attributes: pyfuse3.EntryAttributes, number: int, node: Node, owner: Owner) -> None:
-    """Write a node's attributes, all but the timeouts; an object may be used again for the next node."""
-    attributes.st_ino = InodeT(number)
-    attributes.st_uid = owner.uid
-    attributes.st_gid = owner.gid
-    attributes.st_nlink = 1
+def attributes_of(number: int, node: Node, owner: Owner) -> Attributes:
+    """Tell a node's attributes."""
     if isinstance(node, File):
-        attributes.st_mode = _FILE_MODE
-        attributes.st_size = node.size_bytes
-        attributes.st_blocks = -(-node.size_bytes // _BLOCK_BYTES)
-        attributes.st_blksize = _PREFERRED_BYTES
-        modified_ns = node.modified_ns
-    else:
-        attributes.st_mode = _DIRECTORY_MODE
-        attributes.st_size = 0
-        attributes.st_blocks = 0
-        attributes.st_blksize = 4096
-        modified_ns = owner.mounted_ns
-    attributes.st_mtime_ns = modified_ns
-    attributes.st_ctime_ns = modified_ns
-    attributes.st_atime_ns = modified_ns
+        return Attributes(number, _FILE_MODE, node.size_bytes, node.modified_ns, owner.uid, owner.gid, _PREFERRED_BYTES)
+    return Attributes(number, _DIRECTORY_MODE, 0, owner.mounted_ns, owner.uid, owner.gid)
 
 
 class DatasetAttributes:
     """The extended attributes of files."""
 
-    names: tuple[XAttrNameT, ...] = tuple(
-        XAttrNameT(f"user.pantry.{name}".encode())
+    names: tuple[bytes, ...] = tuple(
+        f"user.pantry.{name}".encode()
         for name in ("uuid", "hash", "size", "data_id", "dataset_type", "run", "origin", "cached")
     )
 
@@ -74,7 +54,7 @@ class DatasetAttributes:
         self._files = files
         self._found: ExpiringMap[tuple[str, User], FoundDataset] = ExpiringMap(tree.collections_ttl_s, most=256)
 
-    async def get(self, file: File, name: XAttrNameT, user: User) -> bytes:
+    async def get(self, file: File, name: bytes, user: User) -> bytes:
         """Return the value of one of `names`."""
         await self._tree.authorise(file, user)
         short = name.decode().rpartition(".")[2]

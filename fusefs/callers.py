@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
 
-import pyfuse3
 import trio
 
+from pantry.fusefs.kernel.filesystem import Caller
 from pantry.fusefs.link import User
 from pantry.wire.envelope import Behalf
 
 _GROUPS_VALID_S = 1.0
 """For how long a process is believed to be in the same groups; reading /proc costs as much as a look-up."""
 _MOST_KNOWN = 1024
-
-
-class Context(Protocol):
-    """What pyfuse3 tells of the asking process."""
-
-    @property
-    def uid(self) -> int:
-        """Of its user."""
-        ...
-
-    @property
-    def gid(self) -> int:
-        """Of its primary group."""
-        ...
-
-    @property
-    def pid(self) -> int:
-        """Its number; 0 if it is in a PID namespace that we cannot see into."""
-        ...
 
 
 class Callers:
@@ -48,16 +28,16 @@ class Callers:
         self._many_users = many_users
         self._known: OrderedDict[tuple[int, int, int], tuple[float, Behalf]] = OrderedDict()
 
-    def user(self, context: Context) -> User:
+    def user(self, caller: Caller) -> User:
         """Return the user who makes a request."""
         if not self._many_users:
             return None
-        key = (context.pid, context.uid, context.gid)
+        key = (caller.pid, caller.uid, caller.gid)
         now = trio.current_time()
         known = self._known.get(key)
         if known is not None and now < known[0]:
             return known[1]
-        behalf = Behalf(context.uid, context.gid, _groups_of(context.pid))
+        behalf = Behalf(caller.uid, caller.gid, _groups_of(caller.pid))
         self._known[key] = (now + _GROUPS_VALID_S, behalf)
         self._known.move_to_end(key)
         if len(self._known) > _MOST_KNOWN:
@@ -70,6 +50,10 @@ def _groups_of(pid: int) -> tuple[int, ...]:
     if not pid:
         return ()
     try:
-        return tuple(sorted(pyfuse3.get_sup_groups(pid)))
-    except (OSError, RuntimeError, ValueError):
-        return ()
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("Groups:"):
+                    return tuple(sorted({int(word) for word in line.split()[1:]}))
+    except (OSError, ValueError):
+        pass  # it is gone
+    return ()

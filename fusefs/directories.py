@@ -6,7 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 
 import trio
 
+from pantry.errors import DaemonUnavailableError
 from pantry.fusefs.tree import Entry
+
+_MOST_BROKEN = 2
+"""How often the listing of one request may break before the reader is told."""
 
 Pages = AsyncGenerator[list[Entry], None]
 
@@ -42,12 +46,20 @@ class DirectoryReader:
             try:
                 if position == 0 or position < self._start:
                     await self._drop()
+                broken = 0
                 while True:
                     if entries := self._kept_from(position):
                         return entries
                     if self._at_end:
                         return []
-                    await self._advance()
+                    try:
+                        await self._advance()
+                    except DaemonUnavailableError:
+                        # A daemon that was started anew lists anew; whoever reads need not know.
+                        broken += 1
+                        if broken > _MOST_BROKEN:
+                            raise
+                        await self._drop()
             except BaseException:
                 await self._drop()
                 raise

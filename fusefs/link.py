@@ -48,11 +48,15 @@ class DaemonLink:
         The daemon's socket.
     daemon_uid : int, optional
         Who may be at the other end, besides root; for sockets in places where others can write.
+    patience_s : float
+        For how long after it went requests wait for a daemon to come back; after that they fail at once until it does.
     """
 
-    def __init__(self, socket_path: str, *, daemon_uid: int | None = None) -> None:
+    def __init__(self, socket_path: str, *, daemon_uid: int | None = None, patience_s: float = 0.0) -> None:
         self._socket_path = socket_path
         self._daemon_uid = daemon_uid
+        self._patience_s = patience_s
+        self._gone_since: float | None = None
         self._nursery: trio.Nursery | None = None
         self._connections: OrderedDict[int | None, TrioConnection] = OrderedDict()
         self._opening: dict[int | None, trio.Event] = {}
@@ -84,19 +88,21 @@ class DaemonLink:
         So it is only for operations that may be repeated, which all those of the mount may.
         """
         with self._counted(user):
-            for last_try in (False, True):
+            broken = 0
+            while True:
                 connection = await self.connection(user)
                 try:
                     result, fds = await connection.call(operation, behalf=user)
                     return result, Answer(fds, connection)
                 except DaemonUnavailableError:
-                    if connection.alive or last_try:
+                    broken += 1
+                    if connection.alive or broken > self._most_broken:
                         raise
-        raise AssertionError("unreachable")
 
     async def stream(self, operation: StreamOperation[R], user: User) -> AsyncGenerator[R, None]:
-        """Make a streamed request and give its batches; repeated once if nothing had come yet."""
-        for last_try in (False, True):
+        """Make a streamed request and give its batches; repeated if nothing had come yet."""
+        broken = 0
+        while True:
             connection = await self.connection(user)
             batches = connection.stream(operation, behalf=user)
             begun = False
@@ -106,13 +112,35 @@ class DaemonLink:
                     yield batch
                 return
             except DaemonUnavailableError:
-                if begun or connection.alive or last_try:
+                broken += 1
+                if begun or connection.alive or broken > self._most_broken:
                     raise
             finally:
                 batches.stop()
 
+    @property
+    def _most_broken(self) -> int:
+        """How often one request may lose its connection: a request that kills the daemon is not repeated for ever."""
+        return 3 if self._patience_s else 1
+
     async def connection(self, user: User) -> TrioConnection:
-        """Return the user's connection, opened if need be."""
+        """Return the user's connection, opened if need be, and waited for as long as there is patience.
+
+        Raises
+        ------
+        DaemonUnavailableError
+            There is no daemon.
+        """
+        while True:
+            try:
+                return await self._connection(user)
+            except DaemonUnavailableError:
+                now = trio.current_time()
+                if self._gone_since is None or now >= self._gone_since + self._patience_s or self._nursery is None:
+                    raise
+                await trio.sleep(max(self._retry_at - now, FIRST_DELAY_S))
+
+    async def _connection(self, user: User) -> TrioConnection:
         key = None if user is None else user.uid
         while True:
             # No await between the miss and the claim: check and claim are one step.
@@ -134,7 +162,8 @@ class DaemonLink:
         try:
             connection: TrioConnection = await self._nursery.start(self._hold)
         except DaemonUnavailableError as exc:
-            if not self._delay_s:
+            if self._gone_since is None:
+                self._gone_since = trio.current_time()
                 logger.warning("%s", exc.message)
             self._delay_s = min(max(2 * self._delay_s, FIRST_DELAY_S), LONGEST_DELAY_S)
             self._retry_at = trio.current_time() + self._delay_s
@@ -143,7 +172,8 @@ class DaemonLink:
         finally:
             del self._opening[key]
             opening.set()
-        if self._delay_s:
+        if self._gone_since is not None:
+            self._gone_since = None
             logger.warning("the daemon answers again")
         self._delay_s = 0.0
         self._connections[key] = connection

@@ -1,7 +1,7 @@
-"""The mount process: ``python -m pantry.fusefs.main [options] MOUNTPOINT``.
+"""The mount program: ``python -m pantry.fusefs.main [options] MOUNTPOINT``.
 
-In the foreground it serves until it gets SIGTERM or SIGINT, or until somebody unmounts it. With ``--background``
-it starts itself anew, detached, and returns when the mount answers.
+In the foreground it holds the mount until it gets SIGTERM or SIGINT, or until somebody unmounts it; another process,
+that it starts, serves it. With ``--background`` it starts itself anew, detached, and returns when the mount answers.
 """
 
 from __future__ import annotations
@@ -9,174 +9,53 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
-import trio
-
-from pantry.errors import ConfigError, PantryError
-from pantry.fusefs import mounting
-from pantry.fusefs.caching import CachingShares
-from pantry.wire.paths import find_socket, user_socket
+from pantry.errors import PantryError
+from pantry.fusefs import holding, mounting, systemd
+from pantry.fusefs.config import MountConfig
 
 logger = logging.getLogger("pantry.fusefs")
 
-_GRACE_S = 2.0
-"""How long requests under way may go on after SIGTERM."""
-_MOST_TASKS = 4096
-"""Requests that may wait at once; each waiting one holds a task and a few KiB."""
 
+def run_mount(config: MountConfig, *, ready_fd: int = -1) -> int:
+    """Mount and hold until unmounted or told to end; the mount is gone when this returns.
 
-@dataclass(frozen=True)
-class MountConfig:
-    """How to mount.
-
-    Attributes
+    Parameters
     ----------
-    mount_point : str
-        An existing directory.
-    socket_path : str
-        The daemon's socket; empty to look for it.
-    allow_other : bool
-        Serve all users of the node, each with their own rights.
-    repositories : tuple of str
-        Show only these; empty for all.
-    deadline_s : float
-        After so many seconds a request fails.
-    collections_ttl_s : float
-        For how long collections and permissions are believed.
-    read_ahead_kib : int
-        How far the kernel reads ahead, in KiB, where we may set it.
+    config : MountConfig
+        How.
     ready_fd : int
-        Descriptor to write ``ready`` to; -1 for none.
-    """
-
-    mount_point: str
-    socket_path: str = ""
-    allow_other: bool = False
-    repositories: tuple[str, ...] = ()
-    deadline_s: float = 300.0
-    collections_ttl_s: float = 2.0
-    read_ahead_kib: int = mounting.READ_AHEAD_KIB
-    ready_fd: int = -1
-
-
-def run_mount(config: MountConfig) -> None:
-    """Mount and serve until unmounted or told to end; the mount is gone when this returns.
+        Descriptor to write ``ready`` to when the mount answers; -1 for none.
 
     Raises
     ------
     PantryError
         It could not be mounted.
     """
-    # Imported here, so that wrong use is told without libfuse.
-    import pyfuse3
 
-    from pantry.fusefs.callers import Callers
-    from pantry.fusefs.link import DaemonLink
-    from pantry.fusefs.operations import PantryOperations
-    from pantry.fusefs.reading import Files
-    from pantry.fusefs.statistics import Statistics
-    from pantry.fusefs.tree import Tree
+    def say_ready() -> None:
+        if ready_fd >= 0:
+            with suppress(OSError):
+                os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+        systemd.notify("READY=1")
 
-    path = mounting.prepare(config.mount_point)
-    if not mounting.is_empty(path):
-        logger.warning("%s is not empty; what is in it is hidden while mounted", path)
-    socket_path, daemon_uid = _choose_socket(config.socket_path)
-    link = DaemonLink(socket_path, daemon_uid=daemon_uid)
-    tree = Tree(
-        link,
-        repositories=config.repositories,
-        collections_ttl_s=config.collections_ttl_s,
-        many_users=config.allow_other,
-    )
-    files = Files(link, deadline_s=config.deadline_s)
-    shares = CachingShares(many_users=config.allow_other)
-    callers = Callers(many_users=config.allow_other)
-    operations = PantryOperations(tree, files, callers, Statistics(link), shares, deadline_s=config.deadline_s)
-    options = {
-        "default_permissions", "ro", "nosuid", "nodev",
-        f"fsname={mounting.FILE_SYSTEM_NAME}", f"subtype={mounting.FILE_SYSTEM_NAME}",
-    }  # fmt: skip
-    if config.allow_other:
-        options.add("allow_other")
-    try:
-        pyfuse3.init(operations, path, options)
-    except RuntimeError as exc:
-        raise ConfigError(
-            f"cannot mount at {path}: {exc}",
-            hint="libfuse says why above; --allow-other needs user_allow_other in /etc/fuse.conf unless you are root",
-        ) from exc
-
-    async def serve() -> None:
-        async with link.running(), files.running(), trio.open_nursery() as nursery:
-            await nursery.start(_end_on_signal, nursery.cancel_scope)
-            nursery.start_soon(_announce, config, path, shares)
-            nursery.start_soon(operations.park_idle_directories)
-            await pyfuse3.main(min_tasks=8, max_tasks=_MOST_TASKS)
-            nursery.cancel_scope.cancel()
-
-    try:
-        trio.run(serve)
-    finally:
-        pyfuse3.close(unmount=True)
-        logger.info("unmounted %s", path)
-
-
-async def _end_on_signal(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
-    import pyfuse3
-
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            logger.info("ending on %s", signal.Signals(number).name)
-            pyfuse3.terminate()
-            # Requests that wait for the daemon would keep the main loop from returning.
-            await trio.sleep(_GRACE_S)
-            scope.cancel()
-
-
-async def _announce(config: MountConfig, path: str, shares: CachingShares) -> None:
-    """Wait until the mount answers, set it up, and say so to whoever waits."""
-
-    def set_up() -> tuple[str, str]:
-        # Only after the kernel's INIT was answered, which resets the read-ahead.
-        return mounting.set_read_ahead(path, config.read_ahead_kib), mounting.raise_background(path)
-
-    no_read_ahead, no_background = await trio.to_thread.run_sync(set_up, abandon_on_cancel=True)
-    if no_read_ahead:
-        logger.info("the kernel reads ahead less than it could: %s", no_read_ahead)
-    if no_background:
-        logger.info("files that are still fetched are read directly if there are many users: %s", no_background)
+    kept = systemd.kept_descriptors()
+    if kept is not None and not mounting.is_alive(kept[0]):
+        systemd.forget_descriptors()
+        kept = None
+    if kept is None:
+        config = replace(config, mount_point=mounting.prepare(config.mount_point))
+        if not mounting.is_empty(config.mount_point):
+            logger.warning("%s is not empty; what is in it is hidden while mounted", config.mount_point)
     else:
-        shares.set_background(mounting.BACKGROUND_REQUESTS)
-    logger.info("mounted at %s", path)
-    if config.ready_fd >= 0:
-        with suppress(OSError):
-            os.write(config.ready_fd, b"ready\n")
-        os.close(config.ready_fd)
-    _notify_systemd("READY=1")
-
-
-def _notify_systemd(state: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.sendto(state.encode(), address)
-
-
-def _choose_socket(named: str) -> tuple[str, int | None]:
-    """Return the socket, and who may listen there if others could have made it."""
-    path = named or find_socket()[0]
-    return path, os.getuid() if not named and path == user_socket() else None
+        config = replace(config, mount_point=mounting.resolve(config.mount_point))
+    return holding.hold(config, kept, say_ready)
 
 
 def _start_in_background(arguments: Sequence[str], log_file: str) -> int:
@@ -232,6 +111,17 @@ def _parser() -> argparse.ArgumentParser:
         help="believe collections and permissions for this time [%(default)g]",
     )  # fmt: skip
     parser.add_argument(
+        "--patience", type=float, default=5.0, metavar="SECONDS",
+        help="wait for so long for a daemon that has gone [%(default)g]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hung-after", type=float, default=30.0, metavar="SECONDS",
+        help="replace the serving process when it does not answer for so long [%(default)g]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-passthrough", action="store_true", help="do not let the kernel read complete files by itself"
+    )
+    parser.add_argument(
         "--read-ahead", type=int, default=mounting.READ_AHEAD_KIB, metavar="KIB",
         help="how far the kernel reads ahead, where permitted [%(default)d]",
     )  # fmt: skip
@@ -248,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log more")
     parser.add_argument("--unmount", action="store_true", help="unmount MOUNTPOINT")
     parser.add_argument("--lazy", action="store_true", help="with --unmount: also when it is in use")
+    # How the processes of one mount start each other.
+    parser.add_argument("--serve", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--hold", default="", help=argparse.SUPPRESS)
     return parser
 
 
@@ -266,22 +159,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             level=logging.DEBUG if options.verbose else logging.INFO,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        run_mount(
-            MountConfig(
-                mount_point=options.mount_point,
-                socket_path=options.socket,
-                allow_other=options.allow_other,
-                repositories=tuple(options.repository),
-                deadline_s=options.deadline,
-                collections_ttl_s=options.collections_ttl,
-                read_ahead_kib=options.read_ahead,
-                ready_fd=options.ready_fd,
-            )
-        )
+        return _run(options)
     except PantryError as exc:
         sys.stderr.write(f"pantry mount: {exc}\n")
         return 1
-    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = MountConfig(
+        mount_point=options.mount_point,
+        socket_path=options.socket,
+        allow_other=options.allow_other,
+        repositories=tuple(options.repository),
+        deadline_s=options.deadline,
+        collections_ttl_s=options.collections_ttl,
+        patience_s=options.patience,
+        hung_s=options.hung_after,
+        read_ahead_kib=options.read_ahead,
+        passthrough=not options.no_passthrough,
+    )
+    if options.serve:
+        from pantry.fusefs.serving import serve_mount
+
+        serve_mount(config, *_numbers(options.serve))
+        return 0
+    if options.hold:
+        return holding.adopt(config, *_numbers(options.hold))
+    return run_mount(config, ready_fd=options.ready_fd)
+
+
+def _numbers(words: str) -> list[int]:
+    return [int(word) for word in words.split(",")]
 
 
 if __name__ == "__main__":

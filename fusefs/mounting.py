@@ -1,25 +1,28 @@
-"""Mount points: what is wrong with them, what is left of an earlier mount, and how they are let go.
-
-Nothing here needs pyfuse3.
-"""
+"""Mount points: what is wrong with them, what is left of an earlier mount, and how they are let go."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
+import select
+import socket
 import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pantry.errors import ConfigError, ConflictError, NotFoundError, PantryError
 
+logger = logging.getLogger(__name__)
+
 FILE_SYSTEM_NAME = "pantry"
 """Source and subtype of our mounts: mountinfo shows the type ``fuse.pantry``."""
 READ_AHEAD_KIB = 1024
-"""Largest request that libfuse takes; the kernel's own setting of 128 KiB halves the throughput."""
+"""Largest request that the kernel sends; the kernel's own setting of 128 KiB halves the throughput."""
 BACKGROUND_REQUESTS = 2048
 """Reads through the page cache that a mount may have under way. The kernel's 12 would let a dozen readers of files
 that are still being fetched hold back everybody, also those who read what is there."""
@@ -137,11 +140,81 @@ def unmount(path: str, *, lazy: bool = False, timeout_s: float = 10.0) -> None:
         time.sleep(_POLL_S)
 
 
+def mount(path: str, options: Sequence[str]) -> int:
+    """Mount, and return the kernel's end; who wants to be served must be quick to read from it.
+
+    Parameters
+    ----------
+    path : str
+        As `prepare` returned it.
+    options : sequence of str
+        For fusermount3, which mounts for users without privileges too.
+
+    Raises
+    ------
+    ConfigError
+        It could not be mounted.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        try:
+            done = subprocess.run(
+                ["fusermount3", "-o", ",".join(options), "--", path],
+                env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise _no_fusermount() from None
+        if done.returncode:
+            raise ConfigError(
+                f"cannot mount at {path}: {done.stderr.strip()}",
+                hint="--allow-other needs user_allow_other in /etc/fuse.conf unless you are root"
+                if "allow_other" in done.stderr
+                else "",
+            )
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        return fds[0]
+
+
+def is_alive(device_fd: int) -> bool:
+    """Whether the mount of this descriptor is still there."""
+    poll = select.poll()
+    poll.register(device_fd, 0)
+    return not poll.poll(0)  # POLLERR once it is unmounted
+
+
+def let_go(path: str, device_fd: int) -> None:
+    """Unmount, also when files are open, if what is mounted there is still the mount of this descriptor.
+
+    Parameters
+    ----------
+    path : str
+        The mount point.
+    device_fd : int
+        The kernel's end; if it says that it is unmounted, nothing is done.
+    """
+    if not is_alive(device_fd):
+        return
+    mounts = mounts_at(path)
+    if mounts and is_ours(mounts[-1]):
+        try:
+            _fusermount(path, "-z")
+        except PantryError as exc:
+            logger.warning("%s", exc.message)
+
+
+def _no_fusermount() -> ConfigError:
+    return ConfigError("fusermount3 is not installed", hint="install the package fuse3")
+
+
 def _fusermount(path: str, *options: str) -> None:
     try:
         done = subprocess.run(["fusermount3", "-u", *options, path], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise ConfigError("fusermount3 is not installed", hint="install the package fuse3") from None
+        raise _no_fusermount() from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix("fusermount3: ")
         busy = "busy" in reason.lower()

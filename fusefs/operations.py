@@ -1,67 +1,38 @@
-"""pyfuse3's requests, translated to the tree and to opened files, and errors to errno. Nothing else.
+"""The kernel's requests, translated to the tree and to opened files, and errors to errno. Nothing else.
 
-pyfuse3 runs each request in a task of one nursery, which any exception but `FUSEError` would bring down with
-the mount; so every handler goes through `_answers`. Between two awaits a handler is a critical section.
+Between two awaits a handler is a critical section.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from collections.abc import Sequence
 
-import pyfuse3
 import trio
-from pyfuse3 import FileHandleT, FileInfo, FileNameT, FlagT, FUSEError, InodeT, ModeT, RequestContext, XAttrNameT
 
 from pantry.errors import NotFoundError
-from pantry.fusefs.attributes import DatasetAttributes, Owner, fill_attributes
+from pantry.fusefs.attributes import DatasetAttributes, Owner, attributes_of
 from pantry.fusefs.caching import CachingShares
 from pantry.fusefs.callers import Callers
 from pantry.fusefs.directories import DirectoryReader
 from pantry.fusefs.errors import errno_of
-from pantry.fusefs.inodes import InodeTable
-from pantry.fusefs.reading import Bytes, Files, OpenFile
+from pantry.fusefs.handles import Handle
+from pantry.fusefs.kept import Kept
+from pantry.fusefs.kernel.device import Buffer
+from pantry.fusefs.kernel.filesystem import Caller, FuseError, Listing, NoEntry, Opened, Soon, Space
+from pantry.fusefs.kernel.messages import Attributes, EntryAnswer, OpenFlag
+from pantry.fusefs.link import User
+from pantry.fusefs.modes import OpenModes
+from pantry.fusefs.reading import Files, OpenFile
 from pantry.fusefs.statistics import Statistics
-from pantry.fusefs.tree import FOR_EVER_S, File, Node, Root, Tree
+from pantry.fusefs.tree import FOR_EVER_S, Entry, File, Node, Root, Tree
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _DIRECTORY_IDLE_S = 3.0
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 
 
-def _answers(
-    handler: Callable[Concatenate[PantryOperations, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[PantryOperations, P], Coroutine[Any, Any, T]]:
-    """Let only `FUSEError` out of a handler, within the deadline."""
-
-    async def guarded(self: PantryOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            with trio.fail_after(self.deadline_s):
-                return await handler(self, *args, **kwargs)
-        except FUSEError:
-            raise
-        except Exception as exc:
-            raise FUSEError(errno_of(exc, handler.__name__)) from exc
-
-    functools.update_wrapper(guarded, handler)
-    return guarded
-
-
-class ReadOnlyOperations(pyfuse3.Operations):
-    """Refuses everything that would change anything, with EROFS."""
-
-    async def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise FUSEError(errno.EROFS)
-
-    setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = _refuse
-    create = write = setxattr = removexattr = _refuse
-
-
-class PantryOperations(ReadOnlyOperations):
+class PantryOperations:
     """The file system.
 
     Parameters
@@ -76,13 +47,11 @@ class PantryOperations(ReadOnlyOperations):
         For ``df``.
     shares : CachingShares
         Decides which incomplete files are read through the page cache.
-    deadline_s : float
-        After so many seconds a request fails with ETIMEDOUT.
+    kept : Kept
+        What the kernel knows already.
+    modes : OpenModes
+        Decides which files the kernel reads by itself.
     """
-
-    enable_writeback_cache = False
-    enable_acl = False
-    supports_dot_lookup = False
 
     def __init__(
         self,
@@ -91,104 +60,105 @@ class PantryOperations(ReadOnlyOperations):
         callers: Callers,
         statistics: Statistics,
         shares: CachingShares,
-        *,
-        deadline_s: float = 300.0,
+        kept: Kept,
+        modes: OpenModes,
     ) -> None:
-        super().__init__()
-        self.deadline_s = deadline_s
         self._tree = tree
         self._files = files
         self._callers = callers
         self._statistics = statistics
         self._shares = shares
         self._dataset_attributes = DatasetAttributes(tree, files)
-        self._owner = Owner.of_process()
-        self._inodes: InodeTable[Node] = InodeTable(Root())
+        self._owner = Owner.of_process(kept.mounted_ns)
+        self._inodes = kept.inodes
+        self._handles = kept.handles
+        self._unverified = kept.unverified
+        self._modes = modes
+        kept.count_opens(modes)
+        # What is missing here of the handles was opened by an earlier process; see `_again`.
         self._open_files: dict[int, OpenFile] = {}
         self._open_directories: dict[int, DirectoryReader] = {}
-        self._last_handle = 0
-        # Inodes of which the kernel may hold pages that were read before the whole file had been verified, with
-        # the number of opens that may still read such.
-        self._unverified: dict[int, int] = {}
-        self._incomplete: dict[int, int] = {}
+        self._opening_again: dict[int, trio.Lock] = {}
+        self._shared: dict[int, User] = {}
+
+    def errno_of(self, error: Exception, doing: str) -> int:
+        """Choose the errno for an error, and log it if need be."""
+        return errno_of(error, doing)
 
     # -- names and attributes ------------------------------------------------------------------------
 
-    @_answers
-    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent: int, name: bytes, caller: Caller) -> EntryAnswer | NoEntry:
         """Find a name; one that is not there is remembered by the kernel for as long as collections are."""
         try:
             text = name.decode("utf-8")
         except UnicodeDecodeError:
-            raise FUSEError(errno.ENOENT) from None
-        parent = self._node(parent_inode)
+            raise FuseError(errno.ENOENT) from None
+        node = self._node(parent)
         try:
-            entry = await self._tree.lookup(parent, text, self._callers.user(ctx))
+            entry = await self._tree.lookup(node, text, self._callers.user(caller))
         except NotFoundError:
             # What repositories there are depends on who asks, so the kernel must not remember that.
-            if isinstance(parent, Root):
+            if isinstance(node, Root):
                 raise
-            absent = pyfuse3.EntryAttributes()
-            absent.st_ino = InodeT(0)
-            absent.entry_timeout = self._tree.collections_ttl_s
-            return absent
-        number = self._inodes.number_of(entry.node)
-        attributes = self._attributes(number, entry.node)
-        attributes.entry_timeout = entry.valid_s
-        self._inodes.count(number, entry.node)
-        return attributes
+            return NoEntry(self._tree.collections_ttl_s)
+        answer = self._entry(entry)
+        self._inodes.count(answer.attributes.number, entry.node)
+        return answer
 
-    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+    def forget(self, node: int, references: int) -> None:
         """Forget what the kernel has forgotten."""
-        for number in self._inodes.forget(inode_list):
-            self._unverified.pop(number, None)
+        if self._inodes.forget(node, references):
+            self._unverified.forget(node)
 
-    @_answers
-    async def getattr(self, inode: InodeT, ctx: RequestContext) -> pyfuse3.EntryAttributes:
+    def getattr(self, node: int, caller: Caller) -> tuple[Attributes, float]:
         """Tell a node's attributes."""
-        return self._attributes(inode, self._node(inode))
+        found = self._node(node)
+        return attributes_of(node, found, self._owner), self._attributes_valid_s(found)
 
-    @_answers
-    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+    async def access(self, node: int, mode: int, caller: Caller) -> None:
         """Check access; normally the kernel does, by the mode bits."""
         if mode & os.W_OK:
-            raise FUSEError(errno.EROFS)
-        node = self._node(inode)
-        await self._tree.authorise(node, self._callers.user(ctx))
-        return not (mode & os.X_OK and isinstance(node, File))
+            raise FuseError(errno.EROFS)
+        found = self._node(node)
+        await self._tree.authorise(found, self._callers.user(caller))
+        if mode & os.X_OK and isinstance(found, File):
+            raise FuseError(errno.EACCES)
 
-    @_answers
-    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+    def statfs(self, caller: Caller) -> Soon[Space]:
         """Tell the cache's size and what is free of it."""
-        return await self._statistics.get()
+        return self._statistics.get()
 
     # -- directories ------------------------------------------------------------------------------------
 
-    @_answers
-    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+    async def opendir(self, node: int, caller: Caller) -> Opened:
         """Open a directory for the asking user."""
-        node, user = self._node(inode), self._callers.user(ctx)
-        if isinstance(node, File):
-            raise FUSEError(errno.ENOTDIR)
-        await self._tree.authorise(node, user)
-        handle = self._new_handle()
-        self._open_directories[handle] = DirectoryReader(lambda: self._tree.pages(node, user))
-        return handle
+        self._take_back(caller)
+        found, user = self._node(node), self._callers.user(caller)
+        if isinstance(found, File):
+            raise FuseError(errno.ENOTDIR)
+        await self._tree.authorise(found, user)
+        handle = self._handles.add(Handle(node, user, caller.request, directory=True))
+        self._open_directories[handle] = self._reader(found, user)
+        return Opened(handle)
 
-    @_answers
-    async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    def _reader(self, node: Node, user: User) -> DirectoryReader:
+        return DirectoryReader(lambda: self._tree.pages(node, user))
+
+    async def readdir(self, handle: int, position: int, listing: Listing) -> Listing:
         """Give names with their attributes, as many as the kernel has room for."""
-        entries = await self._open_directories[fh].entries_from(start_id)
-        # No await from here on; each entry that was taken counts as a look-up.
-        attributes = pyfuse3.EntryAttributes()
-        for position, entry in enumerate(entries, start_id + 1):
-            number = self._inodes.number_of(entry.node)
-            fill_attributes(attributes, number, entry.node, self._owner)
-            attributes.attr_timeout = self._attribute_timeout(entry.node)
-            attributes.entry_timeout = entry.valid_s
-            if not pyfuse3.readdir_reply(token, FileNameT(entry.name.encode()), attributes, position):
+        reader = self._open_directories.get(handle)
+        if reader is None:
+            kept = self._kept(handle)
+            reader = self._open_directories[handle] = self._reader(self._node(kept.inode), kept.user)
+        entries = await reader.entries_from(position)
+        # No await from here on; with attributes each entry that was taken counts as a look-up.
+        for after, entry in enumerate(entries, position + 1):
+            answer = self._entry(entry)
+            if not listing.add(entry.name.encode(), answer, after):
                 break
-            self._inodes.count(number, entry.node)
+            if listing.with_attributes:
+                self._inodes.count(answer.attributes.number, entry.node)
+        return listing
 
     async def park_idle_directories(self) -> None:
         """Let go of listings that nobody goes on with, for as long as the mount lasts."""
@@ -197,76 +167,105 @@ class PantryOperations(ReadOnlyOperations):
             for reader in list(self._open_directories.values()):
                 await reader.park(_DIRECTORY_IDLE_S)
 
-    @_answers
-    async def releasedir(self, fh: FileHandleT) -> None:
+    def releasedir(self, handle: int) -> Soon[None]:
         """Close a directory."""
-        await self._open_directories.pop(fh).close()
+        self._handles.remove(handle)
+        reader = self._open_directories.pop(handle, None)
+        return None if reader is None else reader.close()
 
     # -- files -------------------------------------------------------------------------------------------
 
-    @_answers
-    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+    async def open(self, node: int, flags: int, caller: Caller) -> Opened:
         """Open a file for reading; the daemon authorises the asking user."""
+        self._take_back(caller)
         if flags & _WRITING:
-            raise FUSEError(errno.EROFS)
-        node = self._node(inode)
-        if not isinstance(node, File):
-            raise FUSEError(errno.EISDIR)
-        opened = await self._files.open(node, self._callers.user(ctx))
-        handle = self._new_handle()
+            raise FuseError(errno.EROFS)
+        found = self._node(node)
+        if not isinstance(found, File):
+            raise FuseError(errno.EISDIR)
+        user = self._callers.user(caller)
+        opened = await self._files.open(found, user)
+        # No await from here on: what was decided is told to the kernel in the same order.
+        backing = self._modes.open(node, opened.fd, complete=opened.complete)
+        incomplete = not opened.complete and not backing
+        handle = self._handles.add(Handle(node, user, caller.request, backing, incomplete))
+        if backing:
+            self._files.close_soon(opened)  # the kernel has what it needs
+            self._unverified.forget(node)  # the kernel drops its pages at each such open
+            return Opened(handle, OpenFlag.NOFLUSH | OpenFlag.PASSTHROUGH, backing)
         self._open_files[handle] = opened
-        # The content of an inode never changes, so the kernel may keep its pages; but those that were read
-        # before the whole file had been verified go when it has been.
-        keep = True
-        if not opened.complete and not self._shares.take_file(opened.user):
-            return FileInfo(fh=handle, direct_io=True)
-        if not opened.complete:
-            self._incomplete[handle] = inode
-            self._unverified[inode] = self._unverified.get(inode, 0) + 1
-        elif self._unverified.get(inode) == 0:
-            del self._unverified[inode]
-            keep = False
-        return FileInfo(fh=handle, direct_io=False, keep_cache=keep)
+        return Opened(handle, OpenFlag.NOFLUSH | self._flags(node, handle, opened))
 
-    async def read(self, fh: FileHandleT, off: int, size: int) -> Bytes:  # type: ignore[override]  # any buffer will do
+    def _flags(self, node: int, handle: int, opened: OpenFile) -> OpenFlag:
+        """Decide how the kernel reads what it does not read by itself.
+
+        The content of an inode never changes, so the kernel may keep its pages; but those that were read before the
+        whole file had been verified go when it has been.
+        """
+        if opened.complete:
+            return OpenFlag(0) if self._unverified.to_be_dropped(node) else OpenFlag.KEEP_CACHE
+        self._unverified.opened(node)
+        if not self._shares.take_file(opened.user):
+            return OpenFlag.DIRECT_IO
+        self._shared[handle] = opened.user
+        return OpenFlag.KEEP_CACHE
+
+    def read(self, handle: int, offset: int, size: int) -> Soon[Buffer]:
         """Read from an open file."""
-        opened = self._open_files[fh]
-        try:
-            # Where it waits for the daemon it has a deadline of its own.
-            if opened.complete or fh not in self._incomplete:
-                return await opened.read(off, size)
-            with self._shares.waiting(opened.user):
-                return await opened.read(off, size)
-        except Exception as exc:
-            raise FUSEError(errno_of(exc, f"reading {opened.file.repository} {opened.file.id}")) from exc
+        opened = self._open_files.get(handle)
+        if opened is not None:
+            data = opened.read_at_once(offset, size)
+            if data is not None:
+                return data
+        return self._read_waiting(handle, offset, size)
 
-    # `flush` is left out: the kernel hears ENOSYS once, and then spares every close a request.
+    async def _read_waiting(self, handle: int, offset: int, size: int) -> Buffer:
+        opened = self._open_files.get(handle) or await self._again(handle)
+        if opened.complete or handle not in self._shared:
+            return await opened.read(offset, size)
+        with self._shares.waiting(opened.user):
+            return await opened.read(offset, size)
 
-    @_answers
-    async def release(self, fh: FileHandleT) -> None:
+    async def _again(self, handle: int) -> OpenFile:
+        """Open again, for whom it was opened, a file that an earlier process had opened."""
+        kept = self._kept(handle)
+        async with self._opening_again.setdefault(handle, trio.Lock()):
+            if handle not in self._open_files:
+                node = self._node(kept.inode)
+                if not isinstance(node, File):
+                    raise FuseError(errno.EBADF)
+                opened = await self._files.open(node, kept.user)
+                if handle not in self._handles:
+                    self._files.close_soon(opened)
+                    raise FuseError(errno.EBADF)
+                self._open_files[handle] = opened
+        self._opening_again.pop(handle, None)
+        return self._open_files[handle]
+
+    def release(self, handle: int) -> Soon[None]:
         """Close a file."""
-        opened = self._open_files.pop(fh)
-        inode = self._incomplete.pop(fh, 0)
-        if inode:
-            self._shares.give_file_back(opened.user)
-        if inode in self._unverified:
-            self._unverified[inode] -= 1
-        await opened.close()
+        kept = self._handles.remove(handle)
+        if kept is not None:
+            self._modes.close(kept.inode, kept.backing)
+            if kept.incomplete:
+                self._unverified.closed(kept.inode)
+        if handle in self._shared:
+            self._shares.give_file_back(self._shared.pop(handle))
+        opened = self._open_files.pop(handle, None)
+        return None if opened is None else opened.close()
 
     # -- extended attributes ---------------------------------------------------------------------------------
 
-    @_answers
-    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+    def listxattr(self, node: int, caller: Caller) -> Sequence[bytes]:
         """Name a file's extended attributes; directories have none."""
-        return self._dataset_attributes.names if isinstance(self._node(inode), File) else ()
+        return self._dataset_attributes.names if isinstance(self._node(node), File) else ()
 
-    @_answers
-    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+    def getxattr(self, node: int, name: bytes, caller: Caller) -> Soon[bytes]:
         """Tell what is known of a file's dataset."""
-        node = self._node(inode)
-        if not isinstance(node, File) or name not in self._dataset_attributes.names:
-            raise FUSEError(errno.ENODATA)
-        return await self._dataset_attributes.get(node, name, self._callers.user(ctx))
+        found = self._node(node)
+        if not isinstance(found, File) or name not in self._dataset_attributes.names:
+            raise FuseError(errno.ENODATA)
+        return self._dataset_attributes.get(found, name, self._callers.user(caller))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -274,17 +273,31 @@ class PantryOperations(ReadOnlyOperations):
         try:
             return self._inodes[inode]
         except KeyError:
-            raise FUSEError(errno.ESTALE) from None
+            raise FuseError(errno.ESTALE) from None
 
-    def _new_handle(self) -> FileHandleT:
-        self._last_handle += 1
-        return FileHandleT(self._last_handle)
+    def _kept(self, handle: int) -> Handle:
+        try:
+            return self._handles[handle]
+        except KeyError:
+            raise FuseError(errno.EBADF) from None
 
-    def _attribute_timeout(self, node: Node) -> float:
+    def _take_back(self, caller: Caller) -> None:
+        """Close what an earlier process opened for this very request and did not live to tell."""
+        if not caller.resent:
+            return
+        handle = self._handles.unanswered(caller.request)
+        if handle is None:
+            return
+        kept = self._handles.remove(handle)
+        if kept is not None and not kept.directory:
+            self._modes.close(kept.inode, kept.backing)
+            if kept.incomplete:
+                self._unverified.closed(kept.inode)
+
+    def _entry(self, entry: Entry) -> EntryAnswer:
+        number = self._inodes.number_of(entry.node)
+        attributes = attributes_of(number, entry.node, self._owner)
+        return EntryAnswer(attributes, entry.valid_s, self._attributes_valid_s(entry.node))
+
+    def _attributes_valid_s(self, node: Node) -> float:
         return FOR_EVER_S if isinstance(node, File) else self._tree.collections_ttl_s
-
-    def _attributes(self, inode: int, node: Node) -> pyfuse3.EntryAttributes:
-        attributes = pyfuse3.EntryAttributes()
-        fill_attributes(attributes, inode, node, self._owner)
-        attributes.attr_timeout = self._attribute_timeout(node)
-        return attributes

@@ -148,6 +148,11 @@ class Files:
 
         return await trio.to_thread.run_sync(read, limiter=self._threads)
 
+    def close_soon(self, file: OpenFile) -> None:
+        """Close a file without waiting for the daemon to hear of it."""
+        if self._nursery is not None:
+            self._nursery.start_soon(file.close)
+
     def start_ahead(self, file: OpenFile, start: int, stop: int) -> bool:
         """Begin to fetch ahead for a reader, unless everything is ending."""
         if self._nursery is None:
@@ -216,16 +221,31 @@ class OpenFile:
         self._closed = False
         self._uncached = False
 
+    @property
+    def fd(self) -> int:
+        """Descriptor of what is there, which may have holes if it is not complete."""
+        return self._fd
+
+    def read_at_once(self, offset: int, size: int) -> Bytes | None:
+        """Read if nothing must be waited for, or return None; see `Files.read_now` for how long it lasts."""
+        stop = min(offset + size, self.file.size_bytes)
+        if offset >= stop:
+            return b""
+        if not self.complete:
+            if not self._there.covers(offset, stop):
+                return None
+            self._ahead.note(offset, stop)
+            self._look_ahead(stop)
+        return self._files.read_now(self._fd, offset, stop)
+
     async def read(self, offset: int, size: int) -> Bytes:
-        """Read ``size`` bytes at ``offset``, fewer at the end; see `Files.read_now` for how long they last."""
+        """Read ``size`` bytes at ``offset``, fewer at the end, waiting for them if need be."""
         stop = min(offset + size, self.file.size_bytes)
         if offset >= stop:
             return b""
         if not self.complete:
             await self._prepare(offset, stop)
-        data: Bytes | None = self._files.read_now(self._fd, offset, stop)
-        if data is None:
-            data = await self._files.read_waiting(self._fd, offset, stop)
+        data = await self._files.read_waiting(self._fd, offset, stop)
         if len(data) != stop - offset:
             raise IntegrityError(f"dataset {self.file.id} ends before byte {stop}")
         return data
@@ -249,6 +269,8 @@ class OpenFile:
             try:
                 with trio.fail_after(self._files.deadline_s):
                     await self._fetch(start, stop)
+            except DaemonUnavailableError:
+                raise  # that it is gone is known to the link, and so is when it is back
             except (PantryError, trio.TooSlowError) as exc:
                 self._files.failures.note(self.file, start, stop, exc, took_s=trio.current_time() - begun)
                 raise

@@ -42,7 +42,7 @@ FIXED_NAME_S = 60.0
 """For names in RUN collections: they never change, but a dataset could be deleted."""
 
 
-class Root(msgspec.Struct, frozen=True):
+class Root(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     """The mount point."""
 
     @property
@@ -51,7 +51,7 @@ class Root(msgspec.Struct, frozen=True):
         return "root"
 
 
-class Directory(msgspec.Struct, frozen=True):
+class Directory(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """A repository, or a directory below it that is known by its path."""
 
     repository: str
@@ -63,7 +63,7 @@ class Directory(msgspec.Struct, frozen=True):
         return "/".join(("d", self.repository, *self.path))
 
 
-class IdDirectory(msgspec.Struct, frozen=True):
+class IdDirectory(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     """``.by-id``, which cannot be listed, or the directory of one dataset in it."""
 
     repository: str
@@ -75,7 +75,7 @@ class IdDirectory(msgspec.Struct, frozen=True):
         return f"i/{self.repository}/{self.id or ''}"
 
 
-class File(msgspec.Struct, frozen=True, gc=False):
+class File(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="f"):
     """A dataset's file; the same node by whatever path it is found."""
 
     repository: str

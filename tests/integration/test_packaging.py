@@ -81,7 +81,7 @@ def test_the_entry_points_are_there() -> None:
 
 
 def test_the_client_is_light() -> None:
-    heavy = "trio boto3 botocore sqlalchemy astropy numpy pyarrow h5py pandas yaml click rich pyfuse3 lark asyncio"
+    heavy = "trio boto3 botocore sqlalchemy astropy numpy pyarrow h5py pandas yaml click rich lark asyncio"
     code = f"import sys, pantry.client; print(sorted(set({heavy.split()!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

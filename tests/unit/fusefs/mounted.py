@@ -30,8 +30,37 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0, what: 
         time.sleep(0.01)
 
 
+def words_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def mount_pids(point: Path) -> list[int]:
+    """Processes of the mount at a directory."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            words = words_of(int(entry))
+            if b"pantry.fusefs.main" in words and os.fsencode(point) in words:
+                found.append(int(entry))
+    return found
+
+
+def kill_all(point: Path) -> None:
+    """Kill what holds and what serves the mount at a directory; stopped first, so that neither replaces the other."""
+    pids: list[int] = []
+    while (found := mount_pids(point)) != pids:
+        pids = found
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
 class MountProcess:
-    """One `python -m pantry.fusefs.main`."""
+    """One `python -m pantry.fusefs.main`, which holds the mount, and what it starts."""
 
     def __init__(self, socket_path: str, point: Path, log: Path, *options: str) -> None:
         self.point = point
@@ -61,8 +90,16 @@ class MountProcess:
         except subprocess.TimeoutExpired:
             return self.kill()
 
+    def server_pid(self) -> int:
+        """Of the process that serves now; 0 while there is none."""
+        for pid in mount_pids(self.point):
+            if pid != self.process.pid and b"--serve" in words_of(pid):
+                return pid
+        return 0
+
     def kill(self) -> int:
-        self.process.kill()
+        """Kill what holds and what serves, so that nothing goes on."""
+        kill_all(self.point)
         return self.process.wait()
 
     def log_text(self) -> str:

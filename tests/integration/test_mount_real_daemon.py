@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.fault.proxy import FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
+from tests.integration.verifying_readers import LONGEST_PAUSE_S, READERS, readers
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.seaweedfs import SeaweedServer
@@ -128,6 +131,33 @@ def test_an_open_file_outlives_the_daemon_and_an_incomplete_one_its_restart(node
         node.daemon.start()
         wait_until(lambda: _reads(cold_file.fileno()))
         assert os.pread(cold_file.fileno(), SIZE, 0) == content[::-1]
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
+def test_readers_do_not_notice_that_the_daemon_is_killed(node: Node, kills: int) -> None:
+    """Half of what they read is not in the cache at first, and is dropped from it again and again."""
+    rng = random.Random(9)
+    contents = {exposure: rng.randbytes(2 * MIB + exposure) for exposure in range(1, 11)}
+    for exposure, content in contents.items():
+        node.put(content, exposure=exposure, detector=0)
+    wait_until(lambda: len(files_below(node.mount)) == len(contents))
+    hashes = {len(content): hashlib.sha256(content).hexdigest() for content in contents.values()}
+    files = [(str(path), hashes[path.stat().st_size]) for path in files_below(node.mount).values()]
+    node.evict()
+    with readers(files) as results:
+        pids = {node.daemon.pid}
+        for _ in range(kills):
+            node.daemon.kill()
+            time.sleep(rng.random() * 0.5)  # how long the node is without a daemon is what varies
+            node.daemon.start()
+            pids.add(node.daemon.pid)
+            assert (node.mount / "u/one").is_dir()
+            node.butler.connection.call(EvictObjects(everything=True))
+    assert len(results) == READERS
+    assert len(pids) == kills + 1
+    assert min(rounds for rounds, _ in results) > 0
+    assert sum(rounds for rounds, _ in results) > 2 * kills
+    assert max(longest for _, longest in results) < LONGEST_PAUSE_S
 
 
 def _reads(fd: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -14,10 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.integration.verifying_readers import LONGEST_PAUSE_S, READERS, readers
 from tests.unit.fusefs.fake import FakeDaemon
 from tests.unit.fusefs.mounted import MountProcess, can_mount, kill_all, mount_pids, mounted, wait_until
 
@@ -26,37 +25,6 @@ from pantry.fusefs.mounting import mounts_at
 pytestmark = [pytest.mark.root, can_mount]
 
 MIB = 1 << 20
-READERS = 8
-LONGEST_PAUSE_S = 5.0
-
-_READER = """
-import hashlib, json, os, random, signal, sys, time
-files, seed = json.loads(sys.argv[1]), int(sys.argv[2])
-rng = random.Random(seed)
-running = True
-def stop(*_):
-    global running
-    running = False
-signal.signal(signal.SIGTERM, stop)
-longest, rounds, held = 0.0, 0, open(rng.choice(files)[0], "rb", buffering=0)
-print("reading", flush=True)
-while running:
-    path, digest = rng.choice(files)
-    begun = time.monotonic()
-    if rng.random() < 0.3:
-        names = os.listdir(os.path.dirname(path))
-        assert os.path.basename(path) in names, names
-        assert os.stat(path).st_size
-    with open(path, "rb", buffering=0) as file:
-        seen = hashlib.sha256()
-        while data := file.read(rng.choice((4096, 131072, 1 << 20))):
-            seen.update(data)
-    assert seen.hexdigest() == digest, path
-    assert len(os.pread(held.fileno(), 100, rng.randrange(60000))) == 100
-    longest = max(longest, time.monotonic() - begun)
-    rounds += 1
-print(json.dumps([rounds, longest]), flush=True)
-"""
 
 
 @pytest.fixture
@@ -87,48 +55,28 @@ def files_of(daemon: FakeDaemon, mount: MountProcess) -> list[tuple[str, str]]:
     ]
 
 
-@contextmanager
-def readers(files: list[tuple[str, str]]) -> Iterator[list[tuple[int, float]]]:
-    """Read and verify until the end; then each one's rounds, and its longest round in seconds."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", _READER, json.dumps(files), str(seed)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for seed in range(READERS)
-    ]  # fmt: skip
-    results: list[tuple[int, float]] = []
-    try:
-        for reader in running:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == "reading\n"
-        yield results
-        for reader in running:
-            reader.terminate()
-        for reader in running:
-            out, err = reader.communicate(timeout=60)
-            assert reader.returncode == 0, err
-            rounds, longest = json.loads(out)
-            results.append((rounds, longest))
-    finally:
-        for reader in running:
-            reader.kill()
-            reader.communicate()
-
-
 def kill_server(mount: MountProcess) -> None:
     wait_until(lambda: mount.server_pid() != 0, what="a process that serves")
     os.kill(mount.server_pid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("options", [(), ("--no-passthrough",), ("--allow-other",)])
+@pytest.mark.parametrize(
+    ("options", "kills"),
+    [
+        ((), 10),
+        (("--no-passthrough",), 10),
+        (("--allow-other",), 10),
+        pytest.param((), 100, marks=pytest.mark.soak),
+        pytest.param(("--no-passthrough",), 100, marks=pytest.mark.soak),
+    ],
+)
 def test_readers_do_not_notice_that_the_server_is_killed(
-    daemon: FakeDaemon, place: Path, options: tuple[str, ...]
+    daemon: FakeDaemon, place: Path, options: tuple[str, ...], kills: int
 ) -> None:
     rng = random.Random(3)
     with mounted(daemon.socket_path, place, *options) as mount:
         with readers(files_of(daemon, mount)) as results:
-            for killed in range(1, 11):
+            for killed in range(1, kills + 1):
                 kill_server(mount)
                 wait_until(lambda n=killed: mount.log_text().count("going on at") == n, what="a successor")
                 time.sleep(rng.random() * 0.3)

@@ -1,0 +1,70 @@
+"""Processes that read files through a mount without end, and compare them with their hashes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+READERS = 8
+LONGEST_PAUSE_S = 5.0
+
+_READER = """
+import hashlib, json, os, random, signal, sys, time
+files, seed = json.loads(sys.argv[1]), int(sys.argv[2])
+rng = random.Random(seed)
+running = True
+def stop(*_):
+    global running
+    running = False
+signal.signal(signal.SIGTERM, stop)
+longest, rounds, held = 0.0, 0, open(rng.choice(files)[0], "rb", buffering=0)
+print("reading", flush=True)
+while running:
+    path, digest = rng.choice(files)
+    begun = time.monotonic()
+    if rng.random() < 0.3:
+        names = os.listdir(os.path.dirname(path))
+        assert os.path.basename(path) in names, names
+        assert os.stat(path).st_size
+    with open(path, "rb", buffering=0) as file:
+        seen = hashlib.sha256()
+        while data := file.read(rng.choice((4096, 131072, 1 << 20))):
+            seen.update(data)
+    assert seen.hexdigest() == digest, path
+    assert len(os.pread(held.fileno(), 100, rng.randrange(60000))) == 100
+    longest = max(longest, time.monotonic() - begun)
+    rounds += 1
+print(json.dumps([rounds, longest]), flush=True)
+"""
+
+
+@contextmanager
+def readers(files: list[tuple[str, str]]) -> Iterator[list[tuple[int, float]]]:
+    """Read and verify until the end; then each one's rounds, and its longest round in seconds."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _READER, json.dumps(files), str(seed)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in range(READERS)
+    ]  # fmt: skip
+    results: list[tuple[int, float]] = []
+    try:
+        for reader in running:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "reading\n"
+        yield results
+        for reader in running:
+            reader.terminate()
+        for reader in running:
+            out, err = reader.communicate(timeout=60)
+            assert reader.returncode == 0, err
+            rounds, longest = json.loads(out)
+            results.append((rounds, longest))
+    finally:
+        for reader in running:
+            reader.kill()
+            reader.communicate()

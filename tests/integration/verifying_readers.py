@@ -20,22 +20,28 @@ def stop(*_):
     global running
     running = False
 signal.signal(signal.SIGTERM, stop)
-longest, rounds, held = 0.0, 0, open(rng.choice(files)[0], "rb", buffering=0)
+longest, rounds = 0.0, 0
+def timed(call, *args, **kwargs):
+    global longest
+    begun = time.monotonic()
+    try:
+        return call(*args, **kwargs)
+    finally:
+        longest = max(longest, time.monotonic() - begun)
+held = timed(open, rng.choice(files)[0], "rb", buffering=0)
 print("reading", flush=True)
 while running:
     path, digest = rng.choice(files)
-    begun = time.monotonic()
     if rng.random() < 0.3:
-        names = os.listdir(os.path.dirname(path))
+        names = timed(os.listdir, os.path.dirname(path))
         assert os.path.basename(path) in names, names
-        assert os.stat(path).st_size
-    with open(path, "rb", buffering=0) as file:
+        assert timed(os.stat, path).st_size
+    with timed(open, path, "rb", buffering=0) as file:
         seen = hashlib.sha256()
-        while data := file.read(rng.choice((4096, 131072, 1 << 20))):
+        while data := timed(file.read, rng.choice((4096, 131072, 1 << 20))):
             seen.update(data)
     assert seen.hexdigest() == digest, path
-    assert len(os.pread(held.fileno(), 100, rng.randrange(60000))) == 100
-    longest = max(longest, time.monotonic() - begun)
+    assert len(timed(os.pread, held.fileno(), 100, rng.randrange(60000))) == 100
     rounds += 1
 print(json.dumps([rounds, longest]), flush=True)
 """
@@ -43,7 +49,7 @@ print(json.dumps([rounds, longest]), flush=True)
 
 @contextmanager
 def readers(files: list[tuple[str, str]]) -> Iterator[list[tuple[int, float]]]:
-    """Read and verify until the end; then each one's rounds, and its longest round in seconds."""
+    """Read and verify until the end; then each one's rounds, and the longest call of it in seconds."""
     running = [
         subprocess.Popen(
             [sys.executable, "-c", _READER, json.dumps(files), str(seed)],

@@ -170,7 +170,7 @@ class Services:
         uid = who.uid if config.rights == "user" else None
         found = self._open.get((name, uid))
         if found is None:
-            options: OptionSource = NodeOptions(config.options, f"the service {name!r}", self._admission.call)
+            options: OptionSource = NodeOptions(config.options, f"the service {name!r}")
             if uid is not None:
                 options = OwnOptions(config.options, config.root, uid, self._held)
             found = self._open[name, uid] = Service(

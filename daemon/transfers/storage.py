@@ -91,7 +91,7 @@ class Storage:
             return RenewedBackend(renewed, refused=REFUSED)
         if not has_sources(merged):
             return make_backend(root, merged, self._transfers)
-        source = NodeOptions(merged, f"the storage of {root}", self._transfers.call)
+        source = NodeOptions(merged, f"the storage of {root}")
         return RenewedBackend(Renewed(source, lambda made: make_backend(root, made, self._transfers)))
 
     def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:

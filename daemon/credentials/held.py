@@ -71,6 +71,8 @@ class HeldCredentials:
     def add(self, uid: int, uri: str, options: Mapping[str, str], lifetime_s: float) -> HeldCredential:
         """Keep a credential of a user; one for the same URIs gives way.
 
+        Slashes at the end of ``uri`` mean nothing: it is for what is there, and for what is below.
+
         Raises
         ------
         InvalidRequestError
@@ -80,6 +82,7 @@ class HeldCredentials:
         """
         kind = _kind(options)
         _check_uri(uri, kind)
+        uri = uri.rstrip("/")
         if not self._wanted(uri):
             raise InvalidRequestError(
                 f"nothing on this node is read with users' own credentials at {uri}",
@@ -113,6 +116,7 @@ class HeldCredentials:
 
     def remove(self, uid: int, uri: str) -> None:
         """Forget a credential; `NotFoundError` if there is none."""
+        uri = uri.rstrip("/")
         if uri not in {one.uri for one in self.all(uid)}:
             raise NotFoundError(
                 f"you have no credential for {uri} here", hint="`pantry credentials list` shows those that you have"

@@ -69,6 +69,19 @@ def test_for_whole_components_only(beginning: str, uri: str, is_covered: bool) -
     assert covers(beginning, uri) == is_covered
 
 
+@pytest.mark.parametrize("handed_over", ["s3://b/data", "s3://b/data/", "s3://b/data//", "s3://b", "s3://b/"])
+@pytest.mark.parametrize("asked", ["s3://b/data", "s3://b/data/", "s3://b/data/x"])
+def test_slashes_at_the_end_mean_nothing(handed_over: str, asked: str) -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        await trio.lowlevel.checkpoint()
+        held.add(1, handed_over, {"access_key_id": "a", "secret_access_key": SECRET}, 10)
+        assert held.for_origin(1, asked).options["secret_access_key"].reveal() == SECRET
+        (one,) = held.all(1)
+        held.remove(1, one.uri + "/")
+        assert held.all(1) == []
+
+
 def test_the_one_for_the_fewest_others_is_taken() -> None:
     @timed
     async def check(held: HeldCredentials) -> None:

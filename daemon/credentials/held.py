@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import trio
@@ -18,6 +18,10 @@ MAX_CREDENTIAL_BYTES = 64 * 1024
 MAX_URI = 1024
 MOST_BYTES = 32 * 1024 * 1024
 """Longest that the credentials of all users together may be, in characters."""
+
+
+Rights = tuple[int, ...]
+"""Which credentials a root and its copies are asked with."""
 
 
 class HeldCredential(NamedTuple):
@@ -71,7 +75,8 @@ class HeldCredentials:
     def add(self, uid: int, uri: str, options: Mapping[str, str], lifetime_s: float) -> HeldCredential:
         """Keep a credential of a user; one for the same URIs gives way.
 
-        Slashes at the end of ``uri`` mean nothing: it is for what is there, and for what is below.
+        Slashes at the end of ``uri`` mean nothing: it is for what is there, and for what is below. The same one handed
+        over once more is kept for longer, and what was proved by it stays so.
 
         Raises
         ------
@@ -96,14 +101,17 @@ class HeldCredentials:
         others = (one for held in self._held.values() for one in held.values())
         if sum(map(_length, others)) + sum(map(len, options.values())) > MOST_BYTES:
             raise LimitExceededError("this daemon holds no more credentials", hint="those that expire make room")
-        self._serial += 1
+        before = own.get(uri)
+        kept = {name: Secret(value) for name, value in options.items()}
+        is_same = before is not None and before.options == kept
+        self._serial += not is_same
         held = HeldCredential(
             uri=uri,
             kind=kind,
-            options={name: Secret(value) for name, value in options.items()},
+            options=kept,
             expires_s=trio.current_time() + lifetime_s,
             expires_ns=time.time_ns() + int(lifetime_s * 1e9),
-            serial=self._serial,
+            serial=before.serial if before is not None and is_same else self._serial,
         )
         self._held.setdefault(uid, {})[uri] = held
         self._change()
@@ -138,6 +146,11 @@ class HeldCredentials:
                 hint=f"hand one over, which is kept for a while: pantry credentials add {uri}",
             )
         return found
+
+    def rights(self, uid: int, uris: Sequence[str]) -> Rights:
+        """Tell the credentials that a user has for some URIs from all others: their serials, 0 where there is none."""
+        found = [self.find(uid, uri) for uri in uris]
+        return tuple(0 if one is None else one.serial for one in found)
 
     def watch(self, uid: int, uri: str, forget: Callable[[], Awaitable[None]]) -> None:
         """Have ``forget`` called whenever a user has no credential for a URI any more."""

@@ -51,7 +51,6 @@ class Prefixes:
         self._opener = opener
         self._offline = offline
         self._open: dict[tuple[str, int | None], PlainPrefix] = {}
-        self._serials: dict[tuple[str, int | None], int] = {}
         self._attached: dict[str, PlainPrefix] = {}
 
     async def aclose(self) -> None:
@@ -79,11 +78,9 @@ class Prefixes:
         if not self._storage.is_for_each(root := self._configured[name].root):
             return self.get(name)
         # Also for what is cached: without a credential there is nothing.
-        serial = self._held.for_origin(who.uid, root).serial
+        self._held.for_origin(who.uid, root)
         found = self.get(name, who.uid)
-        if self._serials.get((name, who.uid)) != serial:
-            self._serials[name, who.uid] = serial
-            found.believe_nothing()
+        found.renew()
         return found
 
     def all_readable(self, who: Identity, *, administers: bool) -> list[PlainPrefix]:

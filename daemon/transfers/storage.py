@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
@@ -97,7 +98,8 @@ class Storage:
     def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:
         """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
         replicas = [self.backend_for(root, options, uid)]
-        for copy in replica_roots(root, self._config.storage):
+        copies = replica_roots(root, self._config.storage)
+        for copy in copies:
             if uid is not None and not self.is_for_each(copy):
                 # The root's refusal would lead there.
                 raise ConfigError(f"{root} is read with users' own rights, and its copy {copy} with the node's")
@@ -111,6 +113,7 @@ class Storage:
             direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
             offline=self._offline,
             limit=self._limit_for(root),
+            rights=tuple if uid is None else partial(self._held.rights, uid, (root, *copies)),
         )
 
     def _limit_for(self, root: str) -> Admission | None:

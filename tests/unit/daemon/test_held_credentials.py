@@ -114,6 +114,30 @@ def test_a_new_one_takes_the_place_of_that_for_the_same(monkeypatch: pytest.Monk
             held.add(9, URI, TOKEN, 10)
 
 
+def test_the_same_one_again_keeps_what_was_proved_by_it() -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        copy = "https://copy.example.org/data"
+        held.add(1, URI, TOKEN, 10)
+        first = held.rights(1, (URI, copy))
+        assert first[1] == 0
+        await trio.sleep(9)
+        held.add(1, URI, TOKEN, 10)
+        await trio.sleep(9)
+        assert held.rights(1, (URI, copy)) == first, "kept for longer"
+        held.add(1, copy, TOKEN, 10)
+        with_copy = held.rights(1, (URI, copy))
+        assert with_copy[0] == first[0]
+        assert len({0, *with_copy}) == 3
+        held.add(1, URI, {"token": "another"}, 10)
+        held.add(1, URI, TOKEN, 10)
+        assert held.rights(1, (URI,)) != first[:1], "another one was between them"
+        before = held.rights(1, (URI,))
+        await trio.sleep(10)
+        held.add(1, URI, TOKEN, 10)
+        assert held.rights(1, (URI,)) != before, "it had expired"
+
+
 @pytest.mark.parametrize(
     ("uri", "options", "lifetime_s"),
     [

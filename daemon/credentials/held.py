@@ -68,7 +68,8 @@ class HeldCredentials:
         self._wanted = wanted
         self._held: dict[int, dict[str, HeldCredential]] = {}
         self._serial = 0
-        self._watched: list[tuple[int, str, Callable[[], Awaitable[None]]]] = []
+        self._watched: dict[int, list[tuple[str, Callable[[], Awaitable[None]]]]] = {}
+        self._touched: set[int] = set()
         self.changed = trio.Event()
         """Set, and replaced, at each change."""
 
@@ -114,7 +115,7 @@ class HeldCredentials:
             serial=before.serial if before is not None and is_same else self._serial,
         )
         self._held.setdefault(uid, {})[uri] = held
-        self._change()
+        self._change(uid)
         return held
 
     def all(self, uid: int) -> list[HeldCredential]:
@@ -130,7 +131,7 @@ class HeldCredentials:
                 f"you have no credential for {uri} here", hint="`pantry credentials list` shows those that you have"
             )
         del self._held[uid][uri]
-        self._change()
+        self._change(uid)
 
     def find(self, uid: int, uri: str) -> HeldCredential | None:
         """Return a user's credential for a URI: of those that fit, the one for the fewest others."""
@@ -154,26 +155,27 @@ class HeldCredentials:
 
     def watch(self, uid: int, uri: str, forget: Callable[[], Awaitable[None]]) -> None:
         """Have ``forget`` called whenever a user has no credential for a URI any more."""
-        self._watched.append((uid, uri, forget))
+        self._watched.setdefault(uid, []).append((uri, forget))
 
     async def expire(self) -> None:
         """Forget what expires, and have connections forgotten that are nobody's any more, for ever."""
         while True:
             now = trio.current_time()
-            every = [one for own in self._held.values() for one in own.values()]
-            if any(one.expires_s <= now for one in every):
-                for uid, own in list(self._held.items()):
-                    left = {uri: one for uri, one in own.items() if now < one.expires_s}
-                    if left:
-                        self._held[uid] = left
-                    else:
-                        del self._held[uid]
-                self._change()
+            for uid, own in list(self._held.items()):
+                left = {uri: one for uri, one in own.items() if now < one.expires_s}
+                if len(left) < len(own):
+                    self._held[uid] = left
+                    self._change(uid)
+                if not left:
+                    del self._held[uid]
             changed = self.changed
-            for uid, uri, forget in tuple(self._watched):
-                if self.find(uid, uri) is None:
-                    await self._forgotten(forget)
-            with trio.move_on_at(min((one.expires_s for one in every if one.expires_s > now), default=float("inf"))):
+            touched, self._touched = self._touched, set()
+            for uid in touched:
+                for uri, forget in tuple(self._watched.get(uid, ())):
+                    if self.find(uid, uri) is None:
+                        await self._forgotten(forget)
+            ends = (one.expires_s for own in self._held.values() for one in own.values())
+            with trio.move_on_at(min(ends, default=float("inf"))):
                 await changed.wait()
 
     @staticmethod
@@ -184,7 +186,8 @@ class HeldCredentials:
             # A defect, in a library perhaps: others' credentials still have to expire.
             log.exception("connections that nobody's credential is for any more cannot be closed")
 
-    def _change(self) -> None:
+    def _change(self, uid: int) -> None:
+        self._touched.add(uid)
         event, self.changed = self.changed, trio.Event()
         event.set()
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.credentials import held as module
-from pantry.daemon.credentials.held import MAX_CREDENTIAL_BYTES, HeldCredentials, covers
+from pantry.daemon.credentials.held import MAX_CREDENTIAL_BYTES, HeldCredential, HeldCredentials, covers
 from pantry.daemon.credentials.own import OwnOptions, is_for_users
 from pantry.errors import BackendAccessError, ConfigError, InvalidRequestError, LimitExceededError, NotFoundError
 from pantry.model.loading import load_yaml
@@ -204,6 +204,31 @@ def test_connections_are_forgotten_when_it_is_over() -> None:
         held.remove(2, URI)
         await trio.testing.wait_all_tasks_blocked()
         assert "two" in forgotten
+
+
+def test_only_whose_credentials_have_changed_is_looked_after() -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        asked: list[int] = []
+
+        async def forget() -> None:
+            await trio.lowlevel.checkpoint()
+
+        find = held.find
+
+        def noted(uid: int, uri: str) -> HeldCredential | None:
+            asked.append(uid)
+            return find(uid, uri)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(held, "find", noted)
+            for uid in range(100):
+                held.watch(uid, URI, forget)
+            held.add(7, URI, TOKEN, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            assert asked == [7]
+            await trio.sleep(11)
+            assert asked == [7, 7]
 
 
 def test_nothing_of_the_nodes_goes_out_with_a_users_request() -> None:

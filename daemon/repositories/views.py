@@ -12,7 +12,7 @@ from pantry.daemon.repositories.description import RepositoryDescription, read_d
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.site_index import Registration
 from pantry.daemon.transfers.origin import Origin
-from pantry.errors import BackendError, OriginUnavailableError, TransientBackendError
+from pantry.errors import BackendAccessError, BackendError, OriginUnavailableError, TransientBackendError
 
 VIEW_S = 300.0
 """How long a user who could read a repository's description is believed to be able to, in seconds."""
@@ -131,14 +131,21 @@ class RepositoryViews:
                 f"whether you may read {origin.location} cannot be asked: this node works offline",
                 hint="`pantry cache offline off` ends it",
             )
+        refusal: BackendError | None = None
         failure: BackendError | None = None
-        for backend in origin.backends:
+        for backend, serial in zip(origin.backends, origin.rights(), strict=True):
             try:
                 return await read_description(backend)
+            except BackendAccessError as exc:
+                # That he has no credential for a copy says nothing of the root.
+                refusal = refusal or (exc if serial else None)
+                failure = failure or exc
             except BackendError as exc:
                 failure = failure or exc
-        assert failure is not None  # noqa: S101 - there is at least one replica
-        raise failure
+        # Who is refused by one is not believed because another is down.
+        error = refusal or failure
+        assert error is not None  # noqa: S101 - there is at least one replica
+        raise error
 
     async def _assembled(
         self, name: str, uid: int, description: RepositoryDescription, origin: Origin, assemble: Assemble

@@ -104,7 +104,7 @@ class Services:
         What is configured.
     cache, nursery, admission, offline
         As of `Answers`.
-    held : HeldCredentials, optional
+    held : HeldCredentials
         Users' own credentials.
 
     Raises
@@ -121,13 +121,13 @@ class Services:
         *,
         admission: Admission,
         offline: Callable[[], bool],
-        held: HeldCredentials | None = None,
+        held: HeldCredentials,
     ) -> None:
         self.definitions = Definitions(config.services, config.queries, config.selections)
         self._configured = config.services
         self._admission = admission
         self._answers = Answers(cache, nursery, admission, offline)
-        self._held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self._held = held
         self._limits = {
             name: Admission(user_limit=one.max_concurrent, node_limit=one.max_concurrent)
             for name, one in config.services.items()

@@ -47,7 +47,8 @@ def test_an_origin_has_its_copies(tmp_path: Path) -> None:
         state_directory=str(tmp_path), storage=(StorageConfig(match="s3://b/", options={}, replicas=("/one/",)),)
     )
     admission = Admission(user_limit=1, node_limit=1)
-    repositories = Repositories(config, transfers=admission, queries=admission)
+    held = HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+    repositories = Repositories(config, transfers=admission, queries=admission, held=held)
     origin = repositories.opener.origin_for("s3://b/x", {"endpoint_url": "http://127.0.0.1:9"})
     assert [backend.location for backend in origin.backends] == ["s3://b/x", "file:///one/x"]
 

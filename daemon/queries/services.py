@@ -26,7 +26,7 @@ from pantry.daemon.queries.definitions import Definition, Definitions, filled, w
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.health import Health
 from pantry.errors import BackendAccessError, InvalidQueryError, NotFoundError, PermissionDeniedError
-from pantry.model.queries import Parameter, ParameterType, ParameterValue, checked_value
+from pantry.model.queries import Parameter, ParameterType, ParameterValue, check_elements, checked_value
 
 OWN_STATEMENT = "statement"
 
@@ -359,7 +359,8 @@ _KINDS: dict[ParameterType, ParameterType | None] = {
 
 
 def _kind(name: str, value: ParameterValue) -> ParameterType:
-    """Tell the type of a value that nobody declared."""
+    """Tell the type of a value that nobody declared; an integer never becomes the nearest float."""
+    check_elements(name, value)
     for single, several in _KINDS.items():
         kind = several if isinstance(value, tuple) else single
         if kind is None:

@@ -12,6 +12,7 @@ from pantry.client.cli.cache_keeping import duration_s
 from pantry.client.cli.lazy import Command, CommandGroup
 from pantry.client.cli.output import json_option, print_json, print_table, time
 from pantry.client.cli.session import daemon
+from pantry.client.node import LIFETIME_S
 from pantry.errors import InvalidRequestError
 from pantry.wire.operations import AddCredential, ListCredentials, RemoveCredential
 
@@ -45,7 +46,11 @@ def credentials() -> None:
 )
 @click.option("--username", metavar="NAME", help="Of a password.")
 @click.option("--profile", metavar="NAME", default="default", help="Of a file of keys.")
-@click.option("--lifetime", metavar="TIME", default="12h", help="Keep it for 90s, 30m, 12h or 7d; by default 12h.")
+@click.option(
+    "--lifetime",
+    metavar="TIME",
+    help=f"Keep it for 90s, 30m, 12h or 7d; by default {LIFETIME_S / 3600:g}h.",
+)
 @click.pass_context
 def add(
     ctx: click.Context,
@@ -54,7 +59,7 @@ def add(
     source: str | None,
     username: str | None,
     profile: str,
-    lifetime: str,
+    lifetime: str | None,
 ) -> None:
     """Hand a credential over for all that is at or below URI.
 
@@ -69,7 +74,7 @@ def add(
     chosen: Kind = kind or ("keys" if uri.startswith("s3:") else "token")
     if (username is not None) != (chosen == "password"):
         raise click.UsageError("--username goes together with --kind password")
-    lifetime_s = duration_s(lifetime)
+    lifetime_s = LIFETIME_S if lifetime is None else duration_s(lifetime)
     options = _read(chosen, source, username, profile)
     held = daemon(ctx).call(AddCredential(uri=uri, options=options, lifetime_s=lifetime_s))
     click.echo(f"{held.kind} for {held.uri}, until {time(held.expires_ns)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pantry.client.butler.times import instant_ns
 from pantry.errors import InvalidRequestError
-from pantry.model.queries import Circle, Instant, ParameterValue, Point, Polygon
+from pantry.model.queries import Circle, Instant, ParameterValue, Point, Polygon, check_elements
 
 _READY = (bool, int, float, str, Point, Circle, Polygon, Instant)
 _HINT = "numbers, texts, booleans, lists of these, an astropy Time, SkyCoord, Angle, or a Point, Circle, Polygon"
@@ -16,7 +16,10 @@ _HINT = "numbers, texts, booleans, lists of these, an astropy Time, SkyCoord, An
 
 def parameter_values(given: Mapping[str, Any]) -> dict[str, ParameterValue]:
     """Return plain values for what users give, such as numpy scalars, arrays, times and positions."""
-    return {name: _value(name, value) for name, value in given.items()}
+    values = {name: _value(name, value) for name, value in given.items()}
+    for name, value in values.items():
+        check_elements(name, value)
+    return values
 
 
 def _value(name: str, given: Any) -> ParameterValue:

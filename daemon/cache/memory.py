@@ -78,6 +78,11 @@ class MemoryStore(Account):
         held = self._objects.get(object_id)
         return None if held is None else reopen(held.fd)
 
+    def forget(self, object_id: ObjectId) -> None:
+        """Give a complete object to nobody else; whoever has it open keeps it."""
+        if (held := self._objects.pop(object_id, None)) is not None:
+            self._left.append(held)
+
     def settle(self) -> None:
         """Drop what nobody has open."""
         for object_id, held in list(self._objects.items()):

@@ -94,6 +94,11 @@ class PartialObjects:
     def __contains__(self, object_id: ObjectId) -> bool:
         return object_id in self._on_disk or object_id in self._in_memory
 
+    def of(self, object_id: ObjectId) -> list[PartialObject]:
+        """Return an object that is in the making, on the disk and in memory."""
+        found = (self._on_disk.get(object_id), self._in_memory.get(object_id))
+        return [one for one in found if one is not None]
+
     def items(self) -> list[PartialObject]:
         """Return all objects in the making that lie on the disk."""
         return list(self._on_disk.values())

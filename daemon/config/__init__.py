@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal
 
 import msgspec
 
-from pantry.backends.credentials import NOT_FOR_USERS
 from pantry.daemon.config.publishing import PublishConfig
 from pantry.daemon.config.queries import QueryConfig, SelectionConfig, ServiceConfig, problems
 from pantry.daemon.config.secrets import SecretSource
+from pantry.daemon.config.storage import ROOT, StorageConfig, storage_problems
 from pantry.errors import ConfigError
 from pantry.model.loading import load_yaml_file
 from pantry.wire.paths import SYSTEM_SOCKET, user_socket
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-_ROOT = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 _PREFIX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -112,36 +110,6 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True):
     spacing_s: float = 0.01
     credentials_per_user: int = 32
     credential_s: float = 7 * 86400.0
-
-
-class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Options and credentials for every storage root that begins with ``match``.
-
-    Attributes
-    ----------
-    match : str
-        Beginning of a root's URI, such as ``s3://bucket/``; the longest match wins.
-    options : dict
-        Options of the storage backend; a secret is a text, never shown, or says where it is kept.
-    replicas : tuple of str
-        URIs or absolute paths that stand in a root for ``match`` to give its copies: read, in this
-        order, when the root itself fails; never written.
-    direct : bool
-        Readers get the files of a mounted file system themselves, not copies in the cache: it is as fast.
-    max_concurrent : int
-        Requests that may be under way, of all users together, to all roots for which this entry is the longest
-        that says so; 0 for no limit of their own.
-    rights : str
-        ``node``: the options say who asks. ``user``: each user, with a credential of his own, only to read. Empty:
-        as the longest other match says, else ``node``.
-    """
-
-    match: str
-    options: dict[str, str | int | float | bool | SecretSource] = {}
-    replicas: tuple[str, ...] = ()
-    direct: bool = False
-    max_concurrent: int = 0
-    rights: Literal["", "node", "user"] = ""
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -352,24 +320,18 @@ def _check(config: DaemonConfig) -> None:
     for name in ("probe_interval_s", "scrub_interval_s", "pin_refresh_s"):
         if getattr(cache, name) <= 0:
             raise ConfigError(f"{where}: cache: {name}: must be positive")
-    for number, storage in enumerate(config.storage):
-        if storage.rights == "user" and not re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:", storage.match):
-            raise ConfigError(f"{where}: storage[{number}].rights: there are no credentials for {storage.match!r}")
-        if storage.rights == "user" and (given := sorted(NOT_FOR_USERS & storage.options.keys())):
-            raise ConfigError(f"{where}: storage[{number}]: with rights of users, {given[0]!r} would never be used")
-        if storage.max_concurrent < 0:
-            raise ConfigError(f"{where}: storage[{number}].max_concurrent: must not be negative")
-        for replica in storage.replicas:
-            if not _ROOT.match(replica):
-                raise ConfigError(f"{where}: storage[{number}].replicas: {replica!r} is no URI and no absolute path")
     for name, prefix in config.prefixes.items():
         if not _PREFIX_NAME.fullmatch(name):
             raise ConfigError(f"{where}: prefixes: {name!r} must be letters, digits, '.', '_' and '-', at most 64")
-        if not _ROOT.match(prefix.root):
+        if not ROOT.match(prefix.root):
             raise ConfigError(f"{where}: prefixes.{name}.root: {prefix.root!r} is no URI and no absolute path")
         if prefix.ttl_s < 0 or prefix.stale_if_error_s < 0:
             raise ConfigError(f"{where}: prefixes.{name}: ttl_s and stale_if_error_s must not be negative")
-    for problem in problems(config.services, config.queries, config.selections):
+    found = (
+        *storage_problems(config.storage),
+        *problems(config.services, config.queries, config.selections),
+    )
+    for problem in found:
         raise ConfigError(f"{where}: {problem}")
     if config.limits.spacing_s < 0:
         raise ConfigError(f"{where}: limits: spacing_s: must not be negative")

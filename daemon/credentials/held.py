@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import trio
@@ -18,6 +18,10 @@ MAX_CREDENTIAL_BYTES = 64 * 1024
 MAX_URI = 1024
 MOST_BYTES = 32 * 1024 * 1024
 """Longest that the credentials of all users together may be, in characters."""
+
+
+Rights = tuple[int, ...]
+"""Which credentials a root and its copies are asked with."""
 
 
 class HeldCredential(NamedTuple):
@@ -64,12 +68,16 @@ class HeldCredentials:
         self._wanted = wanted
         self._held: dict[int, dict[str, HeldCredential]] = {}
         self._serial = 0
-        self._watched: list[tuple[int, str, Callable[[], Awaitable[None]]]] = []
+        self._watched: dict[int, list[tuple[str, Callable[[], Awaitable[None]]]]] = {}
+        self._touched: set[int] = set()
         self.changed = trio.Event()
         """Set, and replaced, at each change."""
 
     def add(self, uid: int, uri: str, options: Mapping[str, str], lifetime_s: float) -> HeldCredential:
         """Keep a credential of a user; one for the same URIs gives way.
+
+        Slashes at the end of ``uri`` mean nothing: it is for what is there, and for what is below. The same one handed
+        over once more is kept for longer, and what was proved by it stays so.
 
         Raises
         ------
@@ -80,6 +88,7 @@ class HeldCredentials:
         """
         kind = _kind(options)
         _check_uri(uri, kind)
+        uri = uri.rstrip("/")
         if not self._wanted(uri):
             raise InvalidRequestError(
                 f"nothing on this node is read with users' own credentials at {uri}",
@@ -93,17 +102,20 @@ class HeldCredentials:
         others = (one for held in self._held.values() for one in held.values())
         if sum(map(_length, others)) + sum(map(len, options.values())) > MOST_BYTES:
             raise LimitExceededError("this daemon holds no more credentials", hint="those that expire make room")
-        self._serial += 1
+        before = own.get(uri)
+        kept = {name: Secret(value) for name, value in options.items()}
+        is_same = before is not None and before.options == kept
+        self._serial += not is_same
         held = HeldCredential(
             uri=uri,
             kind=kind,
-            options={name: Secret(value) for name, value in options.items()},
+            options=kept,
             expires_s=trio.current_time() + lifetime_s,
             expires_ns=time.time_ns() + int(lifetime_s * 1e9),
-            serial=self._serial,
+            serial=before.serial if before is not None and is_same else self._serial,
         )
         self._held.setdefault(uid, {})[uri] = held
-        self._change()
+        self._change(uid)
         return held
 
     def all(self, uid: int) -> list[HeldCredential]:
@@ -113,12 +125,13 @@ class HeldCredentials:
 
     def remove(self, uid: int, uri: str) -> None:
         """Forget a credential; `NotFoundError` if there is none."""
+        uri = uri.rstrip("/")
         if uri not in {one.uri for one in self.all(uid)}:
             raise NotFoundError(
                 f"you have no credential for {uri} here", hint="`pantry credentials list` shows those that you have"
             )
         del self._held[uid][uri]
-        self._change()
+        self._change(uid)
 
     def find(self, uid: int, uri: str) -> HeldCredential | None:
         """Return a user's credential for a URI: of those that fit, the one for the fewest others."""
@@ -135,28 +148,34 @@ class HeldCredentials:
             )
         return found
 
+    def rights(self, uid: int, uris: Sequence[str]) -> Rights:
+        """Tell the credentials that a user has for some URIs from all others: their serials, 0 where there is none."""
+        found = [self.find(uid, uri) for uri in uris]
+        return tuple(0 if one is None else one.serial for one in found)
+
     def watch(self, uid: int, uri: str, forget: Callable[[], Awaitable[None]]) -> None:
         """Have ``forget`` called whenever a user has no credential for a URI any more."""
-        self._watched.append((uid, uri, forget))
+        self._watched.setdefault(uid, []).append((uri, forget))
 
     async def expire(self) -> None:
         """Forget what expires, and have connections forgotten that are nobody's any more, for ever."""
         while True:
             now = trio.current_time()
-            every = [one for own in self._held.values() for one in own.values()]
-            if any(one.expires_s <= now for one in every):
-                for uid, own in list(self._held.items()):
-                    left = {uri: one for uri, one in own.items() if now < one.expires_s}
-                    if left:
-                        self._held[uid] = left
-                    else:
-                        del self._held[uid]
-                self._change()
+            for uid, own in list(self._held.items()):
+                left = {uri: one for uri, one in own.items() if now < one.expires_s}
+                if len(left) < len(own):
+                    self._held[uid] = left
+                    self._change(uid)
+                if not left:
+                    del self._held[uid]
             changed = self.changed
-            for uid, uri, forget in tuple(self._watched):
-                if self.find(uid, uri) is None:
-                    await self._forgotten(forget)
-            with trio.move_on_at(min((one.expires_s for one in every if one.expires_s > now), default=float("inf"))):
+            touched, self._touched = self._touched, set()
+            for uid in touched:
+                for uri, forget in tuple(self._watched.get(uid, ())):
+                    if self.find(uid, uri) is None:
+                        await self._forgotten(forget)
+            ends = (one.expires_s for own in self._held.values() for one in own.values())
+            with trio.move_on_at(min(ends, default=float("inf"))):
                 await changed.wait()
 
     @staticmethod
@@ -167,7 +186,8 @@ class HeldCredentials:
             # A defect, in a library perhaps: others' credentials still have to expire.
             log.exception("connections that nobody's credential is for any more cannot be closed")
 
-    def _change(self) -> None:
+    def _change(self, uid: int) -> None:
+        self._touched.add(uid)
         event, self.changed = self.changed, trio.Event()
         event.set()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -10,7 +10,7 @@ import trio
 
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.delegating import DelegatingBackend
-from pantry.daemon.config.secrets import Options, read_secrets, stand_in
+from pantry.daemon.config.secrets import Options, has_sources, read_secrets, stand_in
 from pantry.errors import BackendAccessError
 
 HOLDS_S = 1.0
@@ -50,14 +50,15 @@ class NodeOptions:
         As configured.
     what : str
         What they are for, for messages.
-    in_thread : Callable
-        Runs a blocking function in a thread.
     """
 
-    def __init__(self, options: Options, what: str, in_thread: Callable[[Callable[[], Made]], Awaitable[Made]]) -> None:
+    def __init__(self, options: Options, what: str) -> None:
         self._options = options
         self._what = what
-        self._in_thread = in_thread
+        self._has_sources = has_sources(options)
+        # Not a thread of those who ask origins: what is cached would wait for them.
+        self._thread = trio.CapacityLimiter(1)
+        self._reading = trio.Lock()
         self._known: Made = {}
         self._until_s = float("-inf")
 
@@ -67,11 +68,17 @@ class NodeOptions:
 
     async def now(self) -> Made:
         """Read the secrets, unless that was done a moment ago; raises as `SecretSource.read`."""
-        if trio.current_time() >= self._until_s:
-            asked_s = trio.current_time()
-            self._known = await self._in_thread(lambda: read_secrets(self._options, self._what))
-            self._until_s = asked_s + HOLDS_S
-        return self._known
+        if not self._has_sources:
+            await trio.lowlevel.checkpoint()
+            return self._options
+        async with self._reading:
+            if (now_s := trio.current_time()) >= self._until_s:
+                # A file may lie in a file system that does not answer: whoever waits may go, and one thread hangs.
+                self._known = await trio.to_thread.run_sync(
+                    read_secrets, self._options, self._what, limiter=self._thread, abandon_on_cancel=True
+                )
+                self._until_s = now_s + HOLDS_S
+            return self._known
 
 
 class _One(Generic[B]):

@@ -160,7 +160,7 @@ class Opener:
         self._cache = cache
         self._partials = partials
         self.direct = DirectFiles()
-        self._shared = SharedObjects(cache)
+        self._shared = SharedObjects(cache, partials)
 
     async def open(
         self,
@@ -186,7 +186,8 @@ class Opener:
         partial : bool
             Do not wait for the file to be complete.
         cached_only : bool
-            Ask no origin: `NotCachedError` if the file is not complete in the cache.
+            `NotCachedError` if the file is not complete in the cache. An origin is asked for a piece at most, if it
+            is one that users read with their own rights, and the credential is another one than that which brought it.
         uncached : bool
             Read it through memory if it is not complete in the cache: the disk could not take it before.
         ahead : bool
@@ -209,6 +210,8 @@ class Opener:
         self, wanted: Wanted, *, partial: bool, cached_only: bool = False, uncached: bool = False, ahead: bool = True
     ) -> OpenedFile:
         """Open a file as `open` does."""
+        if wanted.object_id.is_users:
+            await self._require_right(wanted)
         fd = await self._open_complete(wanted)
         if fd is not None:
             return OpenedFile(fd, was_cached=True)
@@ -246,6 +249,13 @@ class Opener:
             if uncached:
                 raise
             raise CacheFullError(f"{refusal.message}, and {exc.message}", hint=exc.hint) from None
+
+    async def _require_right(self, wanted: Wanted) -> None:
+        """See that what is here was brought by the user's present credential, or is proved by it."""
+        source = wanted.source
+        await self._shared.require(
+            wanted.object_id, source.origin, source.key, version=wanted.version, size_bytes=wanted.size_bytes
+        )
 
     async def _open_shared(self, wanted: Wanted) -> int | None:
         """Open what another user's rights have brought, if the origin gives it to this one too."""
@@ -333,6 +343,8 @@ class Opener:
     async def prefetch(self, repository: Repository, file: StoredFile, *, name: str) -> bool:
         """See that a file is complete on the cache's disk; True if it was not."""
         wanted = _registered(repository, file, name)
+        if wanted.object_id.is_users:
+            await self._require_right(wanted)
         fd = await self._open_cached(wanted) or await self._open_shared(wanted)
         is_missing = fd is None
         if fd is None:

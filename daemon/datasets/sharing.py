@@ -3,6 +3,9 @@
 That another user has an object is neither told nor used before the asking user's own request to the origin has
 brought a piece of it. A description of the object would not do: many services give size and version to who may not
 read the content. The piece lies where nobody can foresee, and must be the same as in the cache.
+
+A proof is of the credential that was shown. What a user's earlier credential brought is his with the next one after
+the same proof.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections import OrderedDict
 
 import trio
 
@@ -17,27 +21,99 @@ from pantry.backends.contract import ByteRange
 from pantry.daemon.cache.namesakes import give_name, namesakes
 from pantry.daemon.cache.object_id import ObjectId
 from pantry.daemon.cache.objects import ObjectCache
+from pantry.daemon.cache.partials import PartialObjects
+from pantry.daemon.credentials.held import Rights
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import CacheDiskError, CacheFullError, ObjectChangedError
 
 PIECE_BYTES = 4096
 """Length of the piece that proves the right to the whole, in bytes."""
 
+MOST_PROVED = 100_000
+"""Objects of which is remembered by which credential they are a user's; of others a piece is asked for again."""
+
 log = logging.getLogger(__name__)
 
 
 class SharedObjects:
-    """Gives objects of one user's realm a name in another's.
+    """Gives objects of one user's realm a name in another's, and of one credential's to the next.
 
     Parameters
     ----------
     cache : ObjectCache
         Where they are.
+    partials : PartialObjects
+        Those in the making.
     """
 
-    def __init__(self, cache: ObjectCache) -> None:
+    def __init__(self, cache: ObjectCache, partials: PartialObjects) -> None:
         self._cache = cache
+        self._partials = partials
         self._proving: dict[ObjectId, trio.Lock] = {}
+        self._renewing: dict[ObjectId, trio.Lock] = {}
+        self._proved: OrderedDict[ObjectId, Rights] = OrderedDict()
+
+    async def require(self, object_id: ObjectId, origin: Origin, key: str, *, version: str, size_bytes: int) -> None:
+        """See that what is here of an object in a user's realm was brought, or is proved, by his present credential.
+
+        Parameters
+        ----------
+        object_id, origin, key, version
+            As of `share`.
+        size_bytes : int
+            Its length.
+
+        Raises
+        ------
+        BackendError
+            The origin does not give it to this user any more, or cannot be asked.
+        """
+        lock = self._renewing.setdefault(object_id, trio.Lock())
+        try:
+            # Whoever finds the credential changed when the piece has come asks again with the new one.
+            while self._proved.get(object_id) != (rights := origin.rights()):
+                if size_bytes == 0 or not self._is_here(object_id):
+                    # What comes now is brought by this credential.
+                    self._note(object_id, rights)
+                    break
+                async with lock:
+                    if self._proved.get(object_id) != rights:
+                        await self._renew(object_id, origin, key, version, size_bytes)
+                        if origin.rights() == rights:
+                            self._note(object_id, rights)
+        finally:
+            if not lock.locked():
+                self._renewing.pop(object_id, None)
+
+    def _is_here(self, object_id: ObjectId) -> bool:
+        return object_id in self._cache or object_id in self._partials or object_id in self._partials.memory
+
+    def _note(self, object_id: ObjectId, rights: Rights) -> None:
+        self._proved[object_id] = rights
+        self._proved.move_to_end(object_id)
+        if len(self._proved) > MOST_PROVED:
+            self._proved.popitem(last=False)
+
+    async def _renew(self, object_id: ObjectId, origin: Origin, key: str, version: str, size_bytes: int) -> None:
+        """Prove what is here by a piece; what turns out to be another object at the origin is dropped."""
+        fd = await self._cache.open(object_id)
+        if fd is None:
+            fd = self._partials.memory.open(object_id)
+        made_of = next((one.version for one in self._partials.of(object_id) if fd is None and one.version), version)
+        try:
+            if not await self._is_same(fd, _piece(size_bytes), origin, key, made_of):
+                self._drop(object_id, key)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _drop(self, object_id: ObjectId, key: str) -> None:
+        changed = ObjectChangedError(f"{key} is another one at the origin", hint="open it anew to read the present one")
+        for one in self._partials.of(object_id):
+            one.give_up(changed)
+        self._partials.memory.forget(object_id)
+        if object_id in self._cache and not self._cache.drop(object_id):
+            raise CacheDiskError(f"{key} is another one at the origin, and cannot be removed from the cache")
 
     async def share(self, object_id: ObjectId, origin: Origin, key: str, *, version: str, repository: str) -> bool:
         """Make an object that another realm of the same root has one of ``object_id``'s realm, after proof.
@@ -91,10 +167,7 @@ class SharedObjects:
         if fd is None or other is None:
             return False
         try:
-            size = os.fstat(fd).st_size
-            start = secrets.randbelow(max(1, size - PIECE_BYTES + 1))
-            span = ByteRange(start, min(size, start + PIECE_BYTES))
-            if not await self._is_same(fd, span, origin, key, version):
+            if not await self._is_same(fd, _piece(os.fstat(fd).st_size), origin, key, version):
                 return False
         finally:
             os.close(fd)
@@ -104,13 +177,22 @@ class SharedObjects:
             log.debug("an object that is in the cache gets no other name: %s", exc.message)
             return False
 
-    async def _is_same(self, fd: int, span: ByteRange, origin: Origin, key: str, version: str) -> bool:
+    async def _is_same(self, fd: int | None, span: ByteRange, origin: Origin, key: str, version: str) -> bool:
+        """Whether the origin gives a piece, as it is in a file; without one, that it gives it will do."""
         mine = os.memfd_create("piece", os.MFD_CLOEXEC)
         try:
             await origin.read_into(key, span, mine, if_version=version or None)
-            return os.pread(mine, span.size_bytes, span.start) == os.pread(fd, span.size_bytes, span.start)
+            return fd is None or os.pread(mine, span.size_bytes, span.start) == os.pread(
+                fd, span.size_bytes, span.start
+            )
         except ObjectChangedError:
             # Whoever opens it learns so by fetching it.
             return False
         finally:
             os.close(mine)
+
+
+def _piece(size_bytes: int) -> ByteRange:
+    """Choose where a piece lies."""
+    start = secrets.randbelow(max(1, size_bytes - PIECE_BYTES + 1))
+    return ByteRange(start, min(size_bytes, start + PIECE_BYTES))

@@ -50,7 +50,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             tuple(
                 PrefixInfo(
                     name=one.name,
-                    location=one.origin.location,
+                    location=one.location,
                     ttl_s=one.config.ttl_s,
                     stale_if_error_s=one.config.stale_if_error_s,
                 )

@@ -24,7 +24,7 @@ class Current(NamedTuple):
     stat : ObjectStat
         As the origin said; ``modified_ns`` is 0 if it said so to an earlier run of the daemon.
     checked_ns : int
-        When it said so, nanoseconds since 1970-01-01 UTC.
+        When it said so, nanoseconds since 1970-01-01 UTC; 0 if it did not say so to whoever asks now.
     """
 
     stat: ObjectStat

@@ -12,6 +12,7 @@ from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
 from pantry.daemon.config import PrefixConfig
+from pantry.daemon.credentials.held import Rights
 from pantry.daemon.datasets.opening import OpenedFile, Opener, Wanted
 from pantry.daemon.prefixes.current import Current, CurrentVersions
 from pantry.daemon.transfers.origin import Origin
@@ -58,6 +59,7 @@ class PlainPrefix:
         self._offline = offline
         self._versions = CurrentVersions(self.realm, origin.location, cache)
         self._asking: dict[str, trio.Lock] = {}
+        self._rights: Rights = ()
 
     async def current(self, key: str, *, anew: bool = False) -> tuple[Current, bool]:
         """Return the version of an object that readers get, and whether it is stale.
@@ -99,10 +101,17 @@ class PlainPrefix:
             self._versions.forget(key)
             raise
         except TransientBackendError:
-            limit = self.config.ttl_s + self.config.stale_if_error_s
-            if known is None or not (self._offline() or (self.config.stale_if_error_s and known.is_within(limit))):
+            if known is None or not self._may_be_stale(known):
                 raise
             return known, True
+
+    def _may_be_stale(self, known: Current) -> bool:
+        """Whether what the origin once said will do while it cannot be asked."""
+        if self._offline():
+            # Never for who shows another credential: it may be made up.
+            return self.uid is None or known.checked_ns > 0
+        limit_s = self.config.ttl_s + self.config.stale_if_error_s
+        return self.config.stale_if_error_s > 0 and known.is_within(limit_s)
 
     async def open(
         self,
@@ -170,9 +179,11 @@ class PlainPrefix:
             checked_ns=current.checked_ns,
         )
 
-    def believe_nothing(self) -> None:
-        """Ask the origin again for whatever is wanted next: with another credential it may say something else."""
-        self._versions.believe_nothing()
+    def renew(self) -> None:
+        """Ask the origin again for whatever is wanted next, if it is asked with another credential than before."""
+        if self._rights != (rights := self.origin.rights()):
+            self._rights = rights
+            self._versions.believe_nothing()
 
     def object_id(self, stat: ObjectStat) -> ObjectId:
         """Return by which name the cache knows a version of an object."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pantry.daemon.cache.object_id import plain_realm, users_realm
 from pantry.daemon.cache.objects import ObjectCache
@@ -17,6 +18,24 @@ from pantry.errors import NotFoundError, PermissionDeniedError
 
 # The Gen3 Butler never changes a dataset's file, but a deleted one's path may be used again.
 _ATTACHED = PrefixConfig(root="", ttl_s=300.0, stale_if_error_s=10 * 365 * 86_400.0)
+
+
+class ListedPrefix(NamedTuple):
+    """What is told of a prefix.
+
+    Attributes
+    ----------
+    name : str
+        As configured.
+    location : str
+        Its URI, without any secret.
+    config : PrefixConfig
+        Its times.
+    """
+
+    name: str
+    location: str
+    config: PrefixConfig
 
 
 class Prefixes:
@@ -51,8 +70,8 @@ class Prefixes:
         self._opener = opener
         self._offline = offline
         self._open: dict[tuple[str, int | None], PlainPrefix] = {}
-        self._serials: dict[tuple[str, int | None], int] = {}
         self._attached: dict[str, PlainPrefix] = {}
+        self._locations: dict[str, str] = {}
 
     async def aclose(self) -> None:
         """Close all origins."""
@@ -79,17 +98,21 @@ class Prefixes:
         if not self._storage.is_for_each(root := self._configured[name].root):
             return self.get(name)
         # Also for what is cached: without a credential there is nothing.
-        serial = self._held.for_origin(who.uid, root).serial
+        self._held.for_origin(who.uid, root)
         found = self.get(name, who.uid)
-        if self._serials.get((name, who.uid)) != serial:
-            self._serials[name, who.uid] = serial
-            found.believe_nothing()
+        found.renew()
         return found
 
-    def all_readable(self, who: Identity, *, administers: bool) -> list[PlainPrefix]:
+    def all_readable(self, who: Identity, *, administers: bool) -> list[ListedPrefix]:
         """Return every prefix that ``who`` may read, by name; no credential is asked for."""
         names = [one for one in sorted(self._configured) if self.may_read(one, who, administers=administers)]
-        return [self.get(one, self._whose(one, who)) for one in names]
+        return [ListedPrefix(one, self._location(one, who), self._configured[one]) for one in names]
+
+    def _location(self, name: str, who: Identity) -> str:
+        """Return the URI of a prefix, the same for all: for who only looks nothing more is opened."""
+        if name not in self._locations:
+            self._locations[name] = self.get(name, self._whose(name, who)).origin.location
+        return self._locations[name]
 
     def readable_realms(self, who: Identity, *, administers: bool) -> set[str]:
         """Return in which realms of the cache the objects of such prefixes are."""

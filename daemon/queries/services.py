@@ -26,7 +26,7 @@ from pantry.daemon.queries.definitions import Definition, Definitions, filled, w
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.health import Health
 from pantry.errors import BackendAccessError, InvalidQueryError, NotFoundError, PermissionDeniedError
-from pantry.model.queries import Parameter, ParameterType, ParameterValue, checked_value
+from pantry.model.queries import Parameter, ParameterType, ParameterValue, check_elements, checked_value
 
 OWN_STATEMENT = "statement"
 
@@ -104,7 +104,7 @@ class Services:
         What is configured.
     cache, nursery, admission, offline
         As of `Answers`.
-    held : HeldCredentials, optional
+    held : HeldCredentials
         Users' own credentials.
 
     Raises
@@ -121,13 +121,13 @@ class Services:
         *,
         admission: Admission,
         offline: Callable[[], bool],
-        held: HeldCredentials | None = None,
+        held: HeldCredentials,
     ) -> None:
         self.definitions = Definitions(config.services, config.queries, config.selections)
         self._configured = config.services
         self._admission = admission
         self._answers = Answers(cache, nursery, admission, offline)
-        self._held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
+        self._held = held
         self._limits = {
             name: Admission(user_limit=one.max_concurrent, node_limit=one.max_concurrent)
             for name, one in config.services.items()
@@ -170,7 +170,7 @@ class Services:
         uid = who.uid if config.rights == "user" else None
         found = self._open.get((name, uid))
         if found is None:
-            options: OptionSource = NodeOptions(config.options, f"the service {name!r}", self._admission.call)
+            options: OptionSource = NodeOptions(config.options, f"the service {name!r}")
             if uid is not None:
                 options = OwnOptions(config.options, config.root, uid, self._held)
             found = self._open[name, uid] = Service(
@@ -359,7 +359,8 @@ _KINDS: dict[ParameterType, ParameterType | None] = {
 
 
 def _kind(name: str, value: ParameterValue) -> ParameterType:
-    """Tell the type of a value that nobody declared."""
+    """Tell the type of a value that nobody declared; an integer never becomes the nearest float."""
+    check_elements(name, value)
     for single, several in _KINDS.items():
         kind = several if isinstance(value, tuple) else single
         if kind is None:

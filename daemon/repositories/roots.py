@@ -1,27 +1,10 @@
-"""Roots of repositories: their form, and where their copies are."""
+"""Roots of repositories: their form."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
-from pantry.daemon.config import StorageConfig
-from pantry.errors import (
-    ConfigError,
-    InvalidRequestError,
-)
-
-
-def replica_roots(root: str, storage: Sequence[StorageConfig]) -> list[str]:
-    """Give the roots of the copies of ``root``, in order of preference; of no slash too many or too few."""
-    matching = [one for one in storage if one.replicas and root.startswith(one.match)]
-    if not matching:
-        return []
-    longest = max(matching, key=lambda one: len(one.match))
-    rest = root[len(longest.match) :]
-    if longest.match.endswith("/") or rest.startswith("/"):
-        return [f"{replica.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") for replica in longest.replicas]
-    return [replica + rest for replica in longest.replicas]
+from pantry.errors import ConfigError, InvalidRequestError
 
 
 def is_local(root: str) -> bool:

@@ -47,12 +47,12 @@ class Repositories:
         State directory, storage options, administrators.
     transfers, queries : Admission
         Let calls to storage services and registries into threads.
+    held : HeldCredentials
+        Users' own credentials.
     counters : Counters, optional
         Where requests to storage services are counted.
     offline : Callable[[], bool], optional
         Whether no origin may be asked; else as the configuration says.
-    held : HeldCredentials, optional
-        Users' own credentials.
 
     Attributes
     ----------
@@ -74,14 +74,13 @@ class Repositories:
         *,
         transfers: Admission,
         queries: Admission,
+        held: HeldCredentials,
         counters: Counters | None = None,
         offline: Callable[[], bool] | None = None,
-        held: HeldCredentials | None = None,
     ) -> None:
         self._config = config
         self.queries = queries
         is_offline = offline or (lambda: config.cache.offline)
-        held = held or HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False)
         self.storage = Storage(config, transfers, counters or Counters(), is_offline, held)
         self.opener = Opener(config, transfers=transfers, queries=queries, storage=self.storage, offline=is_offline)
         self.views = RepositoryViews(

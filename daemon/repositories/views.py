@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import trio
 
-from pantry.daemon.credentials.held import HeldCredentials
+from pantry.daemon.credentials.held import HeldCredentials, Rights
 from pantry.daemon.repositories.description import RepositoryDescription, read_description
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.site_index import Registration
 from pantry.daemon.transfers.origin import Origin
-from pantry.errors import BackendError, OriginUnavailableError, TransientBackendError
+from pantry.errors import BackendAccessError, BackendError, OriginUnavailableError, TransientBackendError
 
 VIEW_S = 300.0
 """How long a user who could read a repository's description is believed to be able to, in seconds."""
@@ -24,10 +24,10 @@ Assemble = Callable[[RepositoryDescription, Origin], Awaitable[Repository]]
 
 
 class _View(NamedTuple):
-    """What one user has of a repository, and by which credential it was proven."""
+    """What one user has of a repository, and by which credentials it was proven."""
 
     repository: Repository
-    serial: int
+    rights: Rights
     until_s: float
 
 
@@ -100,28 +100,29 @@ class RepositoryViews:
             return await self._prove(key, registration, assemble)
 
     def _present(self, key: tuple[str, int], registration: Registration) -> Repository | None:
-        serial = self._held.for_origin(key[1], registration.root).serial
+        # Without one there is nothing.
+        self._held.for_origin(key[1], registration.root)
         view = self._views.get(key)
-        if view is None or view.serial != serial or trio.current_time() >= view.until_s:
+        if view is None or view.rights != self._origins[key].rights() or trio.current_time() >= view.until_s:
             return None
         return view.repository
 
     async def _prove(self, key: tuple[str, int], registration: Registration, assemble: Assemble) -> Repository:
         name, uid = key
-        serial = self._held.for_origin(uid, registration.root).serial
         before = self._views.get(key)
         if (origin := self._origins.get(key)) is None:
             origin = self._origins[key] = self._origin_for(registration, uid)
+        rights = origin.rights()
         try:
             description = await self._describe(origin)
         except TransientBackendError:
             # The same credential was good before, and the origin says nothing else: what is cached can be read.
-            if before is None or before.serial != serial:
+            if before is None or before.rights != rights:
                 raise
             self._views[key] = before._replace(until_s=trio.current_time() + AGAIN_S)
             return before.repository
         repository = await self._assembled(name, uid, description, origin, assemble)
-        self._views[key] = _View(repository, serial, trio.current_time() + VIEW_S)
+        self._views[key] = _View(repository, rights, trio.current_time() + VIEW_S)
         return repository
 
     async def _describe(self, origin: Origin) -> RepositoryDescription:
@@ -130,14 +131,21 @@ class RepositoryViews:
                 f"whether you may read {origin.location} cannot be asked: this node works offline",
                 hint="`pantry cache offline off` ends it",
             )
+        refusal: BackendError | None = None
         failure: BackendError | None = None
-        for backend in origin.backends:
+        for backend, serial in zip(origin.backends, origin.rights(), strict=True):
             try:
                 return await read_description(backend)
+            except BackendAccessError as exc:
+                # That he has no credential for a copy says nothing of the root.
+                refusal = refusal or (exc if serial else None)
+                failure = failure or exc
             except BackendError as exc:
                 failure = failure or exc
-        assert failure is not None  # noqa: S101 - there is at least one replica
-        raise failure
+        # Who is refused by one is not believed because another is down.
+        error = refusal or failure
+        assert error is not None  # noqa: S101 - there is at least one replica
+        raise error
 
     async def _assembled(
         self, name: str, uid: int, description: RepositoryDescription, origin: Origin, assemble: Assemble

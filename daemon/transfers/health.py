@@ -139,10 +139,9 @@ class Health:
             log.warning("%s failed %d times in a row, is left alone: %s", self._name, self._failures, error.message)
 
     def _unavailable(self) -> OriginUnavailableError:
-        left_s = max(0.0, self._next_probe_s - trio.current_time())
-        when = "now" if self._probing else f"in {left_s:.1f} s"
+        when = "now" if self._probing else f"in {self.retry_in_s:.1f} s"
         return OriginUnavailableError(
             f"{self._name} does not answer and is tried again {when}; it last failed so: {self._last_failure}",
             hint="what is complete in the cache can be read; the daemon's log has when the failures began",
-            retry_after_s=left_s,
+            retry_after_s=self.retry_in_s,
         )

@@ -12,6 +12,7 @@ from pantry.backends.admission import Admission, Askers, Turn
 from pantry.backends.contract import BatchWriting, ByteRange, LocalPlacement, ObjectBackend, ObjectStat
 from pantry.backends.progress import Progress
 from pantry.daemon.cache.counters import Counters
+from pantry.daemon.credentials.held import Rights
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.health import Health
 from pantry.daemon.transfers.landing import Deadline, Landing
@@ -143,6 +144,8 @@ class Origin:
         Whether readers get the files themselves, if the root has files, and no copies in the cache.
     limit : Admission, optional
         Requests that may be under way to the origin, of all users together; others may share it.
+    rights : Callable[[], Rights], optional
+        Tells with which credentials it is asked at present, of an origin that is one user's own.
     """
 
     def __init__(
@@ -157,8 +160,10 @@ class Origin:
         stall_s: float = STALL_S,
         direct: bool = False,
         limit: Admission | None = None,
+        rights: Callable[[], Rights] = tuple,
     ) -> None:
         self.limit = limit
+        self.rights = rights
         self.direct = direct and isinstance(replicas[0], LocalPlacement)
         self._stall_s = stall_s
         self.absent = absent

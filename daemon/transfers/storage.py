@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectBackend
@@ -10,13 +11,13 @@ from pantry.backends.loading import make_backend
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.secrets import SecretSource, has_sources
+from pantry.daemon.config.storage import entries_for, is_for_each, longest_for, replica_roots
 from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.credentials.own import REFUSED, OwnOptions
 from pantry.daemon.credentials.renewed import NodeOptions, Renewed, RenewedBackend
-from pantry.daemon.repositories.roots import replica_roots
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.origin import Origin
-from pantry.errors import ConfigError, PermissionDeniedError
+from pantry.errors import PermissionDeniedError
 
 OptionValue = str | int | float | bool
 
@@ -55,8 +56,7 @@ class Storage:
 
     def is_for_each(self, root: str) -> bool:
         """Whether a root is read with each user's own rights."""
-        said = [one for one in self._config.storage if one.rights and root.startswith(one.match)]
-        return bool(said) and max(said, key=lambda one: len(one.match)).rights == "user"
+        return is_for_each(root, self._config.storage)
 
     def backend_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> ObjectBackend:
         """Make the backend of a root, with the configuration's options over the repository's.
@@ -76,48 +76,46 @@ class Storage:
             The root is read with users' own rights only, and no user was named.
         """
         merged: dict[str, OptionValue | SecretSource] = dict(options)
-        matching = [one for one in self._config.storage if root.startswith(one.match)]
-        for one in sorted(matching, key=lambda one: len(one.match)):
+        for one in entries_for(root, self._config.storage):
             merged.update(one.options)
-        if self.is_for_each(root):
-            if uid is None:
-                raise PermissionDeniedError(
-                    f"{root} is only read here, with the rights of each user",
-                    hint="what the node does by itself, and writing, needs 'rights: node' in its configuration",
-                )
+        if uid is None and self.is_for_each(root):
+            raise PermissionDeniedError(
+                f"{root} is only read here, with the rights of each user",
+                hint="what the node does by itself, and writing, needs 'rights: node' in its configuration",
+            )
+        if uid is not None:
             own = OwnOptions(merged, root, uid, self._held)
             renewed = Renewed(own, lambda made: make_backend(root, made, self._transfers))
             self._held.watch(uid, root, renewed.forget)
             return RenewedBackend(renewed, refused=REFUSED)
         if not has_sources(merged):
             return make_backend(root, merged, self._transfers)
-        source = NodeOptions(merged, f"the storage of {root}", self._transfers.call)
+        source = NodeOptions(merged, f"the storage of {root}")
         return RenewedBackend(Renewed(source, lambda made: make_backend(root, made, self._transfers)))
 
     def origin_for(self, root: str, options: Mapping[str, OptionValue], uid: int | None = None) -> Origin:
-        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs."""
-        replicas = [self.backend_for(root, options, uid)]
-        for copy in replica_roots(root, self._config.storage):
-            if uid is not None and not self.is_for_each(copy):
-                # The root's refusal would lead there.
-                raise ConfigError(f"{root} is read with users' own rights, and its copy {copy} with the node's")
-            replicas.append(self.backend_for(copy, {}, uid))
+        """Make the origin of a root: its backend, and those of its copies with the options of their own URIs.
+
+        A user's own has his rights everywhere: else the root's refusal would lead to what a copy gives the node.
+        """
+        copies = replica_roots(root, self._config.storage)
+        replicas = [self.backend_for(root, options, uid), *(self.backend_for(copy, {}, uid) for copy in copies)]
         return Origin(
             replicas,
             self._transfers,
             absent=AbsentKeys(self._config.cache.negative_ttl_s),
             counters=self._counters,
             stall_s=self._config.limits.stall_s,
-            direct=any(one.direct for one in self._config.storage if root.startswith(one.match)),
+            direct=any(one.direct for one in entries_for(root, self._config.storage)),
             offline=self._offline,
             limit=self._limit_for(root),
+            rights=tuple if uid is None else partial(self._held.rights, uid, (root, *copies)),
         )
 
     def _limit_for(self, root: str) -> Admission | None:
         """Return the limit that a root shares with the others of its entry in the configuration."""
-        limited = [one for one in self._config.storage if one.max_concurrent and root.startswith(one.match)]
-        if not limited:
+        longest = longest_for(root, self._config.storage, lambda one: one.max_concurrent)
+        if longest is None:
             return None
-        longest = max(limited, key=lambda one: len(one.match))
         most = longest.max_concurrent
         return self._limits.setdefault(longest.match, Admission(user_limit=most, node_limit=most))

@@ -26,6 +26,8 @@ from pantry.errors import (
     LimitExceededError,
     PermissionDeniedError,
 )
+from pantry.model.queries import Statement
+from pantry.wire.operations import RunQuery
 
 RULE = "{run}/src/{instrument}/src_*_{exposure:int}.* -> src"
 ROWS = 2000
@@ -226,6 +228,16 @@ def test_statements_can_only_read_and_values_stay_values(
         assert (got["v"].tolist(), got["w"].tolist()) == ([evil], ["100%"])
     got = service.run("SELECT id FROM src WHERE id IN :ids ORDER BY id", {"ids": [5, 3, 2**40]})
     assert got["id"].tolist() == [3, 5]
+    # No database's driver is given what it cannot take, nor anything but what was said.
+    for value in (2**63, -(2**63) - 1, [1, 2**63], [2**63, 0.5], "\ud800", ["a", "\ud800"], "a\0b", float("nan")):
+        text = "SELECT :v AS v" if not isinstance(value, list) else "SELECT id FROM src WHERE id IN :v"
+        with pytest.raises(InvalidQueryError, match="'v'"):
+            service.run(text, {"v": value})
+    for sent in (2**63, (1, 2**63), (2**63, 0.5)):
+        question = Statement(text="SELECT id FROM src WHERE id IN :v", parameters={"v": sent})
+        with pytest.raises(InvalidQueryError, match="64 bits"):
+            service.connection.call(RunQuery(service="outputs", question=question))
+    assert service.run("SELECT id FROM src WHERE id < :v", {"v": 2**63 - 1})["id"].size == ROWS
     with pytest.raises(LimitExceededError):
         service.run("SELECT id FROM src", max_rows=10)
     assert len(service.run("SELECT id FROM src", max_rows=ROWS)) == ROWS

@@ -21,6 +21,7 @@ from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler, Node, ObjectPrefix
 from pantry.errors import BackendAccessError, PermissionDeniedError
+from pantry.wire.operations import SetOffline
 
 pytestmark = pytest.mark.root
 
@@ -35,7 +36,11 @@ from pantry.client import Butler, Node, ObjectPrefix
 from pantry.errors import PantryError
 socket, what = sys.argv[1:3]
 try:
-    if what == "dataset":
+    if what.startswith("part of "):
+        files = ObjectPrefix("files", socket=socket)
+        with files.open(what.removeprefix("part of "), partial=True) as file:
+            content = file.read(1000)
+    elif what == "dataset":
         butler = Butler("archive", collections="u/one", socket=socket)
         content = butler.get("blob", instrument="TestCam", exposure=1, detector=0)
     else:
@@ -152,6 +157,7 @@ def archive(
         ]
         daemon.config["prefixes"] = {"files": {"root": s3_root, "readers": ["*"], "ttl_s": 3600}}
         daemon.config["log_level"] = "debug"
+        daemon.config.setdefault("cache", {})["chunk_bytes"] = 64 * 1024
         # Were a backend to look for keys by itself, it would find some that are good for everything.
         node = {"AWS_ACCESS_KEY_ID": seaweed.access_key, "AWS_SECRET_ACCESS_KEY": seaweed.secret_key}
         daemon.start(env=node)
@@ -240,7 +246,13 @@ def test_another_content_is_not_shared(archive: Archive) -> None:
     found = archive.read(BEN)
     assert found["code"] == "integrity"
     archive.daemon.expected_log = ("registered is",)
-    assert list(archive.files()) == [realm for realm in archive.files() if realm.endswith(f"@{ANNA}")]
+    (realm,) = archive.files()
+    assert realm.endswith(f"@{ANNA}")
+    # Nor with another credential to herself: that it is hers cannot be proved any more.
+    assert archive.read(ANNA) == {"sha": archive.sha}
+    archive.add(ANNA, "ben")
+    assert archive.read(ANNA)["code"] == "integrity"
+    assert archive.files() == {}
 
 
 @pytest.mark.parametrize("by", ["dataset", "path"])
@@ -249,18 +261,75 @@ def test_who_may_see_that_an_object_is_there_may_not_read_it(archive: Archive, b
     what = "dataset" if by == "dataset" else archive.path
     archive.add(ANNA, "anna")
     assert archive.read(ANNA, what) == {"sha": archive.sha}
-    bens = archive.server.people["ben"][0]
-
-    def refuse(request: Request) -> Fault | None:
-        is_his = bens in request.headers.get("authorization", "")
-        return Fault(status=403) if is_his and request.method == "GET" and archive.path in request.target else None
-
-    archive.proxy.choose = refuse
+    refuse_content(archive, "ben")
     archive.add(BEN, "ben")
     archive.is_refused(BEN, "your credential", what)
     assert len(archive.files()) == 1
     archive.proxy.choose = None
     assert archive.bytes_for(BEN, what) < LITTLE
+
+
+def refuse_content(archive: Archive, person: str) -> None:
+    """Let the origin describe everything to somebody, and refuse the content of the file."""
+    key = archive.server.people[person][0]
+
+    def refuse(request: Request) -> Fault | None:
+        is_his = key in request.headers.get("authorization", "")
+        return Fault(status=403) if is_his and request.method == "GET" and archive.path in request.target else None
+
+    archive.proxy.choose = refuse
+
+
+@pytest.mark.parametrize("by", ["dataset", "path"])
+@pytest.mark.parametrize("worse", ["good for nothing", "good for descriptions"])
+def test_what_a_good_credential_brought_is_not_shown_for_a_worse_one(archive: Archive, by: str, worse: str) -> None:
+    what = "dataset" if by == "dataset" else archive.path
+    archive.add(ANNA, "anna")
+    assert archive.bytes_for(ANNA, what) >= SIZE
+    refuse_content(archive, "ben")
+    archive.add(ANNA, "carl" if worse == "good for nothing" else "ben")
+    archive.is_refused(ANNA, "your credential", what)
+    archive.is_refused(ANNA, "your credential", f"part of {archive.path}")
+    assert len(archive.files()) == 1, "it is there"
+    # The good one again: what is there is proved, not fetched, and once.
+    archive.add(ANNA, "anna")
+    assert 0 < archive.bytes_for(ANNA, what) < LITTLE
+    before = archive.proxy.count()
+    archive.add(ANNA, "anna")
+    assert archive.read(ANNA, what) == {"sha": archive.sha}
+    assert archive.proxy.count() == before, "the same credential handed over again needs no proof"
+
+
+def test_what_a_good_credential_brought_in_part_is_not_shown_for_a_worse_one(archive: Archive) -> None:
+    part = f"part of {archive.path}"
+    archive.add(ANNA, "anna")
+    assert "sha" in archive.read(ANNA, part)
+    before = archive.proxy.count()
+    assert "sha" in archive.read(ANNA, part)
+    assert archive.proxy.count() == before
+    assert archive.files() == {}, "it is here in part"
+    refuse_content(archive, "ben")
+    archive.add(ANNA, "ben")
+    archive.is_refused(ANNA, "your credential", part)
+    archive.add(ANNA, "anna")
+    assert archive.bytes_for(ANNA, archive.path) < SIZE + LITTLE
+
+
+def test_offline_only_the_credential_that_was_proved_opens_what_is_cached(archive: Archive) -> None:
+    archive.add(ANNA, "anna")
+    for what in ("dataset", archive.path):
+        assert archive.read(ANNA, what) == {"sha": archive.sha}
+    with Node(archive.daemon.socket) as node:
+        node.connection.call(SetOffline(offline=True))
+    archive.add(ANNA, "anna")
+    for what in ("dataset", archive.path):
+        assert archive.read(ANNA, what) == {"sha": archive.sha}
+    archive.add(ANNA, "carl")
+    for what in ("dataset", archive.path, f"part of {archive.path}"):
+        assert archive.read(ANNA, what)["code"] == "origin_unavailable"
+    # The good one comes too late to be proved.
+    archive.add(ANNA, "anna")
+    assert archive.read(ANNA, archive.path)["code"] == "origin_unavailable"
 
 
 def test_the_origin_may_be_down_for_who_could_read_before(archive: Archive) -> None:

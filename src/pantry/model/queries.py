@@ -213,6 +213,30 @@ def checked_value(name: str, declared: Parameter, value: ParameterValue) -> Para
     return made
 
 
+def check_elements(name: str, value: ParameterValue) -> None:
+    """Refuse a value, or a list of them, that has no place in a question whatever is declared.
+
+    Raises
+    ------
+    InvalidQueryError
+        It is an integer of more than 64 bits, which must not become the nearest float, or a text as of `check_text`.
+    """
+    for one in value if isinstance(value, tuple) else (value,):
+        try:
+            if isinstance(one, str):
+                check_text(one)
+            elif isinstance(one, int):
+                _check_integer(one)
+        except ValueError as exc:
+            raise InvalidQueryError(f"the parameter {name!r}: {exc}") from None
+
+
+def _check_integer(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("an integer has 64 bits")
+    return value
+
+
 def _of_type(kind: ParameterType, value: ParameterValue) -> ParameterValue:
     """Return the value as a ``kind``; None if it is none."""
     match kind:
@@ -244,9 +268,7 @@ def _scalar(kind: str, value: ParameterValue) -> Scalar | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if kind == "int":
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError("an integer has 64 bits")
-        return value if isinstance(value, int) else None
+        return _check_integer(value) if isinstance(value, int) else None
     if not math.isfinite(value):
         raise ValueError("a number is finite")
     return float(value)

@@ -10,7 +10,7 @@ import trio.testing
 
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.credentials import held as module
-from pantry.daemon.credentials.held import MAX_CREDENTIAL_BYTES, HeldCredentials, covers
+from pantry.daemon.credentials.held import MAX_CREDENTIAL_BYTES, HeldCredential, HeldCredentials, covers
 from pantry.daemon.credentials.own import OwnOptions, is_for_users
 from pantry.errors import BackendAccessError, ConfigError, InvalidRequestError, LimitExceededError, NotFoundError
 from pantry.model.loading import load_yaml
@@ -69,6 +69,19 @@ def test_for_whole_components_only(beginning: str, uri: str, is_covered: bool) -
     assert covers(beginning, uri) == is_covered
 
 
+@pytest.mark.parametrize("handed_over", ["s3://b/data", "s3://b/data/", "s3://b/data//", "s3://b", "s3://b/"])
+@pytest.mark.parametrize("asked", ["s3://b/data", "s3://b/data/", "s3://b/data/x"])
+def test_slashes_at_the_end_mean_nothing(handed_over: str, asked: str) -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        await trio.lowlevel.checkpoint()
+        held.add(1, handed_over, {"access_key_id": "a", "secret_access_key": SECRET}, 10)
+        assert held.for_origin(1, asked).options["secret_access_key"].reveal() == SECRET
+        (one,) = held.all(1)
+        held.remove(1, one.uri + "/")
+        assert held.all(1) == []
+
+
 def test_the_one_for_the_fewest_others_is_taken() -> None:
     @timed
     async def check(held: HeldCredentials) -> None:
@@ -99,6 +112,30 @@ def test_a_new_one_takes_the_place_of_that_for_the_same(monkeypatch: pytest.Monk
         monkeypatch.setattr(module, "MOST_BYTES", 3 * len(SECRET) - 1)
         with pytest.raises(LimitExceededError, match="no more credentials"):
             held.add(9, URI, TOKEN, 10)
+
+
+def test_the_same_one_again_keeps_what_was_proved_by_it() -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        copy = "https://copy.example.org/data"
+        held.add(1, URI, TOKEN, 10)
+        first = held.rights(1, (URI, copy))
+        assert first[1] == 0
+        await trio.sleep(9)
+        held.add(1, URI, TOKEN, 10)
+        await trio.sleep(9)
+        assert held.rights(1, (URI, copy)) == first, "kept for longer"
+        held.add(1, copy, TOKEN, 10)
+        with_copy = held.rights(1, (URI, copy))
+        assert with_copy[0] == first[0]
+        assert len({0, *with_copy}) == 3
+        held.add(1, URI, {"token": "another"}, 10)
+        held.add(1, URI, TOKEN, 10)
+        assert held.rights(1, (URI,)) != first[:1], "another one was between them"
+        before = held.rights(1, (URI,))
+        await trio.sleep(10)
+        held.add(1, URI, TOKEN, 10)
+        assert held.rights(1, (URI,)) != before, "it had expired"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +204,31 @@ def test_connections_are_forgotten_when_it_is_over() -> None:
         held.remove(2, URI)
         await trio.testing.wait_all_tasks_blocked()
         assert "two" in forgotten
+
+
+def test_only_whose_credentials_have_changed_is_looked_after() -> None:
+    @timed
+    async def check(held: HeldCredentials) -> None:
+        asked: list[int] = []
+
+        async def forget() -> None:
+            await trio.lowlevel.checkpoint()
+
+        find = held.find
+
+        def noted(uid: int, uri: str) -> HeldCredential | None:
+            asked.append(uid)
+            return find(uid, uri)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(held, "find", noted)
+            for uid in range(100):
+                held.watch(uid, URI, forget)
+            held.add(7, URI, TOKEN, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            assert asked == [7]
+            await trio.sleep(11)
+            assert asked == [7, 7]
 
 
 def test_nothing_of_the_nodes_goes_out_with_a_users_request() -> None:

@@ -13,6 +13,7 @@ from pantry.backends.contract import ObjectBackend
 from pantry.backends.flaky import FlakyBackend
 from pantry.backends.memory import MemoryBackend
 from pantry.daemon.config import DaemonConfig
+from pantry.daemon.credentials.held import HeldCredentials
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, RepositoryDescription, dump_description
 from pantry.daemon.repositories.service import Repositories
@@ -39,7 +40,11 @@ def root(monkeypatch: pytest.MonkeyPatch) -> FlakyBackend:
 def describing(state: Path, *, offline: bool = False) -> Callable[[], Awaitable[RepositoryDescription]]:
     admission = Admission(user_limit=1, node_limit=1)
     repositories = Repositories(
-        DaemonConfig(state_directory=str(state)), transfers=admission, queries=admission, offline=lambda: offline
+        DaemonConfig(state_directory=str(state)),
+        transfers=admission,
+        queries=admission,
+        held=HeldCredentials(per_user=0, longest_s=0, wanted=lambda _: False),
+        offline=lambda: offline,
     )
     opener = repositories.opener
     return lambda: opener.describe(ROOT, opener.origin_for(ROOT, {}))

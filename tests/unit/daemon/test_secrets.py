@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pantry.backends.credentials import BearerToken, Secret, credential_from, wi
 from pantry.daemon.config import DaemonConfig
 from pantry.daemon.config.active import active_values
 from pantry.daemon.config.secrets import MAX_SECRET_BYTES, SecretSource, read_secrets, stand_in
+from pantry.daemon.credentials import renewed as renewed_module
 from pantry.daemon.credentials.renewed import HOLDS_S, NodeOptions, Renewed
 from pantry.errors import BackendAccessError, ConfigError
 from pantry.model.loading import load_yaml
@@ -145,17 +147,11 @@ class Door:
         self.closed = True
 
 
-async def _here(func: object) -> Mapping[str, object]:
-    await trio.lowlevel.checkpoint()
-    assert callable(func)
-    return func()  # type: ignore[no-any-return]
-
-
 def test_a_backend_is_made_anew_when_its_secret_has_changed(kept: Path) -> None:
     renew, lose = kept.write_text, kept.unlink
 
     async def main() -> None:
-        renewed = Renewed(NodeOptions({"token": SecretSource(file=str(kept))}, "x", _here), Door)
+        renewed = Renewed(NodeOptions({"token": SecretSource(file=str(kept))}, "x"), Door)
         async with renewed.use() as (_, first):
             assert first.options == {"token": Secret(SECRET)}
         async with renewed.use() as (_, again):
@@ -178,6 +174,56 @@ def test_a_backend_is_made_anew_when_its_secret_has_changed(kept: Path) -> None:
         assert second.closed
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_secret_that_cannot_be_read_at_present_holds_up_nobody_else(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a file system that does not answer: one thread hangs, whoever waits may go, the rest goes on."""
+    go_on, reading, reads = threading.Event(), threading.Event(), 0
+
+    def read(options: Mapping[str, object], what: str) -> dict[str, object]:
+        nonlocal reads
+        if what == "hung":
+            reads += 1
+            reading.set()
+            go_on.wait(30)
+        return {"token": Secret(what)}
+
+    monkeypatch.setattr(renewed_module, "read_secrets", read)
+    source = {"token": SecretSource(file=str(kept))}
+
+    async def main() -> None:
+        hung, other, plain = NodeOptions(source, "hung"), NodeOptions(source, "other"), NodeOptions({"a": 1}, "plain")
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(hung.now)
+                await trio.to_thread.run_sync(reading.wait)
+                assert await other.now() == {"token": Secret("other")}
+                assert await plain.now() == {"a": 1}
+                nursery.cancel_scope.cancel()
+            with trio.move_on_after(0.05) as scope:
+                await hung.now()
+            assert scope.cancelled_caught
+            assert reads == 1
+        finally:
+            go_on.set()
+        assert await hung.now() == {"token": Secret("hung")}
+
+    trio.run(main)
+
+
+def test_options_without_sources_need_no_thread() -> None:
+    async def main() -> None:
+        def none(*_: object, **__: object) -> None:
+            raise AssertionError("a thread")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trio.to_thread, "run_sync", none)
+            assert await NodeOptions({"a": 1}, "x").now() == {"a": 1}
+
+    trio.run(main)
 
 
 def test_secrets_are_not_encoded() -> None:

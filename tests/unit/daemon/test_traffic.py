@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import trio
@@ -10,11 +12,13 @@ import trio.testing
 
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ObjectStat
+from pantry.backends.flaky import FlakyBackend, Hold
 from pantry.backends.memory import MemoryBackend
 from pantry.daemon.cache.counters import Counters
 from pantry.daemon.transfers import traffic as module
 from pantry.daemon.transfers.absent import AbsentKeys
 from pantry.daemon.transfers.health import FAILURES_TO_OPEN, Circuit, Health
+from pantry.daemon.transfers.metered import MeteredBackend
 from pantry.daemon.transfers.origin import Origin
 from pantry.daemon.transfers.traffic import MOST_TEXT, Traffic
 from pantry.errors import (
@@ -194,3 +198,58 @@ def test_a_slow_reader_of_a_listing_keeps_no_place() -> None:
         assert limit.running_total == 0
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_writes_are_within_the_limit_that_reads_have() -> None:
+    """One place: while something is written nothing else is asked, and it waits with no thread of the node's."""
+    hold = Hold(trio.Event(), trio.Event())
+    backend = FlakyBackend(MemoryBackend({"old": b"1", "kept": b"2"}), [hold])
+    admission, limit = Admission(user_limit=4, node_limit=4), Admission(user_limit=1, node_limit=1)
+    origin = Origin(
+        [backend], admission, absent=AbsentKeys(5.0), counters=Counters(), offline=lambda: False, limit=limit
+    )
+    (state,) = origin.states()
+
+    async def write(key: str) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"12345")
+            file.flush()
+            await origin.primary.write_from(key, file.fileno(), 5, token=key)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, "first")
+            await hold.reached.wait()
+            nursery.start_soon(write, "second")
+            nursery.start_soon(partial(origin.primary.undo_write, "third", token="third"))
+            nursery.start_soon(partial(origin.primary.settle_write, "fourth", token="fourth"))
+            nursery.start_soon(origin.primary.delete, "old")
+            nursery.start_soon(origin.stat, "kept")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [one.key for one in backend.calls] == ["first"]
+            assert (limit.running_total, limit.waiting_total) == (1, 5)
+            assert admission.running_total == 0
+            hold.release.set()
+        assert sorted(one.method for one in backend.calls) == sorted(
+            ["write_from", "write_from", "undo_write", "settle_write", "delete", "stat"]
+        )
+        assert (limit.running_total, limit.waiting_total) == (0, 0)
+        assert state.health.traffic.requests == 6
+
+    trio.run(main)
+
+
+def test_a_write_that_fails_gives_its_place_back_and_is_counted() -> None:
+    backend = FlakyBackend(MemoryBackend({"old": b"1"}), [TransientBackendError("x")])
+    limit = Admission(user_limit=1, node_limit=1)
+    traffic = Traffic()
+    metered = MeteredBackend(backend, traffic, limit)
+
+    async def main() -> None:
+        with pytest.raises(TransientBackendError):
+            await metered.delete("old")
+        assert limit.running_total == 0
+        await metered.delete("old")
+        assert (traffic.requests, traffic.under_way, dict(traffic.errors)) == (2, 0, {"backend_transient": 1})
+
+    trio.run(main)

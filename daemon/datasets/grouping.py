@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
@@ -137,9 +138,18 @@ class PutGroups:
             for one in ready
         )
         intent = Intent(token, targets)
+        with ExitStack() as names:
+            for one in ready:
+                names.enter_context(one.put.repository.names.writing([one.put.key]))
+            await self._store_all(ready, intent)
+        for one in ready:
+            one.put.repository.origin.absent.forget(one.put.key)
+        self._nursery.start_soon(self._settle, ready, token)
+
+    async def _store_all(self, ready: Sequence[_Ready], intent: Intent) -> None:
         await self._journal.record(intent)
         try:
-            await self._upload(ready, token)
+            await self._upload(ready, intent.token)
             for one in ready:
                 if one.put.before_commit is not None:
                     await one.put.before_commit(one.written.file, one.written.fd)
@@ -151,9 +161,6 @@ class PutGroups:
             with trio.CancelScope(shield=True):
                 await self._puts.undo(intent)
             raise
-        for one in ready:
-            one.put.repository.origin.absent.forget(one.put.key)
-        self._nursery.start_soon(self._settle, ready, token)
 
     async def _upload(self, ready: Sequence[_Ready], token: str) -> None:
         """Write all files to their storages, side by side; the first error ends the others."""

@@ -243,7 +243,6 @@ class Ingester:
         """Store the file of each dataset and register them; what fails is undone, what was to be moved is removed."""
         token = str(uuid.uuid4())
         intent = Intent(token, tuple(Target(repository.name, one.file.path, one.id) for one in new))
-        await self._journal.record(intent)
         limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
 
         async def store(work: tuple[NewFile, SourceFile]) -> None:
@@ -251,17 +250,20 @@ class Ingester:
                 await self._store_one(repository, request, *work, token)
 
         try:
-            await each(store, list(zip(new, sources, strict=True)))
-            await register()
-        except BaseException as exc:
-            with trio.CancelScope(shield=True):
-                await self._puts.undo(intent)
-            if isinstance(exc, ObjectExistsError):
-                raise DatasetExistsError(
-                    f"{exc.message}, though the registry has no such dataset",
-                    hint=f"{verb} it in place, or remove the file",
-                ) from None
-            raise
+            with repository.names.writing([one.file.path for one in new]):
+                await self._journal.record(intent)
+                try:
+                    await each(store, list(zip(new, sources, strict=True)))
+                    await register()
+                except BaseException:
+                    with trio.CancelScope(shield=True):
+                        await self._puts.undo(intent)
+                    raise
+        except ObjectExistsError as exc:
+            raise DatasetExistsError(
+                f"{exc.message}, though the registry has no such dataset",
+                hint=f"{verb} it in place, or remove the file",
+            ) from None
         for one in new:
             await repository.backend.settle_write(one.file.path, token=token)
         if request.transfer == "move":

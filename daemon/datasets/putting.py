@@ -146,6 +146,15 @@ class Puts:
         # Others in the lane would wait for what this one waits for.
         is_laned = file.size_bytes <= SMALL_BYTES and put.before_commit is None
         lane = self._lane(put.repository) if is_laned else None
+        with put.repository.names.writing([put.key]):
+            await self._store_by(lane, put, file, fd, intent, metadata)
+        put.repository.origin.absent.forget(put.key)
+        if lane is None:
+            self._nursery.start_soon(self._settle, put.repository, put.key, token)
+
+    async def _store_by(
+        self, lane: CommitLane | None, put: BegunPut, file: StoredFile, fd: int, intent: Intent, metadata: Columns
+    ) -> None:
         if lane is None:
             await self._journal.record(intent)
         try:
@@ -154,13 +163,10 @@ class Puts:
                 ready.accept(intent, put.ref, file, fd, metadata)
                 await lane.commit(ready)
             else:
-                await self._store_alone(put, file, fd, token, metadata)
+                await self._store_alone(put, file, fd, intent.token, metadata)
         except BaseException as exc:
             await self._undo_failed(put.repository, intent, put.key, exc)
             raise
-        put.repository.origin.absent.forget(put.key)
-        if lane is None:
-            self._nursery.start_soon(self._settle, put.repository, put.key, token)
 
     async def _undo_failed(self, repository: Repository, intent: Intent, key: str, exc: BaseException) -> None:
         with trio.CancelScope(shield=True):
@@ -212,6 +218,7 @@ class Puts:
                 put.release()
             raise
         finally:
+            put.end_writing()
             self.under_way -= 1
         repository.origin.absent.forget(put.file.path)
         # After the answer, and before whatever is asked next.

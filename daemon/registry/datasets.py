@@ -13,10 +13,11 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import Columns, DeclaredMetadata
 from pantry.daemon.registry.definitions import Collection, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import ConstraintError, Database, Session, parameter
+from pantry.daemon.registry.file_marks import FileMarks
 from pantry.daemon.registry.files import file_columns, file_values, make_file, uuid_bytes
 from pantry.daemon.registry.preparation import find_run, same_values
-from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.staged import stage_ids
 from pantry.errors import ConflictError, DatasetExistsError, DimensionNameError
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate, DataIdValue
@@ -234,14 +235,6 @@ class Datasets:
             statement = sa.delete(table).where(column.in_(keys))
             session.run(self._database.prepare(("delete staged", table), lambda statement=statement: statement))  # type: ignore[misc]
         return [make_file(row) for row in files]
-
-
-def stage_ids(session: Session, schema: Schema, ids: Sequence[bytes]) -> sa.Table:
-    """Write dataset ids into a temporary table, each once."""
-    staged = schema.staged_ids
-    session.create_temporary(staged)
-    session.run_many(session.database.prepare_insert(staged), list(enumerate(dict.fromkeys(ids))))
-    return staged
 
 
 def _required(known: KnownType, data_id: DataCoordinate | Sequence[DataIdValue]) -> Sequence[DataIdValue]:

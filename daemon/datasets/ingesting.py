@@ -21,6 +21,7 @@ from pantry.daemon.datasets.sources import SourceFile, measure_stored, remove_so
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import PreparedIngest
 from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.roots import is_local, local_directory
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import BackendError, DatasetExistsError, InvalidRequestError, ObjectExistsError
 from pantry.model.collections import check_collection_name
@@ -52,7 +53,8 @@ class NewFile(NamedTuple):
 
 def keys_in_place(repository: Repository, paths: Sequence[str]) -> list[str]:
     """Give the keys of files in a storage that are named by these or by absolute paths."""
-    root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
+    location = repository.backend.location
+    root = (local_directory(location) if is_local(location) else location).rstrip("/") + "/"
     return [path.removeprefix(root) for path in paths]
 
 

@@ -56,6 +56,7 @@ class Parts:
         self.version = version
         self.is_unfinished = False
         self.is_being_removed = False
+        self.keeps_files_of: tuple[str, ...] = ()
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)

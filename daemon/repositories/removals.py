@@ -24,12 +24,15 @@ class Removals:
         Token of files that this daemon has taken over from others.
     deleting : trio.Lock
         Held by the one task that deletes files.
+    of_all : trio.Lock
+        Held by the one task that removes the repository.
     """
 
     def __init__(self) -> None:
         self.claim = uuid.uuid4().hex
         self.tokens: set[str] = set()
         self.deleting = trio.Lock()
+        self.of_all = trio.Lock()
 
     def wanted(self) -> list[str]:
         """Tokens of all files that this daemon is to delete."""

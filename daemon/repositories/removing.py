@@ -15,6 +15,7 @@ from pantry.daemon.datasets.removing import Remover, delete_files
 from pantry.daemon.registry.dropping import drop_registry
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, read_description
+from pantry.daemon.repositories.referring import keys_below
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.roots import is_local, local_directory
 from pantry.daemon.repositories.service import Repositories
@@ -39,6 +40,14 @@ async def remove_repository(
     ConflictError
         A chain names it.
     """
+    # One after the other: who comes second would not know which files the first was told to keep.
+    async with repositories.removals_from(asked.repository).of_all:
+        return await _remove(repositories, remover, asked, who)
+
+
+async def _remove(
+    repositories: Repositories, remover: Remover, asked: RemoveRepository, who: Identity
+) -> RemovedRepository:
     name = asked.repository
     registration = repositories.index.get(name)
     if registration is None or registration.chain:
@@ -52,13 +61,20 @@ async def remove_repository(
         if repository.is_attached:
             # Nothing of it is ours but its name.
             if not asked.dry_run:
-                await repositories.forget(name)
+                # First, so that nobody opens it again meanwhile.
                 repositories.index.remove(name)
+                await repositories.forget(name)
             return done
-        spared = await _spared(repositories, repository, asked.keep_files_of, who)
+        registry = repository.registry
+        await repositories.queries.call(registry.still_unfinished)
+        names = sorted({*asked.keep_files_of, *registry.keeps_files_of})
+        spared = await _spared(repositories, repository, names, who)
         if asked.dry_run:
-            return await _plan(repositories, remover, repository, spared)
+            done = await _plan(repositories, remover, repository, spared)
+            return msgspec.structs.replace(done, keep_files_of=tuple(names))
+        await repositories.queries.call(partial(registry.begin_removal, names))
         done = await _remove_datasets(repositories, remover, repository, spared)
+        done = msgspec.structs.replace(done, keep_files_of=tuple(names))
         if done.left:
             return done
         registration = await _leave_remains(repositories, repository, registration)
@@ -82,7 +98,6 @@ async def _remove_datasets(
     repositories: Repositories, remover: Remover, repository: Repository, spared: Collection[str]
 ) -> RemovedRepository:
     registry, call = repository.registry, repositories.queries.call
-    await call(registry.begin_removal)
     done = RemovedRepository()
     while rows := await call(partial(registry.stored_datasets, 0, CHUNK)):
         ids = [id_ for _, id_, _ in rows]
@@ -125,7 +140,16 @@ async def _spared(
     """Give the keys of those files that other repositories refer to: in place, or by symbolic links."""
     found: set[str] = set()
     for name in names:
-        other = await repositories.readable(name, who)
+        try:
+            other = await repositories.readable(name, who)
+        except RepositoryNotFoundError as exc:
+            if name not in repository.registry.keeps_files_of:
+                raise
+            raise RepositoryNotFoundError(
+                f"files of {name!r} were to be kept when the removal of {repository.name!r} began, and now: "
+                f"{exc.message}",
+                hint="register it by this name and go on; if there is none any more, an empty one does",
+            ) from None
         if other is repository or other.is_attached:
             what = "itself" if other is repository else "an attached repository, whose files are not known here"
             raise InvalidRequestError(f"files of {name!r} cannot be kept: it is {what}")
@@ -134,18 +158,8 @@ async def _spared(
             last = rows[-1][0]
             paths = [path for _, _, path in rows]
             roots = (repository.backend.location, other.backend.location)
-            found.update(await repositories.opener.in_thread(partial(_keys_below, *roots, paths)))
+            found.update(await repositories.opener.in_thread(partial(keys_below, *roots, paths)))
     return frozenset(found)
-
-
-def _keys_below(root: str, other: str, paths: Sequence[str]) -> list[str]:
-    """Give the keys below a root of files that have these keys in another; for a worker thread."""
-    places = [f"{other.rstrip('/')}/{path}" for path in paths if path]
-    if is_local(root) and is_local(other):
-        root = os.path.realpath(local_directory(root))
-        places = [os.path.realpath(local_directory(place)) for place in places]
-    begin = root.rstrip("/") + "/"
-    return [place.removeprefix(begin) for place in places if place.startswith(begin)]
 
 
 async def _leave_remains(

@@ -161,7 +161,7 @@ class Repositories:
     async def _require_finished(self, repository: Repository) -> None:
         registry = repository.registry
         if registry.is_being_removed:
-            raise being_removed(repository.name)
+            raise being_removed(repository.name, registry.keeps_files_of)
         if registry.is_unfinished and await self.queries.call(registry.still_unfinished):
             raise RepositoryNotFoundError(
                 f"{repository.name!r} is a subset that was not made to its end",

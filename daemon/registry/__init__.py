@@ -24,6 +24,7 @@ from pantry.daemon.registry.attributes import (
 from pantry.daemon.registry.changing import Changing
 from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES
+from pantry.daemon.registry.dropping import require_droppable
 from pantry.daemon.registry.engine import Database
 from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.registry.overrides import Override
@@ -171,6 +172,10 @@ class Registry(Changing, Asking):
     def url(self) -> str:
         """Its SQLAlchemy URL, which may hold a password."""
         return self._database.engine.url.render_as_string(hide_password=False)
+
+    def require_droppable(self) -> None:
+        """Raise `ConflictError` if views or tables that are not its own use its tables."""
+        require_droppable(self._database)
 
     def begin_removal(self, keep_files_of: Sequence[str] = ()) -> tuple[str, ...]:
         """Say that nobody shall read it or write to it any more; daemons that have it open see that when they look.

@@ -38,7 +38,7 @@ async def remove_repository(
     PermissionDeniedError
         ``who`` is not its owner, or it is only read here.
     ConflictError
-        A chain names it.
+        A chain names it, or views or tables of others use its registry's tables.
     """
     # One after the other: who comes second would not know which files the first was told to keep.
     async with repositories.removals_from(asked.repository).of_all:
@@ -69,6 +69,7 @@ async def _remove(
         await repositories.queries.call(registry.still_unfinished)
         names = sorted({*asked.keep_files_of, *registry.keeps_files_of})
         spared = await _spared(repositories, repository, names, who)
+        await repositories.queries.call(registry.require_droppable)
         if asked.dry_run:
             done = await _plan(repositories, remover, repository, spared)
             return msgspec.structs.replace(done, keep_files_of=tuple(names))

@@ -12,6 +12,7 @@ import trio
 
 from pantry.backends.contract import ObjectBackend
 from pantry.daemon.datasets.removing import Remover, delete_files
+from pantry.daemon.registry.connecting import without_password
 from pantry.daemon.registry.dropping import drop_registry
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, read_description
@@ -168,8 +169,12 @@ async def _leave_remains(
 ) -> Registration:
     """Remember durably that there is nothing left to look up in the registry, and close it."""
     url = repository.registry.url
-    remains = Remains(registry=url, uuid=repository.uuid, owner=repository.access.owner)
+    shown = without_password(url)
+    remains = Remains(registry=shown, uuid=repository.uuid, owner=repository.access.owner, has_password=shown != url)
     registration = msgspec.structs.replace(registration, remains=remains)
+    if repositories.index.configured(repository.name) is not None:
+        # What it says of the registry is not written down a second time: it may hold a password.
+        registration = msgspec.structs.replace(registration, registry="")
     repositories.index.replace(repository.name, registration)
     await repositories.forget(repository.name)
     return registration
@@ -179,8 +184,10 @@ async def _finish(repositories: Repositories, name: str, registration: Registrat
     """Remove what is left when all files are gone; give how many files that are not Pantry's are in the root."""
     remains = registration.remains
     assert remains is not None  # noqa: S101 - only then
-    with trio.CancelScope(shield=True):
-        await repositories.queries.call(partial(drop_registry, remains.registry, remains.uuid))
+    url = await _registry_url(repositories, name, registration, remains)
+    if url:
+        with trio.CancelScope(shield=True):
+            await repositories.queries.call(partial(drop_registry, url, remains.uuid))
     root = registration.root
     directory = local_directory(root) if is_local(root) else ""
     is_there = not directory or await repositories.opener.in_thread(partial(os.path.isdir, directory))
@@ -190,6 +197,22 @@ async def _finish(repositories: Repositories, name: str, registration: Registrat
     repositories.opener.remembered.forget(root)
     repositories.index.remove(name)
     return others
+
+
+async def _registry_url(repositories: Repositories, name: str, registration: Registration, remains: Remains) -> str:
+    """Give the URL of the registry that is to be dropped, with its password; empty if it is dropped already."""
+    if not remains.has_password:
+        return remains.registry
+    origin = repositories.opener.origin_for(registration.root, registration.options)
+    try:
+        description = await read_description(origin.primary)
+    except RepositoryNotFoundError:
+        # It goes after the registry.
+        return ""
+    finally:
+        await origin.aclose()
+    known = repositories.index.configured(name) or registration
+    return (await repositories.opener.registry_url(name, known, description))[0]
 
 
 def _remove_empty(directory: str) -> None:

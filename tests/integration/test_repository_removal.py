@@ -287,3 +287,41 @@ Butler.create("shared", sys.argv[2], writers=["{WRITER}"], socket=sys.argv[1])
     done = run_as(OWNER, REMOVE, daemon.socket)
     assert done.stdout.split() == ["0", "0"], done.stdout + done.stderr
     assert list(Butler.repositories(socket=daemon.socket)) == []
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0005")
+def test_the_password_of_its_registry_is_looked_up_again(
+    make_daemon: Callable[..., PantryDaemon],
+    storage_config: dict[str, Any],
+    s3_root: str,
+    postgresql: PostgresqlServer,
+    short_dir: Path,
+) -> None:
+    """It is cut off when the files are gone; what is remembered of the rest holds no password."""
+    with postgresql.database() as url:
+        with Butler.create("made", s3_root, registry=url, socket=make_daemon(storage_config).socket) as butler:
+            furnish(butler)
+        secret = short_dir / "secret"
+        secret.write_text(postgresql.password)
+        secret.chmod(0o600)
+        bare = url.replace(f":{postgresql.password}@", "@")
+        repository = {"root": s3_root, "registry": bare, "registry_password": {"file": str(secret)}}
+        daemon = make_daemon(storage_config | {"repositories": {"demo": repository}}, start=False)
+        daemon.module = "tests.fault.stepping_daemon"
+        steps = short_dir / "steps"
+        env = {"STEPS_FILE": str(steps), "PYTHONPATH": str(Path(__file__).parents[2]), "STEP_DO": "kill-after"}
+        daemon.start(env=env | {"STEP_AT": "2"})
+        site = Site(daemon, s3_root, url, None)
+        steps.touch()
+        with pytest.raises(PantryError):
+            Butler.remove_repository("demo", socket=daemon.socket)
+        assert steps.read_text().split()[-1] == "SiteIndex.replace"
+        steps.unlink()
+        daemon.kill()
+        daemon.start(env=env)
+        remembered = (daemon.state / "repositories.json").read_text()
+        assert '"remains"' in remembered
+        assert postgresql.password not in remembered
+        assert site.tables() != []
+        assert Butler.remove_repository("demo", socket=daemon.socket).left == 0
+        assert site.tables() == []

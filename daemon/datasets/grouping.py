@@ -18,7 +18,8 @@ import msgspec
 import trio
 
 from pantry.daemon.datasets.begun import BegunPut, Columns, Written, checked_metadata
-from pantry.daemon.datasets.putting import Puts, exists_already
+from pantry.daemon.datasets.in_the_way import exists_already
+from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import Insert, PutWish
 from pantry.daemon.repositories.repository import Repository
@@ -171,7 +172,7 @@ class PutGroups:
             try:
                 await put.repository.backend.write_from(put.key, one.written.fd, file.size_bytes, token=token)
             except ObjectExistsError:
-                failures.append(exists_already(put.repository, put.key))
+                failures.append(await exists_already(put.repository, self._repositories.queries, put.key))
             except (PantryError, OSError) as exc:
                 failures.append(exc)
             else:

@@ -14,6 +14,7 @@ import trio
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange, LocalPlacement
 from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.datasets.in_the_way import exists_already
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.removing import with_free_names
 from pantry.daemon.datasets.side_by_side import each
@@ -262,9 +263,9 @@ class Ingester:
                         await self._puts.undo(intent)
                     raise
         except ObjectExistsError as exc:
-            raise DatasetExistsError(
-                f"{exc.message}, though the registry has no such dataset",
-                hint=f"{verb} it in place, or remove the file",
+            key = str(exc.fields.get("key") or new[0].file.path)
+            raise await exists_already(
+                repository, self._repositories.queries, key, hint=f"{verb} it in place, or remove the file"
             ) from None
         for one in new:
             await repository.backend.settle_write(one.file.path, token=token)

@@ -24,6 +24,7 @@ from pantry.daemon.datasets.begun import (
     too_long,
 )
 from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
+from pantry.daemon.datasets.in_the_way import exists_already
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import recover_later, undo_intent
 from pantry.daemon.datasets.removing import with_free_names
@@ -34,7 +35,6 @@ from pantry.daemon.repositories.service import Repositories
 from pantry.errors import (
     CacheDiskError,
     CacheFullError,
-    DatasetExistsError,
     InvalidRequestError,
     ObjectExistsError,
     PantryError,
@@ -172,7 +172,7 @@ class Puts:
         with trio.CancelScope(shield=True):
             await self.undo(intent)
         if isinstance(exc, ObjectExistsError):
-            raise exists_already(repository, key) from None
+            raise await exists_already(repository, self._repositories.queries, key) from None
 
     async def put_content(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
         """Store a small dataset whose content came with the request, all or nothing.
@@ -306,11 +306,3 @@ class Puts:
             self.cache.disk.failed(exc)
         finally:
             reservation.release()
-
-
-def exists_already(repository: Repository, key: str) -> DatasetExistsError:
-    """Return the error for a file that is in the way."""
-    return DatasetExistsError(
-        f"{key} exists in {repository.backend.location} already",
-        hint="another write of the same dataset is under way, or a file was put there by other means",
-    )

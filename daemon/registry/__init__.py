@@ -178,7 +178,7 @@ class Registry(Changing, Asking):
         require_droppable(self._database)
 
     def begin_removal(self, keep_files_of: Sequence[str] = ()) -> tuple[str, ...]:
-        """Say that nobody shall read it or write to it any more; daemons that have it open see that when they look.
+        """Say that nobody shall read it or write to it any more; other daemons that have it open do not look again.
 
         Parameters
         ----------

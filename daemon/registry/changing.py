@@ -238,6 +238,11 @@ class Changing(Parts):
         with self._database.reading() as session:
             return self._removing.stored(session, after, count)
 
+    def count_sharers(self, path: str) -> int:
+        """Count the datasets that have a file which stays when one of them goes: shared, or ingested in place."""
+        with self._database.reading() as session:
+            return self._marks.sharers(session, path)
+
     def plan_removal(self, ids: Sequence[bytes], *, spared: Collection[str] = ()) -> Removal:
         """Say what `remove_datasets` would do, and change nothing."""
         with self._database.reading() as session:

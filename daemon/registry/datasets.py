@@ -81,8 +81,12 @@ class Datasets:
         metadata: Columns | None = None,
         *,
         in_place: bool = False,
+        marked: bool = True,
     ) -> None:
-        """Insert datasets into a run, all or none; see `Registry.insert_datasets`."""
+        """Insert datasets into a run, all or none; see `Registry.insert_datasets`.
+
+        If not ``marked``, the caller says whose files are not theirs alone.
+        """
         definitions = self._definitions.current(session)
         known = definitions.dataset_type(dataset_type)
         collection = find_run(definitions, run) or self._collections.register(session, run, CollectionType.RUN, "")
@@ -101,7 +105,7 @@ class Datasets:
                 raise DatasetExistsError(f"two of the datasets for {run!r} have the same data id")
             keys = self._add(session, known, collection, data_ids, rows)
             self.declared.insert(session, known, keys, metadata or {})
-            if in_place or len(new) > 1:
+            if marked and (in_place or len(new) > 1):
                 files = [(id_, file.path) for (id_, _), (_, _, file) in zip(rows, new, strict=True)]
                 self._marks.mark(session, files, in_place=in_place)
         except ConstraintError as exc:

@@ -73,6 +73,17 @@ class FileMarks:
         )
         session.run(statement)
 
+    def sharers(self, session: Session, path: str) -> int:
+        """Count the datasets that are known to have a file, not alone or not as their own."""
+        if not self.exist(session):
+            return 0
+        mark = self._schema.file_mark
+        count = self._database.prepare(
+            "count marks",
+            lambda: sa.select(sa.func.count()).select_from(mark).where(mark.c.path == parameter("path", sa.Text)),
+        )
+        return int(session.rows(count, {"path": path})[0][0])
+
     def require_free(self, session: Session, paths: Sequence[str]) -> None:
         """Raise `FileBeingRemovedError` if a file of one of these names is being deleted."""
         if not self.exist(session):

@@ -224,7 +224,7 @@ class ImportedDatasets:
         ``metadata`` is of the new ones, then of the others.
         """
         if new:
-            self._datasets.insert(session, run, dataset_type, new, metadata[0], in_place=in_place)
+            self._datasets.insert(session, run, dataset_type, new, metadata[0], marked=False)
         if lacking:
             self._fill(session, dataset_type, lacking, metadata[1])
         files = [(uuid_bytes(id_), file.path) for id_, _, file in new]

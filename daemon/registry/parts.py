@@ -68,7 +68,7 @@ class Parts:
         self._dataset_types = DatasetTypes(database, schema, written, self._placing)
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
-        marks = FileMarks(database, schema)
+        marks = self._marks = FileMarks(database, schema)
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids, marks)
         self._removed = RemovedFiles(database, schema, marks)
         self._removing = Removing(

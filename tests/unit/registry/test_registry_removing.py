@@ -146,6 +146,7 @@ def test_a_file_goes_with_the_last_that_has_it(registry: Registry) -> None:
     registry.imports.insert("run", "raw", new)
     done = registry.remove_datasets([one.bytes for one in ids[:2]], "t")
     assert (done.datasets, done.removed, done.kept) == (2, [], 1)
+    assert (registry.count_sharers("run/one"), registry.count_sharers("run/other")) == (1, 0)
     done = registry.remove_datasets([ids[2].bytes], "t")
     assert ([file.path for file in done.removed], done.kept) == (["run/one"], 0)
 

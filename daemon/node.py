@@ -33,6 +33,7 @@ from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.recovery import recover, recover_later
 from pantry.daemon.datasets.removing import Remover
 from pantry.daemon.datasets.resolved import ResolvedOpens
+from pantry.daemon.datasets.retrying import RemovalRetries
 from pantry.daemon.datasets.selecting import select
 from pantry.daemon.journal import Intent, Journal, opened_journal
 from pantry.daemon.prefixes.service import Prefixes
@@ -115,12 +116,8 @@ class Node:
         self.puts = Puts(
             cache, journal, self.repositories, nursery, transfers=self.transfers, put_bytes=limits.put_bytes
         )
-        self.remover = Remover(
-            cache,
-            journal,
-            queries,
-            lambda intent: nursery.start_soon(recover_later, journal, self.repositories, [intent]),
-        )
+        self.retries = RemovalRetries(journal, self.repositories, nursery)
+        self.remover = Remover(cache, journal, queries, self.retries.begin)
         self.groups = PutGroups(self.puts, journal, self.repositories, nursery)
         self.ingester = Ingester(journal, self.repositories, self.puts, self.transfers)
         self.importer = Importer(journal, self.repositories, self.puts, self.transfers)
@@ -236,7 +233,12 @@ async def _running_parts(
         nursery.start_soon(node.credentials.expire)
         nursery.start_soon(_write_index, cache)
         nursery.start_soon(node.scrub.run)
-        left = await recover(journal, node.repositories)
+        pending = journal.pending()
+        # A storage that hangs must not keep the daemon from its work.
+        for intent in pending:
+            if intent.removal:
+                node.retries.begin(intent, at_once=True)
+        left = await recover(journal, node.repositories, [one for one in pending if not one.removal])
         nursery.start_soon(_recover_rest, node, journal, left, begun)
         nursery.start_soon(node.publisher.run)
         async with _running_people(node) as node:

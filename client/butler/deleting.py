@@ -25,9 +25,10 @@ class Deleted(NamedTuple):
     kept : int
         Files that stay: ingested in place, or of other datasets too.
     left : int
-        Of ``files``, those that could not be deleted yet; the daemon goes on trying, also after a restart.
+        Files of these and of earlier deletions that could not be deleted yet; the daemon goes on trying, also after a
+        restart.
     reason : str
-        Why.
+        Why, if there are or were such.
     """
 
     datasets: int = 0
@@ -77,6 +78,7 @@ class Deleting(RepositoryAccess):
             by_repository.setdefault(ref.repository or self.repository, {})[ref.id.bytes] = None
         done = Deleted()
         for repository, ids in by_repository.items():
+            left = 0
             for packed in _packed(list(ids)):
                 one = self.connection.call(
                     RemoveDatasets(repository=repository, ids=packed, missing_ok=missing_ok, dry_run=dry_run)
@@ -87,10 +89,11 @@ class Deleting(RepositoryAccess):
                     done.files + one.files,
                     done.size_bytes + one.size_bytes,
                     done.kept + one.kept,
-                    # The daemon says what is left in all.
-                    max(done.left, one.left),
+                    # The daemon says what is left in the whole repository.
+                    done.left - left + one.left,
                     one.reason or done.reason,
                 )
+                left = one.left
         return done
 
     @classmethod

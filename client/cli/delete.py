@@ -6,6 +6,7 @@ from collections import Counter
 
 import click
 
+from pantry.client.butler.deleting import Deleted
 from pantry.client.cli.arguments import repository_argument
 from pantry.client.cli.lazy import Command
 from pantry.client.cli.output import ask_to_go_on, json_option, note, print_json, print_table, size
@@ -47,17 +48,20 @@ def delete(
         note("no such datasets, so nothing is deleted")
         return
     planned = source.delete(refs, missing_ok=missing_ok, dry_run=True)
-    what = f"{planned.datasets} datasets, {planned.files} files with {size(planned.size_bytes)}"
     if not as_json:
         counts = Counter((ref.dataset_type.name, ref.run) for ref in refs)
         print_table(("type", "run", "datasets"), [(*key, n) for key, n in sorted(counts.items())], right=("datasets",))
     if not dry_run and not yes:
-        ask_to_go_on(f"Delete {what}, for good?")
+        ask_to_go_on(f"Delete {_what(planned)}, for good?")
     done = planned if dry_run else source.delete(refs, missing_ok=missing_ok)
     if as_json:
         print_json({name: value for name, value in done._asdict().items() if name != "missing"})
-    note(f"{'would be deleted' if dry_run else 'deleted'}: {what}")
+    note(f"{'would be deleted' if dry_run else 'deleted'}: {_what(done)}")
     if done.kept:
         note(f"{done.kept} files stay: they were ingested in place, or are those of other datasets too")
     if done.left:
         note(f"{done.left} files are not deleted yet, and the daemon goes on trying: {done.reason}")
+
+
+def _what(found: Deleted) -> str:
+    return f"{found.datasets} datasets, {found.files} files with {size(found.size_bytes)}"

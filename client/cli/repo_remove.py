@@ -28,7 +28,8 @@ def remove(
     """Remove the repository NAME for good: its files, its registry and its registration.
 
     Only its owner may. If something cannot be removed now, it is told; nobody can use the repository any more, and the
-    same command goes on. Files that were ingested in place stay. Of an attached repository only the registration goes.
+    same command goes on, and knows whose files were to be kept. Files that were ingested in place stay. Of an attached
+    repository only the registration goes.
 
     For example:
       pantry repo remove demo --dry-run
@@ -50,9 +51,8 @@ def remove(
     if done.others:
         note(f"{done.others} files that Pantry did not remove are left in its root")
     if done.left:
-        raise click.ClickException(
-            f"{done.left} files are left: {done.reason}\n  hint: `pantry repo remove {name}` goes on"
-        )
+        again = " ".join(["pantry repo remove", name, *(f"--keep-files-of {one}" for one in done.keep_files_of)])
+        raise click.ClickException(f"{done.left} files are left: {done.reason}\n  hint: `{again}` goes on")
 
 
 def _what(found: RemovedRepository) -> str:

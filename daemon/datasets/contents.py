@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from contextlib import ExitStack
 
 import xxhash
 
@@ -44,6 +45,7 @@ class ContentPut(LanePut):
         self.file: StoredFile
         self.path = ""
         self._fd = -1
+        self._writing = ExitStack()
         self._repository = repository
         self._asked = asked
         self._incoming = incoming
@@ -52,6 +54,7 @@ class ContentPut(LanePut):
         """Check everything that can be known, and write the content into a file."""
         asked = self._asked
         prepared = self._repository.registry.prepare_put(asked.dataset_type, asked.run, asked.data_id, None, "")
+        self._writing.enter_context(self._repository.names.writing([prepared.path]))
         kind = prepared.dataset_type
         if prepared.form.formatter != asked.formatter:
             raise OtherFormatterError
@@ -73,6 +76,10 @@ class ContentPut(LanePut):
         intent = Intent(uuid.uuid4().hex, (target,))
         self.accept(intent, ref, self.file, self._fd, checked)
         self.ref = ref
+
+    def end_writing(self) -> None:
+        """Say that it is registered, or undone."""
+        self._writing.close()
 
     def release(self) -> None:
         """Close the file, and remove it unless it became part of the cache."""

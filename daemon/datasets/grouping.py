@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ import msgspec
 import trio
 
 from pantry.daemon.datasets.begun import BegunPut, Columns, Written, checked_metadata
-from pantry.daemon.datasets.putting import Puts, exists_already
+from pantry.daemon.datasets.in_the_way import exists_already
+from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import Insert, PutWish
 from pantry.daemon.repositories.repository import Repository
@@ -137,9 +139,18 @@ class PutGroups:
             for one in ready
         )
         intent = Intent(token, targets)
+        with ExitStack() as names:
+            for one in ready:
+                names.enter_context(one.put.repository.names.writing([one.put.key]))
+            await self._store_all(ready, intent)
+        for one in ready:
+            one.put.repository.origin.absent.forget(one.put.key)
+        self._nursery.start_soon(self._settle, ready, token)
+
+    async def _store_all(self, ready: Sequence[_Ready], intent: Intent) -> None:
         await self._journal.record(intent)
         try:
-            await self._upload(ready, token)
+            await self._upload(ready, intent.token)
             for one in ready:
                 if one.put.before_commit is not None:
                     await one.put.before_commit(one.written.file, one.written.fd)
@@ -151,9 +162,6 @@ class PutGroups:
             with trio.CancelScope(shield=True):
                 await self._puts.undo(intent)
             raise
-        for one in ready:
-            one.put.repository.origin.absent.forget(one.put.key)
-        self._nursery.start_soon(self._settle, ready, token)
 
     async def _upload(self, ready: Sequence[_Ready], token: str) -> None:
         """Write all files to their storages, side by side; the first error ends the others."""
@@ -164,7 +172,7 @@ class PutGroups:
             try:
                 await put.repository.backend.write_from(put.key, one.written.fd, file.size_bytes, token=token)
             except ObjectExistsError:
-                failures.append(exists_already(put.repository, put.key))
+                failures.append(await exists_already(put.repository, self._repositories.queries, put.key))
             except (PantryError, OSError) as exc:
                 failures.append(exc)
             else:

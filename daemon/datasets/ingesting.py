@@ -14,6 +14,7 @@ import trio
 from pantry.backends.admission import Admission
 from pantry.backends.contract import ByteRange, LocalPlacement
 from pantry.daemon.cache.hashing import hash_file
+from pantry.daemon.datasets.in_the_way import exists_already
 from pantry.daemon.datasets.putting import Puts
 from pantry.daemon.datasets.removing import with_free_names
 from pantry.daemon.datasets.side_by_side import each
@@ -21,6 +22,7 @@ from pantry.daemon.datasets.sources import SourceFile, measure_stored, remove_so
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.registry import PreparedIngest
 from pantry.daemon.repositories.repository import Repository
+from pantry.daemon.repositories.roots import is_local, local_directory
 from pantry.daemon.repositories.service import Repositories
 from pantry.errors import BackendError, DatasetExistsError, InvalidRequestError, ObjectExistsError
 from pantry.model.collections import check_collection_name
@@ -52,7 +54,8 @@ class NewFile(NamedTuple):
 
 def keys_in_place(repository: Repository, paths: Sequence[str]) -> list[str]:
     """Give the keys of files in a storage that are named by these or by absolute paths."""
-    root = repository.backend.location.removeprefix("file://").rstrip("/") + "/"
+    location = repository.backend.location
+    root = (local_directory(location) if is_local(location) else location).rstrip("/") + "/"
     return [path.removeprefix(root) for path in paths]
 
 
@@ -243,7 +246,6 @@ class Ingester:
         """Store the file of each dataset and register them; what fails is undone, what was to be moved is removed."""
         token = str(uuid.uuid4())
         intent = Intent(token, tuple(Target(repository.name, one.file.path, one.id) for one in new))
-        await self._journal.record(intent)
         limit = trio.CapacityLimiter(_PARALLEL_UPLOADS)
 
         async def store(work: tuple[NewFile, SourceFile]) -> None:
@@ -251,17 +253,20 @@ class Ingester:
                 await self._store_one(repository, request, *work, token)
 
         try:
-            await each(store, list(zip(new, sources, strict=True)))
-            await register()
-        except BaseException as exc:
-            with trio.CancelScope(shield=True):
-                await self._puts.undo(intent)
-            if isinstance(exc, ObjectExistsError):
-                raise DatasetExistsError(
-                    f"{exc.message}, though the registry has no such dataset",
-                    hint=f"{verb} it in place, or remove the file",
-                ) from None
-            raise
+            with repository.names.writing([one.file.path for one in new]):
+                await self._journal.record(intent)
+                try:
+                    await each(store, list(zip(new, sources, strict=True)))
+                    await register()
+                except BaseException:
+                    with trio.CancelScope(shield=True):
+                        await self._puts.undo(intent)
+                    raise
+        except ObjectExistsError as exc:
+            key = str(exc.fields.get("key") or new[0].file.path)
+            raise await exists_already(
+                repository, self._repositories.queries, key, hint=f"{verb} it in place, or remove the file"
+            ) from None
         for one in new:
             await repository.backend.settle_write(one.file.path, token=token)
         if request.transfer == "move":

@@ -24,6 +24,7 @@ from pantry.daemon.datasets.begun import (
     too_long,
 )
 from pantry.daemon.datasets.contents import ContentPut, OtherFormatterError
+from pantry.daemon.datasets.in_the_way import exists_already
 from pantry.daemon.datasets.lanes import CommitLane, LanePut, warn_unsettled
 from pantry.daemon.datasets.recovery import recover_later, undo_intent
 from pantry.daemon.datasets.removing import with_free_names
@@ -34,7 +35,6 @@ from pantry.daemon.repositories.service import Repositories
 from pantry.errors import (
     CacheDiskError,
     CacheFullError,
-    DatasetExistsError,
     InvalidRequestError,
     ObjectExistsError,
     PantryError,
@@ -146,6 +146,15 @@ class Puts:
         # Others in the lane would wait for what this one waits for.
         is_laned = file.size_bytes <= SMALL_BYTES and put.before_commit is None
         lane = self._lane(put.repository) if is_laned else None
+        with put.repository.names.writing([put.key]):
+            await self._store_by(lane, put, file, fd, intent, metadata)
+        put.repository.origin.absent.forget(put.key)
+        if lane is None:
+            self._nursery.start_soon(self._settle, put.repository, put.key, token)
+
+    async def _store_by(
+        self, lane: CommitLane | None, put: BegunPut, file: StoredFile, fd: int, intent: Intent, metadata: Columns
+    ) -> None:
         if lane is None:
             await self._journal.record(intent)
         try:
@@ -154,19 +163,16 @@ class Puts:
                 ready.accept(intent, put.ref, file, fd, metadata)
                 await lane.commit(ready)
             else:
-                await self._store_alone(put, file, fd, token, metadata)
+                await self._store_alone(put, file, fd, intent.token, metadata)
         except BaseException as exc:
             await self._undo_failed(put.repository, intent, put.key, exc)
             raise
-        put.repository.origin.absent.forget(put.key)
-        if lane is None:
-            self._nursery.start_soon(self._settle, put.repository, put.key, token)
 
     async def _undo_failed(self, repository: Repository, intent: Intent, key: str, exc: BaseException) -> None:
         with trio.CancelScope(shield=True):
             await self.undo(intent)
         if isinstance(exc, ObjectExistsError):
-            raise exists_already(repository, key) from None
+            raise await exists_already(repository, self._repositories.queries, key) from None
 
     async def put_content(self, repository: Repository, asked: PutContent) -> DatasetRef | None:
         """Store a small dataset whose content came with the request, all or nothing.
@@ -212,6 +218,7 @@ class Puts:
                 put.release()
             raise
         finally:
+            put.end_writing()
             self.under_way -= 1
         repository.origin.absent.forget(put.file.path)
         # After the answer, and before whatever is asked next.
@@ -299,11 +306,3 @@ class Puts:
             self.cache.disk.failed(exc)
         finally:
             reservation.release()
-
-
-def exists_already(repository: Repository, key: str) -> DatasetExistsError:
-    """Return the error for a file that is in the way."""
-    return DatasetExistsError(
-        f"{key} exists in {repository.backend.location} already",
-        hint="another write of the same dataset is under way, or a file was put there by other means",
-    )

@@ -1,19 +1,19 @@
-"""Undoing the writes that a crash cut off, and finishing the removals."""
+"""Undoing the writes that a crash cut off."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 import trio
 
-from pantry.daemon.datasets.removing import delete_files
 from pantry.daemon.journal import Intent, Journal, Target
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
-from pantry.errors import PantryError, RepositoryNotFoundError, TransientBackendError
+from pantry.errors import PantryError, RepositoryNotFoundError
 
 RETRY_S = 30.0
 log = logging.getLogger(__name__)
@@ -28,13 +28,10 @@ class _Standing(NamedTuple):
 
 
 async def undo_intent(repositories: Repositories, intent: Intent) -> None:
-    """Remove what is left of a write, unless every registry committed its part; or finish a removal.
+    """Remove what is left of a write, unless every registry committed its part.
 
     Idempotent; raises if a storage or a registry cannot be asked, and is then to be called again.
     """
-    if intent.removal:
-        await _finish_removal(repositories, intent)
-        return
     standings = await _standings(repositories, intent)
     # A registry commits its part in one transaction: one of its rows proves the others, which may be deleted since.
     told = {one.repository.name for one in standings}
@@ -48,20 +45,6 @@ async def undo_intent(repositories: Repositories, intent: Intent) -> None:
             continue
         if await repository.backend.undo_write(target.key, token=intent.token):
             log.info("undid a write that was cut off: %s in %s", target.key, target.repository)
-
-
-async def _finish_removal(repositories: Repositories, intent: Intent) -> None:
-    (target,) = intent.targets
-    try:
-        repository = await repositories.get(target.repository)
-    except RepositoryNotFoundError:
-        log.warning("the removal %s was from a repository that is gone: %s", intent.token, target.repository)
-        return
-    repository.removals.add(intent.token)
-    left = await delete_files(repository, repositories.queries)
-    if left.files:
-        raise TransientBackendError(left.reason)
-    repository.removals.discard(intent.token)
 
 
 async def _standings(repositories: Repositories, intent: Intent) -> list[_Standing]:
@@ -84,14 +67,14 @@ async def _is_ours(repositories: Repositories, repository: Repository, target: T
     return not target.ingest_ns or found.file.ingest_ns == target.ingest_ns
 
 
-async def recover(journal: Journal, repositories: Repositories) -> list[Intent]:
-    """Undo every write that the journal knows as cut off, and finish every removal; return those left to do."""
+async def recover(journal: Journal, repositories: Repositories, writes: Sequence[Intent]) -> list[Intent]:
+    """Undo writes that were cut off; return those left to do."""
     left = []
-    for intent in journal.pending():
+    for intent in writes:
         try:
             await undo_intent(repositories, intent)
         except PantryError as exc:
-            log.warning("%s: %s", _not_yet(intent), exc.message)
+            log.warning("the write %s cannot be undone yet: %s", intent.token, exc.message)
             left.append(intent)
         else:
             journal.clear(intent.token)
@@ -102,19 +85,4 @@ async def recover_later(journal: Journal, repositories: Repositories, left: list
     """Try again, for as long as it takes, what `recover` could not undo."""
     while left:
         await trio.sleep(RETRY_S)
-        still = []
-        for intent in left:
-            try:
-                await undo_intent(repositories, intent)
-            except PantryError as exc:
-                log.warning("%s: %s", _not_yet(intent), exc.message)
-                still.append(intent)
-            else:
-                journal.clear(intent.token)
-        left = still
-
-
-def _not_yet(intent: Intent) -> str:
-    if intent.removal:
-        return f"files of deleted datasets of {intent.targets[0].repository} cannot be deleted yet"
-    return f"the write {intent.token} cannot be undone yet"
+        left = await recover(journal, repositories, left)

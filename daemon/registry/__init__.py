@@ -15,14 +15,16 @@ from pantry.daemon.registry.asking import Asking
 from pantry.daemon.registry.attributes import (
     REMOVING,
     UNFINISHED,
+    begin_removal,
     default_universe,
     delete_attribute,
+    kept_files_of,
     read_attributes,
-    set_attribute,
 )
 from pantry.daemon.registry.changing import Changing
 from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES
+from pantry.daemon.registry.dropping import require_droppable
 from pantry.daemon.registry.engine import Database
 from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.registry.overrides import Override
@@ -55,6 +57,8 @@ class Registry(Changing, Asking):
         Whether it is still being filled, so that nobody should read it; see `still_unfinished`.
     is_being_removed : bool
         Whether it goes with its repository.
+    keeps_files_of : tuple of str
+        Names of the repositories whose files stay then.
     provenance : Provenance
         What was made of what.
     imports : Imports
@@ -136,8 +140,7 @@ class Registry(Changing, Asking):
                 )
             universe = DimensionUniverse(json.loads(attributes["universe"]))
             made = cls(database, uuid=attributes["uuid"], version=version, universe=universe, tables=tables)
-            made.is_being_removed = REMOVING in attributes
-            made.is_unfinished = UNFINISHED in attributes or made.is_being_removed
+            made._learn(attributes)
             return made
         except BaseException:
             database.close()
@@ -152,10 +155,13 @@ class Registry(Changing, Asking):
 
     def still_unfinished(self) -> bool:
         """Look again whether it is still being filled: another daemon may have finished it."""
-        attributes = read_attributes(self._database)
-        self.is_being_removed = REMOVING in attributes
-        self.is_unfinished = UNFINISHED in attributes or self.is_being_removed
+        self._learn(read_attributes(self._database))
         return self.is_unfinished
+
+    def _learn(self, attributes: Mapping[str, str]) -> None:
+        self.is_being_removed = REMOVING in attributes
+        self.keeps_files_of = tuple(kept_files_of(attributes.get(REMOVING, "[]")))
+        self.is_unfinished = UNFINISHED in attributes or self.is_being_removed
 
     def finish(self) -> None:
         """Say that it may be read."""
@@ -167,10 +173,27 @@ class Registry(Changing, Asking):
         """Its SQLAlchemy URL, which may hold a password."""
         return self._database.engine.url.render_as_string(hide_password=False)
 
-    def begin_removal(self) -> None:
-        """Say that nobody shall read it or write to it any more."""
-        self._write(set_attribute, self._schema, REMOVING, "yes")
+    def require_droppable(self) -> None:
+        """Raise `ConflictError` if views or tables that are not its own use its tables."""
+        require_droppable(self._database)
+
+    def begin_removal(self, keep_files_of: Sequence[str] = ()) -> tuple[str, ...]:
+        """Say that nobody shall read it or write to it any more; other daemons that have it open do not look again.
+
+        Parameters
+        ----------
+        keep_files_of : sequence of str
+            Names of repositories whose files stay; remembered with those of earlier calls.
+
+        Returns
+        -------
+        tuple of str
+            All of them.
+        """
+        names = self._write(begin_removal, self._schema, keep_files_of)
+        self.keeps_files_of = tuple(names)
         self.is_unfinished = self.is_being_removed = True
+        return self.keeps_files_of
 
     def override(self, overrides: Sequence[Override]) -> None:
         """Let searches of the first dataset find others; once, before any search."""

@@ -9,7 +9,8 @@ from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.declared import Columns
 from pantry.daemon.registry.parts import Parts
 from pantry.daemon.registry.preparation import PreparedIngest, PreparedPut, PutWish
-from pantry.daemon.registry.removing import Removal, RemovedFile
+from pantry.daemon.registry.removed_files import RemovedFile
+from pantry.daemon.registry.removing import Removal
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate, DataIdValue
 from pantry.model.datasets import DatasetType, StoredFile
@@ -237,6 +238,11 @@ class Changing(Parts):
         with self._database.reading() as session:
             return self._removing.stored(session, after, count)
 
+    def count_sharers(self, path: str) -> int:
+        """Count the datasets that have a file which stays when one of them goes: shared, or ingested in place."""
+        with self._database.reading() as session:
+            return self._marks.sharers(session, path)
+
     def plan_removal(self, ids: Sequence[bytes], *, spared: Collection[str] = ()) -> Removal:
         """Say what `remove_datasets` would do, and change nothing."""
         with self._database.reading() as session:
@@ -254,7 +260,7 @@ class Changing(Parts):
         ids : sequence of bytes
             Which.
         token : str
-            Of this removal; see `removed_files`.
+            Of this removal; see `claim_removed_files`.
         missing_ok : bool
             Pass over those that are not there.
         spared : collection of str
@@ -267,14 +273,34 @@ class Changing(Parts):
         """
         return self._write(self._removing.remove, ids, token, missing_ok=missing_ok, spared=spared)
 
-    def removed_files(self, tokens: Sequence[str]) -> list[RemovedFile]:
-        """Give the files that are still to be deleted, of these removals and of those that nobody goes on with."""
+    def claim_removed_files(
+        self, tokens: Sequence[str], claim: str, *, after: str = "", count: int = 1000
+    ) -> list[RemovedFile]:
+        """Give the next files to delete: of these removals, and those with which nobody goes on.
+
+        Nobody else is given them within `ABANDONED_NS` from now; nothing may be deleted any more after that.
+
+        Parameters
+        ----------
+        tokens : sequence of str
+            Of the caller's removals, with ``claim``.
+        claim : str
+            Becomes the token of those with which nobody goes on.
+        after : str
+            Paths that are greater, in the database's order.
+        count : int
+            At most so many.
+        """
+        return self._write(self._removed.claim, tokens, claim, after, count)
+
+    def count_removed_files(self, tokens: Sequence[str]) -> dict[str, int]:
+        """Count the files that are still to be deleted, by the token of their removal."""
         with self._database.reading() as session:
-            return self._removing.files(session, tokens)
+            return self._removed.count(session, tokens)
 
     def forget_removed(self, files: Sequence[RemovedFile]) -> None:
-        """Free the names of files that are gone."""
-        self._write(self._removing.forget, files)
+        """Free the names of files that are gone, but for those that somebody else was given since."""
+        self._write(self._removed.forget, files)
 
     def associate(self, collection: str, ids: Sequence[UUID | bytes]) -> int:
         """Put datasets into a TAGGED collection in place of those with the same type and data id."""

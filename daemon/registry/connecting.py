@@ -45,6 +45,13 @@ def parse_url(url: str) -> sa.URL:
     return parsed
 
 
+def without_password(url: str) -> str:
+    """Give a URL without the passwords in it."""
+    parsed = sa.make_url(url).difference_update_query(["password", "sslpassword"])
+    # Its `set` takes None for "as it is".
+    return parsed._replace(password=None).render_as_string(hide_password=False)
+
+
 def make_engine(parsed: sa.URL, *, read_only: bool, namespace: str) -> sa.Engine:
     """Make the engine of a database; arguments as of `Database`."""
     is_sqlite = parsed.get_backend_name() == "sqlite"

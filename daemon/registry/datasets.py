@@ -13,10 +13,11 @@ from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.declared import Columns, DeclaredMetadata
 from pantry.daemon.registry.definitions import Collection, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import ConstraintError, Database, Session, parameter
+from pantry.daemon.registry.file_marks import FileMarks
 from pantry.daemon.registry.files import file_columns, file_values, make_file, uuid_bytes
 from pantry.daemon.registry.preparation import find_run, same_values
-from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.staged import stage_ids
 from pantry.errors import ConflictError, DatasetExistsError, DimensionNameError
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataCoordinate, DataIdValue
@@ -80,8 +81,12 @@ class Datasets:
         metadata: Columns | None = None,
         *,
         in_place: bool = False,
+        marked: bool = True,
     ) -> None:
-        """Insert datasets into a run, all or none; see `Registry.insert_datasets`."""
+        """Insert datasets into a run, all or none; see `Registry.insert_datasets`.
+
+        If not ``marked``, the caller says whose files are not theirs alone.
+        """
         definitions = self._definitions.current(session)
         known = definitions.dataset_type(dataset_type)
         collection = find_run(definitions, run) or self._collections.register(session, run, CollectionType.RUN, "")
@@ -100,7 +105,7 @@ class Datasets:
                 raise DatasetExistsError(f"two of the datasets for {run!r} have the same data id")
             keys = self._add(session, known, collection, data_ids, rows)
             self.declared.insert(session, known, keys, metadata or {})
-            if in_place or len(new) > 1:
+            if marked and (in_place or len(new) > 1):
                 files = [(id_, file.path) for (id_, _), (_, _, file) in zip(rows, new, strict=True)]
                 self._marks.mark(session, files, in_place=in_place)
         except ConstraintError as exc:
@@ -234,14 +239,6 @@ class Datasets:
             statement = sa.delete(table).where(column.in_(keys))
             session.run(self._database.prepare(("delete staged", table), lambda statement=statement: statement))  # type: ignore[misc]
         return [make_file(row) for row in files]
-
-
-def stage_ids(session: Session, schema: Schema, ids: Sequence[bytes]) -> sa.Table:
-    """Write dataset ids into a temporary table, each once."""
-    staged = schema.staged_ids
-    session.create_temporary(staged)
-    session.run_many(session.database.prepare_insert(staged), list(enumerate(dict.fromkeys(ids))))
-    return staged
 
 
 def _required(known: KnownType, data_id: DataCoordinate | Sequence[DataIdValue]) -> Sequence[DataIdValue]:

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pantry.daemon.registry.datasets import stage_ids
 from pantry.daemon.registry.declared import as_declared
 from pantry.daemon.registry.definitions import Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.files import FILE_COLUMNS, file_columns, in_path_order, make_file, shown_name
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.staged import stage_ids
 from pantry.errors import CollectionTypeError, DatasetNotFoundError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.datasets import StoredFile

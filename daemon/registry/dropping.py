@@ -2,50 +2,100 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from contextlib import suppress
 
 import sqlalchemy as sa
 
 from pantry.daemon.registry.attributes import read_attributes
-from pantry.daemon.registry.engine import Database
-from pantry.errors import BackendError, RepositoryNotFoundError
-
-_OURS = re.compile(
-    r"repository_attributes|revision|collection|collection_chain|collection_summary|data_id_group|dataset_type|dataset"
-    r"|membership|calibration|file_mark|removed_file|metadata_entry|provenance_dataset|quantum|quantum_input"
-    r"|quantum_output|dimension_[a-z0-9_]+|sky_overlap_[a-z0-9_]+|data_id_\d+|metadata_\d+"
-)
-"""Names of a registry's tables; an operator's may lie beside them, and stay."""
+from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.provenance_tables import ProvenanceTables
+from pantry.daemon.registry.schema import Schema
+from pantry.errors import BackendError, ConflictError, RepositoryNotFoundError
+from pantry.model.dimensions import DimensionUniverse
 
 
 def drop_registry(url: str, uuid: str) -> None:
-    """Drop the registry of a repository that has this uuid; no error if there is none. Nobody may have it open."""
+    """Drop the registry of a repository that has this uuid; no error if there is none. Nobody may have it open.
+
+    Raises
+    ------
+    ConflictError
+        Views or tables of others use its tables, which then stay.
+    """
     parsed = sa.make_url(url)
     is_file = parsed.get_backend_name() == "sqlite"
     if is_file and not os.path.exists(parsed.database or ""):
         return
-    database = Database(url)
+    database, is_ours = Database(url), False
     try:
         with suppress(RepositoryNotFoundError):
-            if read_attributes(database)["uuid"] == uuid and not is_file:
-                _drop_tables(database)
-            is_file = is_file and read_attributes(database)["uuid"] == uuid
+            attributes = read_attributes(database)
+            is_ours = attributes["uuid"] == uuid
+            if is_ours and not is_file:
+                _drop_tables(database, attributes["universe"])
     finally:
         database.close()
-    if is_file:
+    if is_file and is_ours:
         _unlink(parsed.database or "")
 
 
-def _drop_tables(database: Database) -> None:
+def require_droppable(database: Database) -> None:
+    """Raise `ConflictError` if views or tables that are not the registry's use its tables."""
+    if not database.is_sqlite:
+        with database.reading() as session:
+            _refuse_dependents(session, _own_tables(session, read_attributes(database)["universe"]))
+
+
+def _own_tables(session: Session, universe: str) -> list[str]:
+    """Names of the registry's tables that exist; others may lie beside them, and stay."""
+    database, schema = session.database, Schema(DimensionUniverse(json.loads(universe)))
+    names = [table.name for table in (*schema.fixed, *ProvenanceTables().all)]
+    groups = session.rows(database.compile(sa.select(schema.group.c.id)))
+    names += [f"data_id_{number}" for (number,) in groups]
+    if database.has_table(session, schema.metadata_entry.name):
+        names.append(schema.metadata_entry.name)
+        declaring = sa.select(schema.metadata_entry.c.dataset_type_id).distinct()
+        names += [f"metadata_{number}" for (number,) in session.rows(database.compile(declaring))]
     tables = sa.table("pg_tables", sa.column("schemaname"), sa.column("tablename"))
     every = sa.select(tables.c.tablename).where(tables.c.schemaname == sa.func.current_schema())
+    there = {str(name) for (name,) in session.rows(database.compile(every))}
+    return [name for name in names if name in there]
+
+
+_DEPENDENTS = """
+SELECT DISTINCT other.oid::regclass::text
+FROM pg_class own
+JOIN pg_depend link ON link.refclassid = 'pg_class'::regclass AND link.refobjid = own.oid
+LEFT JOIN pg_rewrite rule ON link.classid = 'pg_rewrite'::regclass AND rule.oid = link.objid
+LEFT JOIN pg_constraint key ON link.classid = 'pg_constraint'::regclass AND key.oid = link.objid AND key.contype = 'f'
+JOIN pg_class other ON other.oid = coalesce(rule.ev_class, key.conrelid)
+WHERE own.relnamespace = current_schema()::regnamespace AND own.relname::text = ANY(%s)
+  AND NOT (other.relnamespace = own.relnamespace AND other.relname::text = ANY(%s))
+ORDER BY 1
+"""
+"""Views of tables, and tables with foreign keys to them, that are not among these themselves."""
+
+
+def _refuse_dependents(session: Session, names: list[str]) -> None:
+    found = [str(name) for (name,) in session.rows_sql(_DEPENDENTS, (names, names))]
+    if found:
+        raise ConflictError(
+            f"views or tables that are not the registry's use its tables: {', '.join(found)}",
+            hint="drop them, or move them away, and go on; nothing of theirs was changed",
+        )
+
+
+def _drop_tables(database: Database, universe: str) -> None:
+    quote = database.dialect.identifier_preparer.quote
     with database.writing() as session:
-        names = [str(name) for (name,) in session.rows(database.compile(every))]
-        quote = database.dialect.identifier_preparer.quote
-        for name in filter(_OURS.fullmatch, names):
-            session.run_sql(f"DROP TABLE IF EXISTS {quote(name)} CASCADE")
+        names = _own_tables(session, universe)
+        _refuse_dependents(session, names)
+        row = session.row(database.compile(sa.select(sa.func.current_schema())))
+        assert row is not None  # noqa: S101 - a SELECT without FROM
+        # Together, since they refer to one another; and nothing else goes with them.
+        session.run_sql(f"DROP TABLE {', '.join(f'{quote(row[0])}.{quote(name)}' for name in names)}")
 
 
 def _unlink(path: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -59,6 +60,7 @@ class Database:
         self.engine = make_engine(parsed, read_only=read_only, namespace=namespace)
         self.dialect = self.engine.dialect
         self._generation = 0
+        self._closed = False
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
 
@@ -68,7 +70,8 @@ class Database:
         return self.name == "sqlite"
 
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections, and make no more."""
+        self._closed = True
         self.engine.dispose()
 
     # -- statements ------------------------------------------------------------------------------
@@ -148,12 +151,23 @@ class Database:
 
     def has_table(self, session: Session, name: str) -> bool:
         """Whether the database has a table of this name."""
+        return session.row(self.prepare("has table", self._build_has_table), {"name": name}) is not None
+
+    def _build_has_table(self) -> sa.Select[Any]:
+        name = parameter("name", sa.Text)
         if self.is_sqlite:
             master = sa.table("sqlite_master", sa.column("name"))
-            statement: sa.Select[Any] = sa.select(master.c.name).where(master.c.name == name)
-        else:
-            statement = sa.select(sa.func.to_regclass(name)).where(sa.func.to_regclass(name).is_not(None))
-        return session.row(self.compile(statement)) is not None
+            return sa.select(master.c.name).where(master.c.name == name)
+        return sa.select(sa.literal(1)).where(sa.func.to_regclass(name).is_not(None))
+
+    def now_ns(self, session: Session) -> int:
+        """Give the time that all who write here agree on, in nanoseconds since 1970: the server's, else this node's."""
+        if self.is_sqlite:
+            return time.time_ns()
+        clock = sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000
+        row = session.row(self.prepare("now", lambda: sa.select(sa.cast(clock, sa.BigInteger))))
+        assert row is not None  # noqa: S101 - a SELECT without FROM
+        return int(row[0]) * 1000
 
     def streaming_cursor(self, connection: Any) -> Any:
         """Open a cursor that never holds more rows than were asked for."""
@@ -213,6 +227,9 @@ class Database:
         session.run_sql("RELEASE SAVEPOINT job")
 
     def _connect(self) -> Any:
+        if self._closed:
+            # The pool would connect again, and make an SQLite file anew that was removed.
+            raise TransientBackendError("the registry is closed", registry=self.shown_url)
         try:
             connection: Any = self.engine.raw_connection()
             # SQLite reads the planner's statistics when a connection is opened: older ones are replaced.

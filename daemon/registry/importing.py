@@ -14,14 +14,15 @@ import sqlalchemy as sa
 from pantry.daemon.registry.collections import Collections
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.dataset_types import DatasetTypes
-from pantry.daemon.registry.datasets import Datasets, NewDataset, stage_ids
+from pantry.daemon.registry.datasets import Datasets, NewDataset
 from pantry.daemon.registry.declared import Columns
 from pantry.daemon.registry.definitions import Definitions, DefinitionsCache, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
+from pantry.daemon.registry.file_marks import FileMarks
 from pantry.daemon.registry.files import FILE_COLUMNS, file_values, uuid_bytes
 from pantry.daemon.registry.preparation import same_values
-from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.staged import stage_ids
 from pantry.errors import ConflictError, ConflictingDefinitionError, DimensionNameError, InvalidRequestError
 from pantry.model.collections import CollectionType
 from pantry.model.data_id import DataIdValue
@@ -223,7 +224,7 @@ class ImportedDatasets:
         ``metadata`` is of the new ones, then of the others.
         """
         if new:
-            self._datasets.insert(session, run, dataset_type, new, metadata[0], in_place=in_place)
+            self._datasets.insert(session, run, dataset_type, new, metadata[0], marked=False)
         if lacking:
             self._fill(session, dataset_type, lacking, metadata[1])
         files = [(uuid_bytes(id_), file.path) for id_, _, file in new]

@@ -14,6 +14,7 @@ from pantry.daemon.registry.datasets import Datasets
 from pantry.daemon.registry.definitions import DefinitionsCache
 from pantry.daemon.registry.dimension_records import DimensionRecords
 from pantry.daemon.registry.engine import Database, Session
+from pantry.daemon.registry.file_marks import FileMarks
 from pantry.daemon.registry.import_members import ImportedMemberships
 from pantry.daemon.registry.importing import ImportedDatasets
 from pantry.daemon.registry.imports import Imports
@@ -24,7 +25,8 @@ from pantry.daemon.registry.preparation import Preparation
 from pantry.daemon.registry.provenance import Provenance
 from pantry.daemon.registry.queries import Queries
 from pantry.daemon.registry.record_queries import RecordQueries
-from pantry.daemon.registry.removing import FileMarks, Removing
+from pantry.daemon.registry.removed_files import RemovedFiles
+from pantry.daemon.registry.removing import Removing
 from pantry.daemon.registry.schema import Schema
 from pantry.daemon.registry.tagging import Tagging
 from pantry.daemon.registry.tree import Tree
@@ -54,6 +56,7 @@ class Parts:
         self.version = version
         self.is_unfinished = False
         self.is_being_removed = False
+        self.keeps_files_of: tuple[str, ...] = ()
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)
@@ -65,9 +68,12 @@ class Parts:
         self._dataset_types = DatasetTypes(database, schema, written, self._placing)
         self._records = DimensionRecords(database, schema)
         self._data_ids = DataIds(database, schema)
-        marks = FileMarks(database, schema)
+        marks = self._marks = FileMarks(database, schema)
         self._datasets = Datasets(database, schema, written, self._collections, self._data_ids, marks)
-        self._removing = Removing(database, schema, written, self._definitions, marks, self._datasets.delete)
+        self._removed = RemovedFiles(database, schema, marks)
+        self._removing = Removing(
+            database, schema, written, self._definitions, marks, self._removed, self._datasets.delete
+        )
         self._preparation = Preparation(database, schema, self._data_ids, self._placing, marks)
         self._tagging = Tagging(database, schema, written, self._collections, self._data_ids)
         imported = ImportedDatasets(

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from pantry.daemon.registry.data_ids import DataIds
 from pantry.daemon.registry.definitions import Collection, Definitions, KnownType
 from pantry.daemon.registry.engine import Database, Session, parameter
+from pantry.daemon.registry.file_marks import FileMarks
 from pantry.daemon.registry.placing import Placing
-from pantry.daemon.registry.removing import FileMarks
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import CollectionTypeError, ConfigError, DatasetExistsError, DimensionNameError, InvalidRequestError
 from pantry.model.collections import CollectionType, check_collection_name

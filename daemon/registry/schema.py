@@ -63,9 +63,8 @@ class Schema:
         Tables of dimension records by element; none for sky pixels, whose values need no record.
     sky_overlaps : dict of str to Table
         For each spatial element the sky pixels that the regions of its records touch.
-    staged_ids, staged_paths : Table
-        Temporary tables of dataset ids, and of these with the paths of files.
-
+    staged_ids, staged_paths, staged_tokens : Table
+        Temporary tables of dataset ids, of these with the paths of files, and of tokens of removals.
     has_data_ids : bool
         Whether there are tables of data ids, which members of collections refer to.
     foreign, several : frozenset of str
@@ -100,6 +99,7 @@ class Schema:
         self.staged_paths = self.staging(
             "path", [sa.Column("uuid", sa.LargeBinary(16), nullable=False), sa.Column("path", sa.Text, nullable=False)]
         )
+        self.staged_tokens = self.staging("token", [sa.Column("token", sa.String(64), nullable=False)])
         self._data_ids: dict[tuple[int, DimensionGroup], sa.Table] = {}
         self.metadata_entry = metadata_entry_table()
         self._declared: dict[tuple[int, DatasetType], sa.Table] = {}

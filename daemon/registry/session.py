@@ -44,10 +44,14 @@ class Session:
 
     def rows(self, statement: Prepared, values: Mapping[str, Any] = {}) -> Rows:
         """Run a query and return all of its rows."""
+        return self.rows_sql(statement.sql, statement.bind(values))
+
+    def rows_sql(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """Run SQL text that asks, and return all of its rows."""
         cursor = self._cursor
         self.statements += 1
         try:
-            cursor.execute(statement.sql, statement.bind(values))
+            cursor.execute(sql, values)
             return cursor.fetchall()  # type: ignore[no-any-return]
         except Exception as exc:
             self.database.raise_translated(exc)

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from pantry.daemon.registry.collections import Collections
 from pantry.daemon.registry.data_ids import DataIds
-from pantry.daemon.registry.datasets import stage_ids
 from pantry.daemon.registry.definitions import Collection, Definitions, DefinitionsCache
 from pantry.daemon.registry.engine import Database, Session, parameter
 from pantry.daemon.registry.files import uuid_bytes
 from pantry.daemon.registry.schema import Schema
+from pantry.daemon.registry.staged import stage_ids
 from pantry.errors import CollectionTypeError, ConflictError, DatasetNotFoundError, DatasetTypeError
 from pantry.model.collections import CollectionType
 from pantry.model.timespan import Timespan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pantry.daemon.server.identity import Identity
@@ -67,8 +69,9 @@ def unknown_repository(name: str) -> RepositoryNotFoundError:
     )
 
 
-def being_removed(name: str) -> RepositoryNotFoundError:
+def being_removed(name: str, keep_files_of: Sequence[str] = ()) -> RepositoryNotFoundError:
     """Make the error for a repository of which only a part is left."""
+    command = " ".join(["pantry repo remove", name, *(f"--keep-files-of {other}" for other in keep_files_of)])
     return RepositoryNotFoundError(
-        f"the repository {name!r} is being removed", hint=f"its owner goes on with `pantry repo remove {name}`"
+        f"the repository {name!r} is being removed", hint=f"its owner goes on with `{command}`"
     )

@@ -145,16 +145,7 @@ class Opener:
         connect: Callable[[str], Registry],
     ) -> Repository:
         """Put a repository together, which nobody finds by its name yet; see `Repositories.adopt`."""
-        url = self._registry_url(registration, description)
-        try:
-            shown = make_url(url).render_as_string(hide_password=True)
-        except ArgumentError:
-            raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
-        configured = self._config.repositories.get(name)
-        if configured is not None and configured.registry_password is not None:
-            what = f"repository {name!r}: registry_password"
-            password = await self._queries.call(partial(configured.registry_password.read, what))
-            url = make_url(url).set(password=password.reveal()).render_as_string(hide_password=False)
+        url, shown = await self.registry_url(name, registration, description)
         registry = await self._queries.call(partial(connect, url))
         if registry.uuid != description.uuid:
             raise ConfigError(
@@ -172,6 +163,22 @@ class Opener:
                     await trio.to_thread.run_sync(registry.close)
                 raise
         return Repository(name, description, origin, registry, registry_url=shown)
+
+    async def registry_url(
+        self, name: str, registration: Registration, description: RepositoryDescription
+    ) -> tuple[str, str]:
+        """Give the URL of a repository's registry with its password, wherever that is kept, and one for people."""
+        url = self._registry_url(registration, description)
+        try:
+            shown = make_url(url).render_as_string(hide_password=True)
+        except ArgumentError:
+            raise ConfigError(f"repository {name!r}: the registry's URL is not a SQLAlchemy URL") from None
+        configured = self._config.repositories.get(name)
+        if configured is not None and configured.registry_password is not None:
+            what = f"repository {name!r}: registry_password"
+            password = await self._queries.call(partial(configured.registry_password.read, what))
+            url = make_url(url).set(password=password.reveal()).render_as_string(hide_password=False)
+        return url, shown
 
     def _tables(self, name: str) -> list[OperatorTable]:
         return [

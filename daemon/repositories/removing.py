@@ -12,9 +12,11 @@ import trio
 
 from pantry.backends.contract import ObjectBackend
 from pantry.daemon.datasets.removing import Remover, delete_files
+from pantry.daemon.registry.connecting import without_password
 from pantry.daemon.registry.dropping import drop_registry
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, read_description
+from pantry.daemon.repositories.referring import keys_below
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.roots import is_local, local_directory
 from pantry.daemon.repositories.service import Repositories
@@ -37,8 +39,16 @@ async def remove_repository(
     PermissionDeniedError
         ``who`` is not its owner, or it is only read here.
     ConflictError
-        A chain names it.
+        A chain names it, or views or tables of others use its registry's tables.
     """
+    # One after the other: who comes second would not know which files the first was told to keep.
+    async with repositories.removals_from(asked.repository).of_all:
+        return await _remove(repositories, remover, asked, who)
+
+
+async def _remove(
+    repositories: Repositories, remover: Remover, asked: RemoveRepository, who: Identity
+) -> RemovedRepository:
     name = asked.repository
     registration = repositories.index.get(name)
     if registration is None or registration.chain:
@@ -52,13 +62,21 @@ async def remove_repository(
         if repository.is_attached:
             # Nothing of it is ours but its name.
             if not asked.dry_run:
-                await repositories.forget(name)
+                # First, so that nobody opens it again meanwhile.
                 repositories.index.remove(name)
+                await repositories.forget(name)
             return done
-        spared = await _spared(repositories, repository, asked.keep_files_of, who)
+        registry = repository.registry
+        await repositories.queries.call(registry.still_unfinished)
+        names = sorted({*asked.keep_files_of, *registry.keeps_files_of})
+        spared = await _spared(repositories, repository, names, who)
+        await repositories.queries.call(registry.require_droppable)
         if asked.dry_run:
-            return await _plan(repositories, remover, repository, spared)
+            done = await _plan(repositories, remover, repository, spared)
+            return msgspec.structs.replace(done, keep_files_of=tuple(names))
+        await repositories.queries.call(partial(registry.begin_removal, names))
         done = await _remove_datasets(repositories, remover, repository, spared)
+        done = msgspec.structs.replace(done, keep_files_of=tuple(names))
         if done.left:
             return done
         registration = await _leave_remains(repositories, repository, registration)
@@ -82,7 +100,6 @@ async def _remove_datasets(
     repositories: Repositories, remover: Remover, repository: Repository, spared: Collection[str]
 ) -> RemovedRepository:
     registry, call = repository.registry, repositories.queries.call
-    await call(registry.begin_removal)
     done = RemovedRepository()
     while rows := await call(partial(registry.stored_datasets, 0, CHUNK)):
         ids = [id_ for _, id_, _ in rows]
@@ -125,7 +142,16 @@ async def _spared(
     """Give the keys of those files that other repositories refer to: in place, or by symbolic links."""
     found: set[str] = set()
     for name in names:
-        other = await repositories.readable(name, who)
+        try:
+            other = await repositories.readable(name, who)
+        except RepositoryNotFoundError as exc:
+            if name not in repository.registry.keeps_files_of:
+                raise
+            raise RepositoryNotFoundError(
+                f"files of {name!r} were to be kept when the removal of {repository.name!r} began, and now: "
+                f"{exc.message}",
+                hint="register it by this name and go on; if there is none any more, an empty one does",
+            ) from None
         if other is repository or other.is_attached:
             what = "itself" if other is repository else "an attached repository, whose files are not known here"
             raise InvalidRequestError(f"files of {name!r} cannot be kept: it is {what}")
@@ -134,18 +160,8 @@ async def _spared(
             last = rows[-1][0]
             paths = [path for _, _, path in rows]
             roots = (repository.backend.location, other.backend.location)
-            found.update(await repositories.opener.in_thread(partial(_keys_below, *roots, paths)))
+            found.update(await repositories.opener.in_thread(partial(keys_below, *roots, paths)))
     return frozenset(found)
-
-
-def _keys_below(root: str, other: str, paths: Sequence[str]) -> list[str]:
-    """Give the keys below a root of files that have these keys in another; for a worker thread."""
-    places = [f"{other.rstrip('/')}/{path}" for path in paths if path]
-    if is_local(root) and is_local(other):
-        root = os.path.realpath(local_directory(root))
-        places = [os.path.realpath(local_directory(place)) for place in places]
-    begin = root.rstrip("/") + "/"
-    return [place.removeprefix(begin) for place in places if place.startswith(begin)]
 
 
 async def _leave_remains(
@@ -153,8 +169,12 @@ async def _leave_remains(
 ) -> Registration:
     """Remember durably that there is nothing left to look up in the registry, and close it."""
     url = repository.registry.url
-    remains = Remains(registry=url, uuid=repository.uuid, owner=repository.access.owner)
+    shown = without_password(url)
+    remains = Remains(registry=shown, uuid=repository.uuid, owner=repository.access.owner, has_password=shown != url)
     registration = msgspec.structs.replace(registration, remains=remains)
+    if repositories.index.configured(repository.name) is not None:
+        # What it says of the registry is not written down a second time: it may hold a password.
+        registration = msgspec.structs.replace(registration, registry="")
     repositories.index.replace(repository.name, registration)
     await repositories.forget(repository.name)
     return registration
@@ -164,8 +184,10 @@ async def _finish(repositories: Repositories, name: str, registration: Registrat
     """Remove what is left when all files are gone; give how many files that are not Pantry's are in the root."""
     remains = registration.remains
     assert remains is not None  # noqa: S101 - only then
-    with trio.CancelScope(shield=True):
-        await repositories.queries.call(partial(drop_registry, remains.registry, remains.uuid))
+    url = await _registry_url(repositories, name, registration, remains)
+    if url:
+        with trio.CancelScope(shield=True):
+            await repositories.queries.call(partial(drop_registry, url, remains.uuid))
     root = registration.root
     directory = local_directory(root) if is_local(root) else ""
     is_there = not directory or await repositories.opener.in_thread(partial(os.path.isdir, directory))
@@ -175,6 +197,22 @@ async def _finish(repositories: Repositories, name: str, registration: Registrat
     repositories.opener.remembered.forget(root)
     repositories.index.remove(name)
     return others
+
+
+async def _registry_url(repositories: Repositories, name: str, registration: Registration, remains: Remains) -> str:
+    """Give the URL of the registry that is to be dropped, with its password; empty if it is dropped already."""
+    if not remains.has_password:
+        return remains.registry
+    origin = repositories.opener.origin_for(registration.root, registration.options)
+    try:
+        description = await read_description(origin.primary)
+    except RepositoryNotFoundError:
+        # It goes after the registry.
+        return ""
+    finally:
+        await origin.aclose()
+    known = repositories.index.configured(name) or registration
+    return (await repositories.opener.registry_url(name, known, description))[0]
 
 
 def _remove_empty(directory: str) -> None:

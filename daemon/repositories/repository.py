@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import trio
-
 from pantry.backends.contract import ObjectBackend
 from pantry.daemon.cache.flights import Source
 from pantry.daemon.cache.object_id import ObjectId, plain_realm, users_realm
 from pantry.daemon.registry import Registry
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.description import RepositoryDescription
+from pantry.daemon.repositories.removals import FileNames, Removals
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import InvalidRequestError
@@ -39,10 +38,10 @@ class Repository:
 
     Attributes
     ----------
-    removals : set of str
-        Tokens of the removals of datasets whose files this daemon is to delete.
-    deleting_files : trio.Lock
-        Held by the one task that deletes files of removed datasets.
+    removals : Removals
+        Those whose files this daemon is to delete; `Repositories` gives it those of the name.
+    names : FileNames
+        Of the files that are written or deleted now.
     """
 
     def __init__(
@@ -68,8 +67,8 @@ class Repository:
         self.uid = uid
         self.is_attached = attached
         self._registry_url = registry_url
-        self.removals: set[str] = set()
-        self.deleting_files = trio.Lock()
+        self.removals = Removals()
+        self.names = FileNames()
 
     def seen_by(self, uid: int, description: RepositoryDescription, origin: Origin) -> Repository:
         """Return a user's view: as he has read its description, and reads its files."""

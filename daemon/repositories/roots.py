@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import unquote
 
 from pantry.errors import ConfigError, InvalidRequestError
 
@@ -13,12 +14,12 @@ def is_local(root: str) -> bool:
 
 
 def local_directory(root: str) -> str:
-    """Return the directory of a local root, or raise."""
+    """Return the directory of a local root, a path or a URI, or raise."""
     if not is_local(root):
         raise ConfigError(
             f"a registry path relative to {root} needs a local root", hint="give an absolute registry URL"
         )
-    return root.removeprefix("file://")
+    return unquote(root.removeprefix("file://")) if root.startswith("file://") else root
 
 
 def absolute_root(root: str) -> str:

@@ -19,6 +19,7 @@ from pantry.daemon.repositories import attaching
 from pantry.daemon.repositories.access import AccessRules, being_removed, unknown_repository
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain, flatten
 from pantry.daemon.repositories.opening import Opener
+from pantry.daemon.repositories.removals import Removals
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.roots import absolute_root
 from pantry.daemon.repositories.site_index import Attachment, Registration, SiteIndex
@@ -93,6 +94,7 @@ class Repositories:
         self.index = SiteIndex(config.state_directory, configured)
         self._open: dict[str, Repository] = {}
         self._opening: dict[str, trio.Lock] = {}
+        self._removals: dict[str, Removals] = {}
 
     async def aclose(self) -> None:
         """Close every registry and backend."""
@@ -125,8 +127,17 @@ class Repositories:
         lock = self._opening.setdefault(name, trio.Lock())
         async with lock:
             if (found := self._open.get(name)) is None:
-                found = self._open[name] = await self.opener.open(name, registration)
+                found = self._opened(name, await self.opener.open(name, registration))
             return found
+
+    def _opened(self, name: str, repository: Repository) -> Repository:
+        repository.removals = self.removals_from(name)
+        self._open[name] = repository
+        return repository
+
+    def removals_from(self, name: str) -> Removals:
+        """Return the removals of datasets from a repository by its name, which need not be open."""
+        return self._removals.setdefault(name, Removals())
 
     async def readable(self, name: str, who: Identity) -> Repository:
         """Return a repository that ``who`` may read, or raise."""
@@ -149,7 +160,7 @@ class Repositories:
     async def _require_finished(self, repository: Repository) -> None:
         registry = repository.registry
         if registry.is_being_removed:
-            raise being_removed(repository.name)
+            raise being_removed(repository.name, registry.keeps_files_of)
         if registry.is_unfinished and await self.queries.call(registry.still_unfinished):
             raise RepositoryNotFoundError(
                 f"{repository.name!r} is a subset that was not made to its end",
@@ -284,8 +295,7 @@ class Repositories:
                     await trio.to_thread.run_sync(repository.registry.close)
                     await repository.origin.aclose()
                 raise
-            self._open[name] = repository
-            return repository
+            return self._opened(name, repository)
 
     async def chain(self, name: str, members: Sequence[str], who: Identity) -> RepositoryChain:
         """Register a chain of repositories by a name.
@@ -327,7 +337,7 @@ class Repositories:
         """Register a repository that `Opener.assemble` gave."""
         self.index.add(name, registration)
         self.opener.remembered.store(registration.root, repository.description)
-        self._open[name] = repository
+        self._opened(name, repository)
 
     def may_register(self, name: str, who: Identity) -> str:
         """Check that ``who`` may register a repository by a name, and that it is free."""

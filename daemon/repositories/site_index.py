@@ -37,16 +37,19 @@ class Remains(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     registry : str
-        SQLAlchemy URL of its registry; may hold a password.
+        SQLAlchemy URL of its registry, without its password.
     uuid : str
         The repository's.
     owner : str
         Who may go on with the removal.
+    has_password : bool
+        Whether the URL had one, to be looked up again where it stands.
     """
 
     registry: str
     uuid: str
     owner: str
+    has_password: bool = False
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +112,10 @@ class SiteIndex:
         """Return a registration, or None."""
         made = self._made.get(name)
         return made if made is not None and made.remains is not None else self._configured.get(name) or made
+
+    def configured(self, name: str) -> Registration | None:
+        """Return what the configuration says of a name, or None."""
+        return self._configured.get(name)
 
     def add(self, name: str, registration: Registration) -> None:
         """Register a name; `ConflictError` if it is taken."""

@@ -36,6 +36,7 @@ STEPS: list[tuple[type[Any], str]] = [
     (SqlBackend, "write_from"),
     (Registry, "insert_together"),
     (Registry, "remove_datasets"),
+    (Registry, "claim_removed_files"),
     (PosixBackend, "delete"),
     (S3Backend, "delete"),
     (Registry, "forget_removed"),

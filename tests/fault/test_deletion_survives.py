@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fault.proxy import FaultProxy
+from tests.fault.proxy import Fault, FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
@@ -84,8 +86,16 @@ class World:
                 for ref in self.refs:
                     with pytest.raises(DatasetNotFoundError):
                         butler.get(ref)
-        assert len(self.stored() - self.others) == FILES * found[0]
+        # A daemon that has just started deletes what is left while it answers.
+        self.wait_for(lambda: len(self.stored() - self.others) == FILES * found[0])
         return found[0]
+
+    def wait_for(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + 60
+        while not is_so():
+            assert time.monotonic() < deadline
+            os.sched_yield()
 
     def stored(self) -> set[str]:
         """Return all files that the storage really holds, but for the proofs of puts that are not tidied up yet."""
@@ -123,7 +133,7 @@ def test_killed_at_every_step(world: World) -> None:
     assert world.delete().left == 0
     assert not world.there()
     steps = world.seen
-    assert len(steps) == 1 + 1 + FILES + 1 + 1, steps
+    assert len(steps) == 1 + 1 + 1 + FILES + 1 + 1, steps
     assert steps[:2] == ["Remover._record", "Registry.remove_datasets"], "remembered before it is done"
     world.put(b"again")
     ends = []
@@ -205,10 +215,7 @@ def test_while_the_storage_is_away(
             with world.butler() as butler:
                 assert not butler.exists("blob", where(1))
             proxy.refusing = False
-            deadline = time.monotonic() + 60
-            while world.stored() != world.others:
-                assert time.monotonic() < deadline
-                os.sched_yield()
+            world.wait_for(lambda: world.stored() == world.others)
             world.put(b"second")
             world.restart()
             assert world.there()
@@ -218,6 +225,100 @@ def test_while_the_storage_is_away(
             proxy.refusing = False
             world.daemon.stop()
             client.close()
+
+
+@pytest.fixture
+def proxied(
+    seaweed: SeaweedServer, storage_config: dict[str, Any], s3_root: str, short_dir: Path
+) -> Iterator[tuple[World, FaultProxy]]:
+    client = seaweed.client()
+    with FaultProxy(("127.0.0.1", seaweed.port)) as proxy:
+        # Longer than a test waits for anything.
+        options = {"endpoint_url": proxy.endpoint_url, "max_attempts": 1, "read_timeout_s": 120}
+        storage_config["storage"][0]["options"] |= options
+        world = World(short_dir, storage_config, s3_root, "", client)
+        yield world, proxy
+        proxy.clear()
+        world.daemon.stop()
+        client.close()
+
+
+def answers(world: World, work: Callable[[], object]) -> threading.Thread:
+    """Let a thread ask; its daemon may die."""
+
+    def ask() -> None:
+        with contextlib.suppress(PantryError):
+            work()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_a_storage_that_hangs_keeps_nobody_from_the_daemon(proxied: tuple[World, FaultProxy]) -> None:
+    """It starts, answers, and goes on with the deletion meanwhile."""
+    world, proxy = proxied
+    world.put(b"first")
+    release = threading.Event()
+    proxy.inject(Fault(method="DELETE", times=-1, wait_for=release))
+    asker = answers(world, world.delete)
+    proxy.wait_for_request(lambda one: one.method == "DELETE")
+    world.daemon.kill()
+    asker.join(30)
+    begun = proxy.count("DELETE")
+    world.start()
+    with world.butler() as butler:
+        assert not butler.exists("blob", where(1))
+        proxy.wait_for_request(lambda _: proxy.requests[begun:] != [] and proxy.requests[-1].method == "DELETE")
+        assert not butler.exists("blob", where(2))
+        release.set()
+        world.wait_for(lambda: world.stored() == world.others)
+        # What was deleted is cleared from the journal: its name is free, and stays so.
+        world.put(b"second")
+        assert world.there()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_a_write_begun_before_is_not_lost_to_a_deletion_that_is_tried_again(
+    proxied: tuple[World, FaultProxy], tmp_path: Path
+) -> None:
+    """An ingest was prepared; a dataset of the same name comes and goes; its deletion is obeyed, and not answered."""
+    world, proxy = proxied
+    for name in ("one.bin", "two.bin"):
+        (tmp_path / name).write_bytes(b"ingested")
+    release = [threading.Event(), threading.Event()]
+    failures: list[PantryError] = []
+
+    def ingest() -> None:
+        items = [(str(tmp_path / "one.bin"), where(1)), (str(tmp_path / "two.bin"), where(2))]
+        try:
+            butler.ingest("blob", items, transfer="copy")
+        except PantryError as exc:
+            failures.append(exc)
+
+    with world.butler() as butler, world.butler() as other:
+        unrelated = other.put(b"unrelated", "blob", where(3))
+        held = [Fault(method="PUT", wait_for=one) for one in release]
+        proxy.inject(*held)
+        thread = threading.Thread(target=ingest)
+        thread.start()
+        uploads = [proxy.wait_for_request(lambda one, of=of: one.fault is of) for of in held]  # type: ignore[misc]
+        first = next(number for number, upload in enumerate(uploads) if "TestCam_1_" in upload.target)
+        short = other.put(b"short-lived", "blob", where(1))
+        proxy.inject(Fault(method="DELETE", cut_after=-1))
+        assert other.delete([short]).left == 1
+        # The ingest stores its file there if it can, and then the deletion is tried again.
+        release[first].set()
+        world.wait_for(lambda: uploads[first].status != 0)
+        other.delete([unrelated])
+        release[1 - first].set()
+        thread.join(60)
+        # Nobody may be told that it is stored, and its file be gone.
+        assert failures or [butler.get("blob", where(number)) for number in (1, 2)] == [b"ingested"] * 2
+        if failures:
+            ingest()
+        assert [butler.get("blob", where(number)) for number in (1, 2)] == [b"ingested"] * 2
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0005")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,8 @@ from tests.servers.seaweedfs import SeaweedServer
 from pantry.client import Butler
 from pantry.errors import DatasetExistsError, DatasetNotFoundError, OriginUnavailableError, PermissionDeniedError
 from pantry.model.provenance import Quantum
-from pantry.wire.operations import ListCache, SetOffline
+from pantry.wire.operations import ImportDatasets, ListCache, RemovedDatasets, SetOffline
+from pantry.wire.operations.importing import ImportItem
 
 WRITER, READER, STRANGER = 4711, 4712, 4713
 
@@ -153,6 +155,38 @@ def test_what_was_taken_in_goes_and_its_source_stays(stored: Stored, short_dir: 
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0004")
+def test_a_file_that_stays_for_others_is_named_when_it_is_in_the_way(stored: Stored, short_dir: Path) -> None:
+    butler = stored.butler
+    source = short_dir / "shared.bin"
+    source.write_bytes(b"shared")
+    ids = [uuid4() for _ in range(2)]
+    butler.connection.call(
+        ImportDatasets(
+            repository="demo",
+            dataset_type="blob",
+            run="u/in",
+            transfer="copy",
+            dimensions=("instrument", "exposure", "detector"),
+            items=tuple(ImportItem(str(source), (INSTRUMENT, number, 0)) for number in (1, 2)),
+            ids=b"".join(one.bytes for one in ids),
+        )
+    )
+    first, second = butler.query_datasets("blob", "u/in")
+    done = butler.delete([first])
+    assert (done.datasets, done.files, done.kept) == (1, 0, 1)
+    with pytest.raises(
+        DatasetExistsError, match=r"it is the file of 1 other datasets(.|\n)*another run, or delete those"
+    ):
+        butler.put(b"new", "blob", where(1), run="u/in")
+    source.write_bytes(b"other")
+    with pytest.raises(DatasetExistsError, match="it is the file of 1 other datasets"):
+        butler.ingest("blob", [(str(source), where(1))], run="u/in", transfer="copy")
+    assert butler.get(second) == b"shared"
+    butler.delete([second])
+    assert butler.get(butler.put(b"new", "blob", where(1), run="u/in")) == b"new"
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0004")
 def test_deletions_and_puts_of_one_data_id_at_once(stored: Stored) -> None:
     """Whatever the order: what was acknowledged is there, with its own content, until it is deleted."""
     rounds, lost, failures = 12, [], []
@@ -196,6 +230,7 @@ def test_on_the_command_line(stored: Stored) -> None:
     refused = pantry(butler, *base)
     assert refused.returncode != 0, "nobody said yes"
     assert "Delete 2 datasets, 2 files" in refused.stderr
+    assert "deleted: " not in refused.stderr
     assert len(butler.query_datasets("blob", "u/run")) == 3
     done = pantry(butler, *base, "--yes", "--json")
     assert done.returncode == 0, done.stderr
@@ -232,6 +267,18 @@ def test_many_are_deleted_by_several_requests(stored: Stored, monkeypatch: pytes
     done = butler.delete(refs)
     assert (done.datasets, done.files, done.size_bytes) == (4, 4, 4)
     assert stored.files() == set()
+
+
+def test_what_is_left_is_what_each_repository_said_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"a": [4, 1], "b": [3]}
+
+    def call(asked: Any) -> RemovedDatasets:
+        return RemovedDatasets(datasets=1, missing=0, files=1, size_bytes=1, kept=0, left=said[asked.repository].pop(0))
+
+    monkeypatch.setattr("pantry.client.butler.deleting.MAX_REMOVED", 1)
+    butler: Any = SimpleNamespace(connection=SimpleNamespace(call=call), repository="a", _writing=lambda: None)
+    refs: list[Any] = [SimpleNamespace(repository=name, id=uuid4()) for name in ("a", "b", "a")]
+    assert Butler.delete(butler, refs).left == 1 + 3
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0004")

@@ -66,7 +66,8 @@ def site(
     make_daemon: Callable[..., PantryDaemon],
     short_dir: Path,
 ) -> Iterator[Site]:
-    root = request.getfixturevalue("s3_root") + "/root" if "S3" in request.param else str(short_dir / "root")
+    above = request.getfixturevalue("s3_root") if "S3" in request.param else str(short_dir / "over")
+    root = above + ("/above/root" if "S3" in request.param else "/above/a root=1")
     client = seaweed.client()
     with postgresql.database() as url:
         yield Site(make_daemon(storage_config), root, url if "PostgreSQL" in request.param else "", client)
@@ -137,13 +138,28 @@ def test_files_of_others_stay(site: Site, short_dir: Path) -> None:
 
 @pytest.mark.req("DMS-MWBT-REQ-0006")
 def test_what_nobody_names_is_not_kept(site: Site) -> None:
+    """Though others refer to it: only those that are named are asked."""
     butler = site.create()
-    butler.put(b"x", "blob", where(1), run="u/run")
+    for number in (1, 2):
+        butler.put(b"x", "blob", where(number), run="u/run")
+    above, _, name = site.root.rpartition("/")
+    for number, called in ((1, "named"), (2, "unnamed")):
+        root = above if called == "named" else above.rpartition("/")[0]
+        within = name if called == "named" else f"{above.rpartition('/')[2]}/{name}"
+        with Butler.create(called, root, socket=site.daemon.socket) as other:
+            furnish(other, n_exposures=5)
+            path = f"{within}/u/run/blob/{INSTRUMENT}/{number}/blob_{INSTRUMENT}_{number}_0.bin"
+            other.ingest("blob", [(path, where(number))], run="u/in", transfer="in_place")
     with pytest.raises(RepositoryNotFoundError):
         Butler.remove_repository("demo", keep_files_of="unknown", socket=site.daemon.socket)
     with pytest.raises(InvalidRequestError, match="itself"):
         Butler.remove_repository("demo", keep_files_of="demo", socket=site.daemon.socket)
-    assert len(butler.query_datasets("blob", "u/run")) == 1, "refused, so nothing has changed"
+    assert len(butler.query_datasets("blob", "u/run")) == 2, "refused, so nothing has changed"
+    done = Butler.remove_repository("demo", keep_files_of="named", socket=site.daemon.socket)
+    assert (done.files, done.kept) == (1, 1)
+    left = {one for one in site.files() if "_2_0" in one or "_1_0" in one}
+    assert len(left) == 1
+    assert left.pop().endswith("_1_0.bin")
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0005")
@@ -154,24 +170,81 @@ def test_it_says_what_is_left_and_goes_on(
         storage_config["storage"][0]["options"] |= {"endpoint_url": proxy.endpoint_url, "max_attempts": 1}
         daemon = make_daemon(storage_config)
         daemon.expected_log = (" WARNING ",)
-        site = Site(daemon, s3_root, "", seaweed.client())
+        site = Site(daemon, s3_root + "/demo", "", seaweed.client())
         butler = site.create()
         for number in range(1, 6):
             butler.put(b"x", "blob", where(number), run="u/run")
+        # Another one refers to the first file, from the root above.
+        above, _, name = site.root.rpartition("/")
+        with Butler.create("above", above, socket=daemon.socket) as other:
+            furnish(other, n_exposures=5)
+            path = f"{name}/u/run/blob/{INSTRUMENT}/1/blob_{INSTRUMENT}_1_0.bin"
+            other.ingest("blob", [(path, where(1))], run="u/in", transfer="in_place")
         proxy.refusing = True
-        done = pantry(butler, "repo", "remove", "demo", "--yes")
+        done = pantry(butler, "repo", "remove", "demo", "--keep-files-of", "above", "--yes")
         assert done.returncode == 1
-        assert "5 files are left" in done.stderr
-        assert "`pantry repo remove demo` goes on" in done.stderr
-        with pytest.raises(RepositoryNotFoundError, match="is being removed"):
+        assert "4 files are left" in done.stderr
+        assert "`pantry repo remove demo --keep-files-of above` goes on" in done.stderr
+        with pytest.raises(RepositoryNotFoundError, match=r"is being removed(.|\n)*demo --keep-files-of above`"):
             butler.query_datasets("blob", "u/run")
         with pytest.raises(PantryError):
             butler.put(b"x", "blob", where(1), run="u/other")
         proxy.refusing = False
         done = pantry(butler, "repo", "remove", "demo", "--yes")
         assert done.returncode == 0, done.stderr
-        assert site.files() == set()
+        assert {one.rpartition("/")[2] for one in site.files()} == {path.rpartition("/")[2]}
+        with Butler("above", collections="u/in", socket=daemon.socket) as other:
+            assert other.get("blob", where(1)) == b"x"
         site.client.close()
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0006")
+def test_who_goes_on_need_not_say_again_whose_files_stay(
+    make_daemon: Callable[..., PantryDaemon], storage_config: dict[str, Any], short_dir: Path
+) -> None:
+    """It is cut off between two chunks; whoever goes on leaves it out."""
+    daemon = make_daemon(storage_config, start=False)
+    daemon.module = "tests.fault.stepping_daemon"
+    steps = short_dir / "steps"
+
+    def start(at: int = -1) -> None:
+        env = {"STEPS_FILE": str(steps), "STEP_AT": str(at), "STEP_DO": "kill-after"}
+        daemon.start(env=env | {"PYTHONPATH": str(Path(__file__).parents[2])})
+
+    start(at=0)
+    site = Site(daemon, str(short_dir / "above" / "demo"), "", None)
+    with site.create() as butler:
+        butler.put(b"kept", "blob", where(1), run="u/run")
+        butler.put(b"gone", "blob", where(2), run="u/run")
+    with Butler.create("above", str(short_dir / "above"), socket=daemon.socket) as other:
+        furnish(other, n_exposures=5)
+        path = f"demo/u/run/blob/{INSTRUMENT}/1/blob_{INSTRUMENT}_1_0.bin"
+        other.ingest("blob", [(path, where(1))], run="u/in", transfer="in_place")
+    steps.touch()
+    with pytest.raises(PantryError):
+        Butler.remove_repository("demo", keep_files_of="above", socket=daemon.socket)
+    assert steps.read_text().split() == ["Registry.begin_removal"]
+    steps.unlink()
+    daemon.kill()
+    start()
+    planned = Butler.remove_repository("demo", dry_run=True, socket=daemon.socket)
+    assert (planned.files, planned.kept, planned.keep_files_of) == (1, 1, ("above",))
+    # Nor is it forgotten if that one cannot be asked now.
+    assert pantry(other, "repo", "remove", "above", "--yes", "--keep-files-of", "above").returncode != 0
+    index = daemon.state / "repositories.json"
+    daemon.stop()
+    whole = index.read_text()
+    index.write_text(whole.replace('"above": {', '"hidden": {'))
+    start()
+    with pytest.raises(RepositoryNotFoundError, match=r"files of 'above' were to be kept(.|\n)*an empty one does"):
+        Butler.remove_repository("demo", socket=daemon.socket)
+    daemon.stop()
+    index.write_text(whole)
+    start()
+    done = Butler.remove_repository("demo", socket=daemon.socket)
+    assert (done.files, done.kept, done.left) == (1, 1, 0)
+    with Butler("above", collections="u/in", socket=daemon.socket) as other:
+        assert other.get("blob", where(1)) == b"kept"
 
 
 def test_not_while_a_chain_names_it(site: Site) -> None:
@@ -214,3 +287,41 @@ Butler.create("shared", sys.argv[2], writers=["{WRITER}"], socket=sys.argv[1])
     done = run_as(OWNER, REMOVE, daemon.socket)
     assert done.stdout.split() == ["0", "0"], done.stdout + done.stderr
     assert list(Butler.repositories(socket=daemon.socket)) == []
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0005")
+def test_the_password_of_its_registry_is_looked_up_again(
+    make_daemon: Callable[..., PantryDaemon],
+    storage_config: dict[str, Any],
+    s3_root: str,
+    postgresql: PostgresqlServer,
+    short_dir: Path,
+) -> None:
+    """It is cut off when the files are gone; what is remembered of the rest holds no password."""
+    with postgresql.database() as url:
+        with Butler.create("made", s3_root, registry=url, socket=make_daemon(storage_config).socket) as butler:
+            furnish(butler)
+        secret = short_dir / "secret"
+        secret.write_text(postgresql.password)
+        secret.chmod(0o600)
+        bare = url.replace(f":{postgresql.password}@", "@")
+        repository = {"root": s3_root, "registry": bare, "registry_password": {"file": str(secret)}}
+        daemon = make_daemon(storage_config | {"repositories": {"demo": repository}}, start=False)
+        daemon.module = "tests.fault.stepping_daemon"
+        steps = short_dir / "steps"
+        env = {"STEPS_FILE": str(steps), "PYTHONPATH": str(Path(__file__).parents[2]), "STEP_DO": "kill-after"}
+        daemon.start(env=env | {"STEP_AT": "2"})
+        site = Site(daemon, s3_root, url, None)
+        steps.touch()
+        with pytest.raises(PantryError):
+            Butler.remove_repository("demo", socket=daemon.socket)
+        assert steps.read_text().split()[-1] == "SiteIndex.replace"
+        steps.unlink()
+        daemon.kill()
+        daemon.start(env=env)
+        remembered = (daemon.state / "repositories.json").read_text()
+        assert '"remains"' in remembered
+        assert postgresql.password not in remembered
+        assert site.tables() != []
+        assert Butler.remove_repository("demo", socket=daemon.socket).left == 0
+        assert site.tables() == []

@@ -69,6 +69,8 @@ class RemovedRepository(msgspec.Struct, frozen=True, kw_only=True):
         As of `RemovedDatasets`. If files are ``left``, so is the repository, which nobody can use: ask again.
     others : int
         Files that are in the root in the end, and are not Pantry's or were kept; counted up to 1,000.
+    keep_files_of : tuple of str
+        Repositories whose files stay: those that were named now, and when its removal began.
     """
 
     datasets: int = 0
@@ -78,6 +80,7 @@ class RemovedRepository(msgspec.Struct, frozen=True, kw_only=True):
     left: int = 0
     reason: str = ""
     others: int = 0
+    keep_files_of: tuple[str, ...] = ()
 
 
 class RemoveRepository(Operation[RemovedRepository], frozen=True, kw_only=True, omit_defaults=True, tag="repo.remove"):
@@ -88,7 +91,7 @@ class RemoveRepository(Operation[RemovedRepository], frozen=True, kw_only=True, 
     repository : str
         Which; of an attached one only the registration.
     keep_files_of : tuple of str
-        Repositories whose files stay where they lie, if they lie in this one.
+        Repositories whose files stay where they lie, if they lie in this one; remembered until it is gone.
     dry_run : bool
         Say what would be done, and change nothing.
     """

@@ -23,6 +23,7 @@ from pantry.fusefs.kernel.device import Buffer
 from pantry.fusefs.kernel.filesystem import Caller, FuseError, Listing, NoEntry, Opened, Soon, Space
 from pantry.fusefs.kernel.messages import Attributes, EntryAnswer, OpenFlag
 from pantry.fusefs.link import User
+from pantry.fusefs.listings import KeptListings
 from pantry.fusefs.modes import OpenModes
 from pantry.fusefs.reading import Files, OpenFile
 from pantry.fusefs.statistics import Statistics
@@ -78,6 +79,7 @@ class PantryOperations:
         # What is missing here of the handles was opened by an earlier process; see `_again`.
         self._open_files: dict[int, OpenFile] = {}
         self._open_directories: dict[int, DirectoryReader] = {}
+        self._listings = KeptListings()
         self._opening_again: dict[int, trio.Lock] = {}
         self._shared: dict[int, User] = {}
 
@@ -109,6 +111,7 @@ class PantryOperations:
         """Forget what the kernel has forgotten."""
         if self._inodes.forget(node, references):
             self._unverified.forget(node)
+            self._listings.forget(node)
 
     def getattr(self, node: int, caller: Caller) -> tuple[Attributes, float]:
         """Tell a node's attributes."""
@@ -136,10 +139,14 @@ class PantryOperations:
         found, user = self._node(node), self._callers.user(caller)
         if isinstance(found, File):
             raise FuseError(errno.ENOTDIR)
-        await self._tree.authorise(found, user)
+        listed = await self._tree.listed(found, user)
         handle = self._handles.add(Handle(node, user, caller.request, directory=True))
         self._open_directories[handle] = self._reader(found, user)
-        return Opened(handle)
+        if not listed.state:
+            return Opened(handle)
+        if self._listings.may_use_again(node, listed.state, listed.valid_s):
+            return Opened(handle, OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE)
+        return Opened(handle, OpenFlag.CACHE_DIR)
 
     def _reader(self, node: Node, user: User) -> DirectoryReader:
         return DirectoryReader(lambda: self._tree.pages(node, user))

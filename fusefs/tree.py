@@ -101,6 +101,21 @@ class Entry(NamedTuple):
     valid_s: float
 
 
+class Listed(NamedTuple):
+    """What a listing of a directory is good for.
+
+    Attributes
+    ----------
+    state : str
+        Of the registry, before the listing; empty if nobody can tell whether it changed, or if it is one user's.
+    valid_s : float
+        For how long its names are good, in seconds.
+    """
+
+    state: str
+    valid_s: float
+
+
 class Tree:
     """The mounted view.
 
@@ -145,7 +160,22 @@ class Tree:
 
     async def repository(self, name: str, user: User) -> RepositoryInfo:
         """Describe a repository that the user may read."""
-        return await self._access.get((name, user), lambda: self._link.call(GetRepository(repository=name), user))
+        return await self._access.get(
+            (name, user), lambda: self._link.call(GetRepository(repository=name, state=True), user)
+        )
+
+    async def listed(self, node: Node, user: User) -> Listed:
+        """Authorise a listing, and tell what it is good for."""
+        if isinstance(node, Root):
+            return Listed("", 0.0)
+        info = await self.repository(node.repository, user)
+        if not isinstance(node, Directory):
+            return Listed("", 0.0)
+        index = await self._index(node.repository, user)
+        places = index.type_directories(node.path)
+        above = index.below(node.path) or index.dataset_types(node.path)
+        fixed = bool(places) and all(place.fixed for place in places) and not above
+        return Listed(info.state, FIXED_NAME_S if fixed else self.collections_ttl_s)
 
     async def lookup(self, parent: Node, name: str, user: User) -> Entry:
         """Find one name in a directory.

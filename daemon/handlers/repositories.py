@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from msgspec.structs import replace
+
 from pantry.daemon.node import Node
 from pantry.daemon.repositories.creating import create_repository
 from pantry.daemon.server.context import RequestContext
@@ -48,7 +50,10 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def get(context: RequestContext, asked: GetRepository) -> RepositoryInfo:
         found = await repositories.readable_all(asked.repository, context.caller)
-        return found.info(context.caller)
+        info = found.info(context.caller)
+        if not asked.state:
+            return info
+        return replace(info, state=await repositories.queries.call(found.registry.state))
 
     async def register_collection(context: RequestContext, asked: RegisterCollection) -> Done:
         found = await repositories.writable(asked.repository, context.caller)

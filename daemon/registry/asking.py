@@ -42,6 +42,10 @@ __all__ = ["Asking"]
 class Asking(Parts):
     """The methods of `Registry` that read and query."""
 
+    def state(self) -> str:
+        """Return another text after each change of the registry, whoever made it."""
+        return f"{self.writes} {self._database.state()}"
+
     def list_dataset_types(self, patterns: Sequence[str] = ()) -> list[DatasetType]:
         """List dataset types whose names match any of the globs, all if there are none, in order of name."""
         with self._database.reading() as session:

@@ -116,6 +116,11 @@ class ChainedRegistry:
                 return _named(found, name)
         return NOTHING
 
+    def state(self) -> str:
+        """Return another text after each change of any of them; none if one cannot tell."""
+        states = [registry.state() for _, registry in self._members]
+        return " / ".join(states) if all(states) else ""
+
     def list_dataset_types(self, patterns: Sequence[str] = ()) -> list[DatasetType]:
         """List the dataset types of all, each as the first repository defines it."""
         found: dict[str, DatasetType] = {}

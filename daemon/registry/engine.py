@@ -8,6 +8,7 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sqlite3
 import time
@@ -73,6 +74,24 @@ class Database:
         """Close all idle connections, and make no more."""
         self._closed = True
         self.engine.dispose()
+
+    def state(self) -> str:
+        """Return another text after each commit, also of other processes."""
+        if not self.is_sqlite:
+            snapshot = sa.cast(sa.func.pg_current_snapshot(), sa.Text)
+            with self.reading() as session:
+                row = session.row(self.prepare("state", lambda: sa.select(snapshot)))
+            assert row is not None  # noqa: S101 - a SELECT without FROM
+            return str(row[0])
+        found = []
+        file = self.engine.url.database or ""
+        for path in (file, f"{file}-wal"):
+            try:
+                info = os.stat(path)
+                found.append(f"{info.st_mtime_ns} {info.st_size} {info.st_ino}")
+            except FileNotFoundError:
+                found.append("-")
+        return " ".join(found)
 
     # -- statements ------------------------------------------------------------------------------
 

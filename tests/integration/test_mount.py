@@ -197,6 +197,19 @@ def test_what_is_new_appears_also_where_it_was_looked_for(daemon: FakeDaemon, mo
     assert path.read_bytes() == b"new"
 
 
+def test_the_kernel_keeps_a_listing_until_something_changes(daemon: FakeDaemon, mount: MountProcess) -> None:
+    directory = mount.point / "dp1/LSST/raw/all/raw/7"
+    before = sorted(os.listdir(directory))
+    assert len(before) == 3
+    listings = daemon.calls["ListTree"]
+    for _ in range(5):
+        assert sorted(os.listdir(directory)) == before
+    assert daemon.calls["ListTree"] == listings
+    daemon.repositories["dp1"].add("LSST/raw/all", "raw", b"new", extension=".fits", exposure=7, detector=9)
+    wait_until(lambda: len(os.listdir(directory)) == 4)
+    assert daemon.calls["ListTree"] > listings
+
+
 def test_each_user_has_their_own_rights(daemon: FakeDaemon, place: Path) -> None:
     closed = daemon.repository("closed").add("run", "t", b"secret", visit=1)
     daemon.repositories["closed"].denied = {NOBODY}

@@ -42,6 +42,9 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         What its configuration says of formats.
     templates : dict of str to str or TemplateRule
         What it says of where files go.
+    state : str
+        Equal to what it was before if nothing in the registry changed since, whoever might have changed it; empty if
+        that cannot be told, or was not asked for.
     """
 
     name: str
@@ -53,6 +56,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
     templates: dict[str, TemplateLike] = {}
+    state: str = ""
 
 
 def check_repository_name(name: str) -> str:

@@ -360,7 +360,13 @@ class FakeDaemon:
 
 def _info(repository: FakeRepository) -> RepositoryInfo:
     return RepositoryInfo(
-        name=repository.name, uuid="u", root=f"s3://bucket/{repository.name}", registry="", version=1, writable=False
+        name=repository.name,
+        uuid="u",
+        root=f"s3://bucket/{repository.name}",
+        registry="",
+        version=1,
+        writable=False,
+        state=str({name: len(members) for name, members in repository.members.items()}),
     )
 
 

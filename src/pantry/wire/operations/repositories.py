@@ -108,10 +108,11 @@ class ListRepositories(Operation[RepositoryList], frozen=True, kw_only=True, tag
 
 
 class GetRepository(Operation[RepositoryInfo], frozen=True, kw_only=True, tag="repo.get"):
-    """Describe one repository."""
+    """Describe one repository; ``state`` only if it is asked for, since it is a query."""
 
     result_type = RepositoryInfo
     repository: str
+    state: bool = False
 
 
 class CollectionList(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ def _start_in_background(arguments: Sequence[str], log_file: str) -> int:
     """Start this program detached; return when it is ready or has failed."""
     log_file = log_file or _default_log_file()
     ready, ready_for_child = os.pipe()
-    command = [sys.executable, "-m", "pantry.fusefs.main", *arguments, "--ready-fd", str(ready_for_child)]
+    command = [sys.executable, "-m", "pantry.fusefs.main", "--ready-fd", str(ready_for_child), *arguments]
     with open(ready, "rb") as answers, open(log_file, "ab") as log:
         begin = log.tell()
         child = subprocess.Popen(

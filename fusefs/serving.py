@@ -61,12 +61,11 @@ def serve_mount(config: MountConfig, device_fd: int, state_fd: int, holder_fd: i
         return
     device = Device(device_fd)
     serving = _Serving(config, device, slots, holder)
-    try:
-        trio.run(serving.run)
-    finally:
-        mounting.let_go(config.mount_point, device.fd)
-        logger.info("unmounted %s", config.mount_point)
-        serving.say(END)
+    # Whatever is raised here ends this process and not the mount: another one goes on.
+    trio.run(serving.run)
+    mounting.let_go(config.mount_point, device.fd)
+    logger.info("unmounted %s", config.mount_point)
+    serving.say(END)
 
 
 def _take_over(state_fd: int) -> Slots | None:

@@ -14,9 +14,10 @@ from pantry.client.cli.session import daemon
 
 
 @click.command(cls=Command)
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.argument("directory", type=click.Path())  # not looked at: what is mounted there may not answer
 @click.option("--foreground", is_flag=True, help="Serve until Ctrl-C, with the log on stderr.")
 @click.option("--allow-other", is_flag=True, help="Serve all users of this node, each with their own rights.")
+@click.option("--no-passthrough", is_flag=True, help="Do not let the kernel read complete files by itself.")
 @click.option(
     "-r",
     "--repository",
@@ -26,7 +27,14 @@ from pantry.client.cli.session import daemon
     help="Show only this one; may be repeated.",
 )
 @click.pass_context
-def mount(ctx: click.Context, directory: str, foreground: bool, allow_other: bool, repository: tuple[str, ...]) -> None:
+def mount(
+    ctx: click.Context,
+    directory: str,
+    foreground: bool,
+    allow_other: bool,
+    no_passthrough: bool,
+    repository: tuple[str, ...],
+) -> None:
     """Show repositories as a directory of read-only files.
 
     Files are called <repository>/<collection>/<dataset type>/.../<file>, and never otherwise.
@@ -42,6 +50,8 @@ def mount(ctx: click.Context, directory: str, foreground: bool, allow_other: boo
         words += ["--repository", name]
     if allow_other:
         words.append("--allow-other")
+    if no_passthrough:
+        words.append("--no-passthrough")
     if not foreground:
         words.append("--background")
     _become_mount_program(words)

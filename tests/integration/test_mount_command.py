@@ -168,3 +168,31 @@ def test_the_kernel_is_tuned(daemon: FakeDaemon, place: Path) -> None:
     with mounted(daemon.socket_path, place) as mount:
         directory = Path(mounting.bdi_directory(str(mount.point)))
         assert (directory / "read_ahead_kb").read_text() == f"{mounting.READ_AHEAD_KIB}\n"
+
+
+def test_mount_itself_mounts_it(daemon: FakeDaemon, place: Path) -> None:
+    """As fstab does: mount(8) finds the helper by the type. A link to it is in /sbin for as long as the test takes."""
+    point = place / "mnt"
+    point.mkdir()
+    helper = Path("/sbin/mount.fuse.pantry")
+    made = not helper.is_symlink()
+    if made:
+        helper.symlink_to(Path(sys.executable).with_name("mount.fuse.pantry"))
+    try:
+        options = f"allow_other,nofail,log_file={place / 'log'}"
+        subprocess.run(["mount", "-t", "fuse.pantry", daemon.socket_path, point, "-o", options], check=True)
+        assert (point / "dp1/run/t/t_1.dat").read_text() == "hello"
+        wrong = subprocess.run(
+            ["mount", "-t", "fuse.pantry", "pantry", point, "-o", "alow_other"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert wrong.returncode
+        assert "alow_other" in wrong.stderr
+        pids = mount_pids(point)
+        subprocess.run(["umount", point], check=True)
+        wait_until(lambda: all(map(ended, pids)), what="the end of the mount's processes")
+    finally:
+        if made:
+            helper.unlink()

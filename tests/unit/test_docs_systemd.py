@@ -27,7 +27,7 @@ def unit(path: str) -> configparser.ConfigParser:
 
 def verified(path: str, program: str, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Ask systemd about a unit whose program is the one of this environment."""
-    copy = tmp_path / "pantryd.service"
+    copy = tmp_path / Path(path).name
     copy.write_text((SYSTEMD / path).read_text().replace(program, str(PANTRYD)))
     (tmp_path / "run").mkdir(mode=0o700)
     return subprocess.run(
@@ -41,7 +41,11 @@ def verified(path: str, program: str, tmp_path: Path, *options: str) -> subproce
 
 @pytest.mark.parametrize(
     ("path", "program", "options"),
-    [("pantryd.service", "/usr/bin/pantryd", ()), ("user/pantryd.service", "%h/.local/bin/pantryd", ("--user",))],
+    [
+        ("pantryd.service", "/usr/bin/pantryd", ()),
+        ("pantry-mount.service", "/usr/bin/pantry-mount", ()),
+        ("user/pantryd.service", "%h/.local/bin/pantryd", ("--user",)),
+    ],
 )
 def test_systemd_accepts_the_unit(path: str, program: str, options: tuple[str, ...], tmp_path: Path) -> None:
     assert program in (SYSTEMD / path).read_text()

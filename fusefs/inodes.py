@@ -6,6 +6,7 @@ import hashlib
 
 import msgspec
 
+from pantry.fusefs.self_test import INODE
 from pantry.fusefs.slots import Slot, Slots
 from pantry.fusefs.tree import Directory, File, IdDirectory, Node, Root
 
@@ -53,7 +54,7 @@ class InodeTable:
             return ROOT_INODE
         key = node.key
         number = _hash(key)
-        while number <= ROOT_INODE or (number in self._offsets and self[number].key != key):
+        while number <= INODE or (number in self._offsets and self[number].key != key):
             number = (number + 1) & _MASK
         return number
 

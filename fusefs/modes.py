@@ -7,14 +7,10 @@ from the first open on that finds it complete and closed.
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
-
-_NOT_HERE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL})
-"""Errors after which there is no use in trying again on this mount."""
 
 
 class BackingFiles(Protocol):
@@ -35,12 +31,17 @@ class OpenModes:
     Parameters
     ----------
     backing_files : BackingFiles, optional
-        The mount's device; none where the kernel or the operator does not want passthrough.
+        The mount's device; none where the operator does not want passthrough.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether files may pass through from now on; see `pantry.fusefs.self_test`.
     """
 
     def __init__(self, backing_files: BackingFiles | None) -> None:
         self._backing_files = backing_files
-        self._enabled = backing_files is not None
+        self.enabled = False
         self._passing: dict[int, tuple[int, int]] = {}  # inode: backing file, opens
         self._others: dict[int, int] = {}  # inode: opens
 
@@ -93,14 +94,11 @@ class OpenModes:
             self._backing_files.close_backing(number)
 
     def _register(self, fd: int) -> int:
-        if self._backing_files is None or not self._enabled:
+        if self._backing_files is None or not self.enabled:
             return 0
         try:
             return self._backing_files.open_backing(fd)
         except OSError as exc:
-            if exc.errno in _NOT_HERE:
-                logger.warning("files are read through this process, not by the kernel itself: %s", exc.strerror)
-                self._enabled = False
-            else:
-                logger.debug("a file cannot pass through: %s", exc)
+            # Of a file of a stacked file system, say.
+            logger.debug("a file cannot pass through: %s", exc)
             return 0

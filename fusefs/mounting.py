@@ -27,6 +27,11 @@ BACKGROUND_REQUESTS = 2048
 """Reads through the page cache that a mount may have under way. The kernel's 12 would let a dozen readers of files
 that are still being fetched hold back everybody, also those who read what is there."""
 _CONTROL_DIRECTORY = "/sys/fs/fuse/connections"
+_HINTS = {
+    "allow_other": "--allow-other needs user_allow_other in /etc/fuse.conf unless you are root",
+    "open /dev/fuse": "the administrator must permit users to open it: chmod 666 /dev/fuse",
+}
+"""What to do about what fusermount3 says."""
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _POLL_S = 0.02
 
@@ -171,9 +176,7 @@ def mount(path: str, options: Sequence[str]) -> int:
         if done.returncode:
             raise ConfigError(
                 f"cannot mount at {path}: {done.stderr.strip()}",
-                hint="--allow-other needs user_allow_other in /etc/fuse.conf unless you are root"
-                if "allow_other" in done.stderr
-                else "",
+                hint=next((hint for text, hint in _HINTS.items() if text in done.stderr), ""),
             )
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         return fds[0]

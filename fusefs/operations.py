@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import trio
 
 from pantry.errors import NotFoundError
+from pantry.fusefs import self_test
 from pantry.fusefs.attributes import DatasetAttributes, Owner, attributes_of
 from pantry.fusefs.caching import CachingShares
 from pantry.fusefs.callers import Callers
 from pantry.fusefs.directories import DirectoryReader
 from pantry.fusefs.errors import errno_of
 from pantry.fusefs.handles import Handle
+from pantry.fusefs.inodes import ROOT_INODE
 from pantry.fusefs.kept import Kept
 from pantry.fusefs.kernel.device import Buffer
 from pantry.fusefs.kernel.filesystem import Caller, FuseError, Listing, NoEntry, Opened, Soon, Space
@@ -26,6 +28,7 @@ from pantry.fusefs.link import User
 from pantry.fusefs.listings import KeptListings
 from pantry.fusefs.modes import OpenModes
 from pantry.fusefs.reading import Files, OpenFile
+from pantry.fusefs.self_test import PassthroughTest
 from pantry.fusefs.statistics import Statistics
 from pantry.fusefs.tree import FOR_EVER_S, Entry, File, Node, Root, Tree
 
@@ -52,6 +55,8 @@ class PantryOperations:
         What the kernel knows already.
     modes : OpenModes
         Decides which files the kernel reads by itself.
+    test : PassthroughTest
+        Finds out whether it can.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class PantryOperations:
         shares: CachingShares,
         kept: Kept,
         modes: OpenModes,
+        test: PassthroughTest,
     ) -> None:
         self._tree = tree
         self._files = files
@@ -75,6 +81,7 @@ class PantryOperations:
         self._handles = kept.handles
         self._unverified = kept.unverified
         self._modes = modes
+        self._test = test
         kept.count_opens(modes)
         # What is missing here of the handles was opened by an earlier process; see `_again`.
         self._open_files: dict[int, OpenFile] = {}
@@ -91,6 +98,8 @@ class PantryOperations:
 
     async def lookup(self, parent: int, name: bytes, caller: Caller) -> EntryAnswer | NoEntry:
         """Find a name; one that is not there is remembered by the kernel for as long as collections are."""
+        if name == self._test.name and parent == ROOT_INODE:
+            return self._test.entry()
         try:
             text = name.decode("utf-8")
         except UnicodeDecodeError:
@@ -115,6 +124,8 @@ class PantryOperations:
 
     def getattr(self, node: int, caller: Caller) -> tuple[Attributes, float]:
         """Tell a node's attributes."""
+        if node == self_test.INODE:
+            return self._test.entry().attributes, 0.0
         found = self._node(node)
         return attributes_of(node, found, self._owner), self._attributes_valid_s(found)
 
@@ -187,6 +198,8 @@ class PantryOperations:
         self._take_back(caller)
         if flags & _WRITING:
             raise FuseError(errno.EROFS)
+        if node == self_test.INODE:
+            return self._test.opened()
         found = self._node(node)
         if not isinstance(found, File):
             raise FuseError(errno.EISDIR)

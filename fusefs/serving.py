@@ -23,6 +23,7 @@ from pantry.fusefs.link import DaemonLink
 from pantry.fusefs.modes import OpenModes
 from pantry.fusefs.operations import PantryOperations
 from pantry.fusefs.reading import Files
+from pantry.fusefs.self_test import PassthroughTest
 from pantry.fusefs.slots import Slots
 from pantry.fusefs.statistics import Statistics
 from pantry.fusefs.tree import Tree
@@ -99,6 +100,8 @@ class _Serving:
         )
         self._files = Files(self._link, deadline_s=config.deadline_s)
         self._shares = CachingShares(many_users=config.allow_other)
+        self._modes = OpenModes(device if config.passthrough else None)
+        self._test = PassthroughTest(device)
         self._operations = PantryOperations(
             tree,
             self._files,
@@ -106,7 +109,8 @@ class _Serving:
             Statistics(self._link),
             self._shares,
             kept,
-            OpenModes(device if config.passthrough else None),
+            self._modes,
+            self._test,
         )
         self._resumed = kept.agreement is not None
         self._session = Session(
@@ -153,6 +157,7 @@ class _Serving:
 
         def set_up() -> tuple[str, str]:
             # Only after the kernel's INIT was answered, which resets the read-ahead.
+            self._modes.enabled = self._config.passthrough and self._test.passes(path)
             return mounting.set_read_ahead(path, self._config.read_ahead_kib), mounting.raise_background(path)
 
         no_read_ahead, no_background = await trio.to_thread.run_sync(set_up, abandon_on_cancel=True)

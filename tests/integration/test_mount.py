@@ -9,6 +9,7 @@ import mmap
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -195,6 +196,27 @@ def test_what_is_new_appears_also_where_it_was_looked_for(daemon: FakeDaemon, mo
     wait_until(path.exists)
     wait_until((mount.point / "dp1/brand/new").is_dir)
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)])
+def test_complete_files_pass_through_where_they_may(daemon: FakeDaemon, place: Path, options: tuple[str, ...]) -> None:
+    """Seen from what the kernel holds open: then a read works while the process that serves is stopped."""
+    with mounted(daemon.socket_path, place, *options) as mount:
+        assert "read through this process" not in mount.log_text()
+        path = mount.point / "dp1/u/anna/run/big/big_1.dat"
+        with path.open("rb", buffering=0) as file:
+            server = mount.server_pid()
+            os.kill(server, signal.SIGSTOP)
+            try:
+                reader = threading.Thread(target=file.read, args=(100,))
+                reader.start()
+                reader.join(5 if not options else 0.5)
+                assert reader.is_alive() == bool(options)
+            finally:
+                os.kill(server, signal.SIGCONT)
+            reader.join(10)
+            assert not reader.is_alive()
+        assert not [name for name in os.listdir(mount.point) if name.startswith(".")]
 
 
 def test_the_kernel_keeps_a_listing_until_something_changes(daemon: FakeDaemon, mount: MountProcess) -> None:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 import yaml
-from sqlalchemy.engine import make_url
 
 from pantry.backends.contract import ObjectBackend
 from pantry.backends.mounted import mounted_at
 from pantry.daemon.registry import Registry, default_universe
+from pantry.daemon.registry.connecting import without_password
 from pantry.daemon.repositories.access import AccessRules
 from pantry.daemon.repositories.chains import SEPARATOR, RepositoryChain
 from pantry.daemon.repositories.description import (
@@ -246,8 +246,7 @@ def _open_or_create_registry(universe: Mapping[str, object], repository_uuid: st
 
 
 def _without_password(description: RepositoryDescription) -> RepositoryDescription:
-    shown = make_url(description.registry).set(password=None).render_as_string()
-    return msgspec.structs.replace(description, registry=shown)
+    return msgspec.structs.replace(description, registry=without_password(description.registry))
 
 
 async def _write_description(backend: ObjectBackend, description: RepositoryDescription) -> None:

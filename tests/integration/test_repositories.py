@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.integration.command_line import pantry
 from tests.integration.observatory import INSTRUMENT, furnish
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.postgresql import PostgresqlServer
 
 from pantry.client import Butler
 from pantry.errors import ConfigError, ConflictingDefinitionError, DatasetTypeError, MissingDatasetTypeError
@@ -71,6 +73,20 @@ def test_a_repository_says_its_version_and_a_newer_one_is_refused(
     assert "update Pantry" in caught.value.hint
     description.write_text(written)
     assert Butler("d", socket=later.socket).info.version == DATA_MODEL_VERSION
+
+
+def test_the_description_has_the_registrys_address_without_its_password(
+    make_daemon: Callable[..., PantryDaemon], postgresql: PostgresqlServer, tmp_path: Path
+) -> None:
+    """Whoever reads it can put the password in; a placeholder would be taken for one."""
+    root = tmp_path / "repo"
+    daemon = make_daemon()
+    with postgresql.database() as url:
+        Butler.create("d", str(root), registry=url, socket=daemon.socket)
+        written = yaml.safe_load((root / "pantry.yaml").read_text())["registry"]
+        daemon.stop()
+    assert f":{postgresql.password}@" in url
+    assert written == url.replace(f":{postgresql.password}@", "@")
 
 
 @pytest.mark.req("DMS-MWBT-REQ-0059")

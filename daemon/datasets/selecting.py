@@ -5,9 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple, Protocol
 
+import msgspec
 import trio
 
 from pantry.daemon.cache.object_id import ObjectId
+from pantry.daemon.registry.references import reference_in
+from pantry.daemon.repositories.holders import find_holder
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity
@@ -68,26 +71,33 @@ async def select(repositories: Repositories, who: Identity, asked: Selection) ->
     )
     selected = Selected([], {})
     if isinstance(found, Repository):
-        await _select_in(repositories, found, query, selected)
+        await _select_in(repositories, found, query, selected, who)
         return selected
     queries = await repositories.queries.call(partial(found.registry.restricted, query))
     for repository, one in zip(found.members, queries, strict=True):
         if one is not None:
-            await _select_in(repositories, repository, one, selected)
+            await _select_in(repositories, repository, one, selected, who)
     return selected
 
 
 async def _select_in(
-    repositories: Repositories, repository: Repository, query: QueryDatasets, selected: Selected
+    repositories: Repositories, repository: Repository, query: QueryDatasets, selected: Selected, who: Identity
 ) -> None:
     batches = repository.registry.query_files(query)
+    holders = {"": repository}
     try:
         while (batch := await repositories.queries.call(partial(next, batches, None))) is not None:
             for file, name in batch:
-                object_id = repository.object_id(file)
+                # Of a view the path that it knows will do: what comes from there has this hash, or is refused.
+                uuid, path = reference_in(file.path) or ("", file.path)
+                if uuid not in holders:
+                    holders[uuid] = await find_holder(repositories, repository, uuid, who)
+                holder = holders[uuid]
+                held = msgspec.structs.replace(file, path=path) if uuid else file
+                object_id = holder.object_id(held)
                 if object_id not in selected.holders:
-                    selected.holders[object_id] = repository
-                    selected.files.append(SelectedFile(object_id, file, name))
+                    selected.holders[object_id] = holder
+                    selected.files.append(SelectedFile(object_id, held, name))
     finally:
         if (close := getattr(batches, "close", None)) is not None:
             with trio.CancelScope(shield=True):

@@ -60,6 +60,7 @@ class Gen3Registry(Registry):
         self.is_unfinished = False
         self.is_being_removed = False
         self.keeps_files_of: tuple[str, ...] = ()
+        self.holders: dict[str, str] = {}
         self._database = database
         self._schema = schema
         self._definitions = Gen3Definitions(database, schema)

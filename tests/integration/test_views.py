@@ -17,6 +17,7 @@ from tests.integration.observatory import INSTRUMENT, furnish
 from tests.integration.test_subsets import Source, expected, few
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
+from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
 
 from pantry.client import Butler, DatasetRef
@@ -317,6 +318,39 @@ def test_a_forged_reference_reaches_no_file_that_is_no_dataset(
         with pytest.raises(DatasetNotFoundError, match="no longer in 'd'"):
             again.get(own)
         assert again.get(refs[0]) == {"n": 1}, "by its id it is what it always was"
+
+
+def test_a_view_in_an_object_store_with_postgresql_by_two_daemons(
+    make_daemon: Callable[..., PantryDaemon],
+    storage_config: dict[str, Any],
+    postgresql: PostgresqlServer,
+    s3_root: str,
+    short_dir: Path,
+) -> None:
+    """One daemon makes it a view of one repository, then of another: a second daemon, which has it open, follows."""
+    with postgresql.database() as url:
+        roots = {name: str(short_dir / name) for name in ("d", "e")}
+        daemon = make_daemon(storage_config)
+        with Butler.create("d", roots["d"], socket=daemon.socket) as first:
+            refs = few(first)
+        with Butler.create("e", roots["e"], socket=daemon.socket) as second:
+            furnish(second, n_exposures=5)
+            at = {"instrument": INSTRUMENT, "exposure": 5}
+            theirs = second.put({"n": 5}, "config", at, run="u/two")
+        with Butler(["d", "e"], socket=daemon.socket) as chain:
+            chain.create_view(chain.query_datasets("config", "u/one", where="exposure = 1"), "v", s3_root, registry=url)
+            there = {"v": {"root": s3_root, "registry": url}} | {name: {"root": roots[name]} for name in roots}
+            other = make_daemon({**storage_config, "repositories": there})
+            with Butler("v", socket=other.socket) as view:
+                assert view.get(refs[0]) == {"n": 1}
+                chain.create_view(chain.query_datasets("config", "u/two"), "v", s3_root, registry=url)
+                assert view.get(theirs) == {"n": 5}
+                with pytest.raises(ConflictError, match="'v' is a view, and files of it are in 'e'"):
+                    Butler.remove_repository("e", socket=other.socket)
+                own = view.put({"n": 6}, "config", refs[0].data_id, run="u/new")
+                assert origin(view, own).startswith(s3_root)
+        with Butler("v", socket=daemon.socket) as view:
+            assert view.get(own) == {"n": 6}
 
 
 def test_a_damaged_list_of_holders_is_told(

@@ -156,6 +156,10 @@ def test_what_is_deleted_in_the_source_is_gone_and_says_so(
     with pytest.raises(IntegrityError, match="in 'd', and in its view 'v'"):
         view.get(refs[1])
     assert view.get(refs[2]) == {"n": 3}
+    done = view.prefetch("config")
+    assert (done.files_done, done.files_total, done.failed_files) == (3, 3, 2)
+    assert {one.code for one in done.failures} == {"dataset_not_found"}
+    assert {one.name.rpartition("_")[2] for one in done.failures} == {"1.json", "2.json"}
     assert view.delete(refs[:2]).datasets == 2
     assert view.query_datasets("config") == [refs[2]]
 

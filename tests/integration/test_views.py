@@ -220,6 +220,11 @@ def test_a_view_of_a_chain_and_a_view_of_that(source: Butler, refs: list[Dataset
         for name in ("d", "e", "v"):
             with pytest.raises(ConflictError, match="is a view, and files of it are in"):
                 Butler.remove_repository(name, socket=source._socket)
+        # What is kept for a view is what lies in place: it refers to nothing else of a repository that may go.
+        with Butler.create("f", str(short_dir / "f"), socket=source._socket) as third:
+            few(third)
+        gone = Butler.remove_repository("f", keep_files_of="w", socket=source._socket)
+        assert (gone.files, gone.kept) == (4, 0)
         # Without what the view between holds itself, that one may go.
         second_view.delete([own])
         for root in ("v", "w"):

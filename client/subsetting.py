@@ -1,4 +1,4 @@
-"""A new repository from a part of another one (DMS-MWBT-REQ-0011; docs/decisions/0047-subsets.md)."""
+"""A new repository from a part of another one: a copy or a view (DMS-MWBT-REQ-0010, 0011; decisions 0047, 0062)."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ _MANIFESTS = 200
 
 
 class Subset(msgspec.Struct, frozen=True, kw_only=True):
-    """What `Butler.subset` did.
+    """What `Butler.subset` or `Butler.create_view` did.
 
     Attributes
     ----------
     repository, root : str
         Name of the new repository, and where it lies.
     datasets, size_bytes : int
-        That were copied now, and the bytes of their files; components of composites count too.
+        That were copied now, or referred to, and the bytes of their files; components of composites count too.
     present : int
         Datasets that were there already.
     dimension_records, definitions, members, quanta : int
@@ -90,7 +90,7 @@ def subset(
     transfer: SubsetTransfer,
     progress: Progress | None,
 ) -> Subset:
-    """Make a subset, or go on with it; see `Butler.subset`."""
+    """Make a subset, or go on with it; see `Butler.subset` and `Butler.create_view`."""
     refs = list(datasets)
     if not refs:
         raise NotFoundError(

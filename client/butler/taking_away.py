@@ -265,3 +265,72 @@ class TakingAway(RepositoryAccess):
             transfer=transfer,
             progress=progress,
         )
+
+    def create_view(
+        self,
+        datasets: Iterable[DatasetRef],
+        name: str,
+        root: str | os.PathLike[str],
+        *,
+        collections: str | Iterable[str] | None = None,
+        data_ids: Iterable[DataId] = (),
+        registry: str = "",
+        storage_options: Mapping[str, str | int | float | bool] | None = None,
+        readers: str | Iterable[str] = (),
+        writers: str | Iterable[str] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Subset:
+        """Make a new repository that is a view of a part of this one: nothing is copied (DMS-MWBT-REQ-0010).
+
+        It has all that a `subset` has, but for the files. These stay where they are, and are read from there, through
+        the one cache, by whoever may read both repositories. What is put into the view is stored in its own root. What
+        is deleted in this repository is gone in the view too, which says so; what is deleted in the view stays here.
+
+        Parameters
+        ----------
+        datasets, name, collections, data_ids, registry, storage_options, readers, writers, progress
+            As of `subset`.
+        root : str or path
+            Where the view is described, and where the files go that are put into it: a directory, or a URI.
+
+        Returns
+        -------
+        Subset
+            What was done.
+
+        Raises
+        ------
+        NotFoundError
+            There are no datasets, or no such collection. Nothing was made.
+        ConflictError
+            Another repository has the name or the root.
+        PermissionDeniedError
+            You may not create repositories with this daemon.
+
+        Examples
+        --------
+        >>> refs = butler.query_datasets("raw", where="exposure IN (12, 13)")
+        >>> butler.create_view(refs, "night", "/data/night").datasets
+        """
+        from pantry.client.subsetting import absolute, subset
+        from pantry.wire.operations import BeginSubset
+
+        begin = BeginSubset(
+            name=name,
+            root=absolute(root),
+            source=self.repository,
+            registry=registry,
+            storage_options=dict(storage_options or {}),
+            readers=names(readers),
+            writers=names(writers),
+            view=True,
+        )
+        return subset(
+            self,
+            datasets,
+            begin,
+            collections=self._default_collections if collections is None else names(collections),
+            data_ids=data_ids,
+            transfer="view",
+            progress=progress,
+        )

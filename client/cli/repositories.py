@@ -211,6 +211,7 @@ def _show(found: RepositoryInfo, as_json: bool) -> None:
         {
             "name": found.name,
             **({"chain of": ", ".join(found.chain)} if found.chain else {}),
+            **({"view of": ", ".join(found.view_of)} if found.view_of else {}),
             "root": found.root,
             "registry": found.registry,
             "uuid": found.uuid,

@@ -151,10 +151,19 @@ class StagingThreads:
 
     def _own_file(self, one: DescribedFile) -> int | None:
         """Open the repository's own file, where it lies in a directory that this user may read."""
-        if not self._root or one.repository != self._butler.repository:
+        if one.repository != self._butler.repository:
+            return None
+        if "://" in one.file.path:
+            # Of a view, where another repository holds it.
+            path = one.file.path.removeprefix("file://")
+            if not os.path.isabs(path):
+                return None
+        elif self._root:
+            path = os.path.join(self._root, one.file.path)
+        else:
             return None
         try:
-            fd = os.open(os.path.join(self._root, one.file.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as exc:
             if exc.errno in (errno.EMFILE, errno.ENFILE):
                 raise

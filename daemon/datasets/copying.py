@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from urllib.parse import unquote
 
+import msgspec
 import trio
 
 from pantry.backends.contract import LocalPlacement
@@ -16,6 +17,7 @@ from pantry.daemon.datasets.importing import Importer
 from pantry.daemon.datasets.ingesting import NewFile
 from pantry.daemon.datasets.side_by_side import each
 from pantry.daemon.datasets.sources import SourceFile
+from pantry.daemon.registry.references import reference_in
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import BackendError, DatasetNotFoundError, IntegrityError, InvalidRequestError, ObjectExistsError
 from pantry.model.datasets import StoredFile
@@ -29,6 +31,9 @@ _WRITABLE = 0o222
 OpenFile = Callable[[Repository, StoredFile, str], Awaitable[int]]
 """Opens a file of a repository, by way of the cache; gives a descriptor, which the caller closes."""
 
+FindHolder = Callable[[str], Awaitable[Repository]]
+"""Gives the repository of a UUID that holds files of a view, as the asking user may read it."""
+
 
 class Copier(Importer):
     """Copies datasets from one repository into another; for one request.
@@ -41,14 +46,24 @@ class Copier(Importer):
         Where the datasets are; the asking user may read it.
     open_file : OpenFile
         Opens what is not in a directory.
+    find_holder : FindHolder
+        If the source is a view.
     how : str
         See `SubsetTransfer`.
     """
 
-    def __init__(self, importer: Importer, source: Repository, open_file: OpenFile, how: SubsetTransfer) -> None:
+    def __init__(
+        self,
+        importer: Importer,
+        source: Repository,
+        open_file: OpenFile,
+        find_holder: FindHolder,
+        how: SubsetTransfer,
+    ) -> None:
         super().__init__(importer._journal, importer._repositories, importer._puts, importer._transfers)
         self._source = source
         self._open_file = open_file
+        self._find_holder = find_holder
         self._how = how
         self._local = source.backend if isinstance(source.backend, LocalPlacement) else None
         self._root = unquote(source.backend.location.removeprefix("file://")) if self._local is not None else ""
@@ -66,30 +81,47 @@ class Copier(Importer):
         ConflictError
             As of `Importer.load`.
         """
-        ids = _ids(asked)
-        items = tuple(ImportItem("", values) for values in asked.values)
-        request = ImportDatasets(
-            repository=target.name,
-            dataset_type=asked.dataset_type,
-            run=asked.run,
-            transfer="copy",
-            dimensions=asked.dimensions,
-            items=items,
-            ids=asked.ids,
-            check=True,
-        )
-        standings = await self.load(target, request, (), same_user=True)
+        ids = dataset_ids(asked)
+        standings = await self.load(target, standings_of(target, asked), (), same_user=True)
         wanted = [number for number, stood in enumerate(standings) if stood != IS_STORED]
         if not wanted:
             return standings
-        describe = self._source.registry.describe_files
-        table = await self._repositories.queries.call(
-            partial(describe, asked.dataset_type, [ids[number] for number in wanted])
-        )
-        for formatter in dict.fromkeys(table.formatters):
-            places = [place for place, one in enumerate(table.formatters) if one == formatter]
-            await self._copy_some(target, asked, ids, wanted, table, places)
+        table = await self._describe(asked, [ids[number] for number in wanted])
+        held: dict[str, list[int]] = {}
+        for place, path in enumerate(table.paths):
+            reference = reference_in(path)
+            held.setdefault(reference.holder if reference is not None else "", []).append(place)
+        for holder, places in held.items():
+            if not holder:
+                await self._copy_each_format(target, asked, ids, wanted, table, places)
+                continue
+            # Its files are where the holder's registry says, and declared metadata are the view's own.
+            found = await self._find_holder(holder)
+            copier = Copier(self, found, self._open_file, self._find_holder, self._how)
+            chosen = [wanted[place] for place in places]
+            described = await copier._describe(asked, [ids[number] for number in chosen])
+            metadata = {name: [column[place] for place in places] for name, column in table.metadata.items()}
+            described = msgspec.structs.replace(described, metadata=metadata)
+            await copier._copy_each_format(target, asked, ids, chosen, described, range(len(chosen)))
         return standings
+
+    async def _describe(self, asked: CopyDatasets, ids: list[bytes]) -> FileTable:
+        describe = partial(self._source.registry.describe_files, asked.dataset_type, ids)
+        return await self._repositories.queries.call(describe)
+
+    async def _copy_each_format(
+        self,
+        target: Repository,
+        asked: CopyDatasets,
+        ids: list[bytes],
+        wanted: list[int],
+        table: FileTable,
+        places: Sequence[int],
+    ) -> None:
+        """Copy datasets whose files are in the source's own storage; ``places`` of ``wanted`` and of ``table``."""
+        for formatter in dict.fromkeys(table.formatters[place] for place in places):
+            some = [place for place in places if table.formatters[place] == formatter]
+            await self._copy_some(target, asked, ids, wanted, table, some)
 
     async def _copy_some(
         self,
@@ -222,7 +254,22 @@ def _is_read_only(source: SourceFile) -> bool:
     return source.fd is not None and not stat.S_IMODE(os.fstat(source.fd).st_mode) & _WRITABLE
 
 
-def _ids(asked: CopyDatasets) -> list[bytes]:
+def standings_of(target: Repository, asked: CopyDatasets) -> ImportDatasets:
+    """Make the question how datasets that are to be taken over stand."""
+    return ImportDatasets(
+        repository=target.name,
+        dataset_type=asked.dataset_type,
+        run=asked.run,
+        transfer="copy",
+        dimensions=asked.dimensions,
+        items=tuple(ImportItem("", values) for values in asked.values),
+        ids=asked.ids,
+        check=True,
+    )
+
+
+def dataset_ids(asked: CopyDatasets) -> list[bytes]:
+    """Give the ids of the datasets that are to be taken over, checked."""
     if not 0 < len(asked.values) <= MAX_COPIED:
         raise InvalidRequestError(f"one request copies 1 to {MAX_COPIED} datasets, not {len(asked.values)}")
     if len(asked.ids) != 16 * len(asked.values):

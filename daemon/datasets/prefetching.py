@@ -8,7 +8,7 @@ complete is leased until the request ends: fetching the last files never evicts 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -103,14 +103,26 @@ class PrefetchRun:
         Where they go.
     chosen, left_out : sequence of SelectedFile
         What `choose` said.
+    gone : Mapping of str to PantryError
+        Files that cannot be had, by name.
     """
 
-    def __init__(self, cache: LeasingCache, chosen: Sequence[SelectedFile], left_out: Sequence[SelectedFile]) -> None:
+    def __init__(
+        self,
+        cache: LeasingCache,
+        chosen: Sequence[SelectedFile],
+        left_out: Sequence[SelectedFile],
+        gone: Mapping[str, PantryError] | None = None,
+    ) -> None:
         self._cache = cache
         self._chosen = chosen
         self._left_out = left_out
         self._files_done = self._bytes_done = self._fetched_files = self._fetched_bytes = self._failed = 0
         self._failures: list[PrefetchFailure] = []
+        for name, exc in (gone or {}).items():
+            self._fail(name, exc)
+        self._files_total = len(chosen) + self._failed
+        self._files_done = self._failed
         self._bytes_total = sum(one.file.size_bytes for one in chosen)
         self._left_out_bytes = sum(one.file.size_bytes for one in left_out)
         self._changed = False
@@ -146,15 +158,18 @@ class PrefetchRun:
                 leases.enter_context(self._cache.leased(one.object_id))
                 fetched = await fetch(one)
             except PantryError as exc:
-                self._failed += 1
-                if self._failed <= MOST_FAILURES:
-                    self._failures.append(PrefetchFailure(one.name, exc.code, exc.message))
+                self._fail(one.name, exc)
             else:
                 self._bytes_done += one.file.size_bytes
                 self._fetched_files += fetched
                 self._fetched_bytes += one.file.size_bytes if fetched else 0
             self._files_done += 1
             self._changed = True
+
+    def _fail(self, name: str, exc: PantryError) -> None:
+        self._failed += 1
+        if self._failed <= MOST_FAILURES:
+            self._failures.append(PrefetchFailure(name, exc.code, exc.message))
 
     async def _tell(self, emit: Emit) -> None:
         while not self._ended.is_set():
@@ -170,7 +185,7 @@ class PrefetchRun:
         failures, self._failures = self._failures, []
         return PrefetchProgress(
             files_done=self._files_done,
-            files_total=len(self._chosen),
+            files_total=self._files_total,
             bytes_done=self._bytes_done,
             bytes_total=self._bytes_total,
             fetched_files=self._fetched_files,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import trio
 
 from pantry.daemon.datasets.begun import BegunPut
 from pantry.daemon.datasets.grouping import PutGroup
+from pantry.daemon.datasets.holding import Held, hold, origin_of
 from pantry.daemon.datasets.opening import OpenedFile, OpenedPartial
 from pantry.daemon.datasets.resolved import Resolved
 from pantry.daemon.handlers.publishing_puts import published
@@ -20,6 +21,7 @@ from pantry.daemon.repositories.chains import RepositoryChain
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
+from pantry.daemon.server.identity import Identity
 from pantry.errors import DatasetNotFoundError, InvalidRequestError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.naming import directory_parts, ordered_values
@@ -124,6 +126,15 @@ async def resolve_first(
     raise _no_dataset(asked, f"none of the repositories {', '.join(one.name for one in found.members)}")
 
 
+async def held_by(node: Node, repository: Repository, resolved: Resolved, who: Identity) -> Held:
+    """Find the repository that holds a resolved dataset's file, as the asking user may read it."""
+
+    async def look_up(holder: Repository, id_: UUID) -> StoredFile:
+        return (await resolve(node, holder, OpenDataset(repository=holder.name, id=id_))).file
+
+    return await hold(node.repositories, repository, resolved.ref.id, resolved.file, who, look_up)
+
+
 def members_of(found: Repository | RepositoryChain) -> tuple[Repository, ...]:
     """Return the repositories that a name means."""
     return (found,) if isinstance(found, Repository) else found.members
@@ -186,18 +197,19 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             )
             context.attach(fd)
             return answer
-        repository, (ref, file, name) = await resolve_first(node, found, asked)
-        opened = await open_file(node, repository, file, name, asked)
+        repository, resolved = await resolve_first(node, found, asked)
+        holder, file = await held_by(node, repository, resolved, context.caller)
+        opened = await open_file(node, holder, file, resolved.name, asked)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
         return Opened(
-            ref=ref,
+            ref=resolved.ref,
             file=file,
-            name=name,
+            name=resolved.name,
             complete=opened.partial is None,
             handle=handle,
             was_cached=opened.was_cached,
-            origin=f"{repository.backend.location.rstrip('/')}/{file.path}",
+            origin=origin_of(holder, file.path),
         )
 
     async def fetch(context: RequestContext, asked: FetchRanges) -> Done:

@@ -28,7 +28,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         if bool(asked.hashes) + asked.everything + bool(asked.repository) != 1:
             raise InvalidRequestError("name objects by hash or by a query, or ask for everything")
         if asked.repository:
-            files, holders = await select(node.repositories, context.caller, asked)
+            files, holders, _ = await select(node.repositories, context.caller, asked)
             for one in files:
                 cache.came_from(one.object_id, holders[one.object_id].name, one.file.path)
             return [one.object_id for one in files if one.object_id in cache]

@@ -108,13 +108,13 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         return PinList(tuple(_shown(node, one) for one in node.pins.held(whose(context.caller))))
 
     async def prefetch(context: RequestContext, asked: Prefetch) -> None:
-        files, holders = await select(node.repositories, context.caller, asked)
+        files, holders, gone = await select(node.repositories, context.caller, asked)
         chosen, left_out = choose(node.cache, files, room_bytes=room_for(node, files), partial=asked.partial)
 
         async def fetch(one: SelectedFile) -> bool:
             return await node.opener.prefetch(holders[one.object_id], one.file, name=one.name)
 
-        await PrefetchRun(node.cache, chosen, left_out).run(fetch, context.emit)
+        await PrefetchRun(node.cache, chosen, left_out, gone).run(fetch, context.emit)
 
     dispatcher.register(PinDatasets, pin)
     dispatcher.register(UnpinDatasets, unpin)

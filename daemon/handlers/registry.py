@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
+from pantry.daemon.datasets.holding import shown_paths, with_shown_path
 from pantry.daemon.handlers.data import members_of, resolve_query
 from pantry.daemon.node import Node
+from pantry.daemon.repositories.chains import RepositoryChain
+from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.streaming import stream
@@ -45,6 +50,13 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     """Register the handlers."""
     repositories = node.repositories
     call = repositories.queries.call
+
+    async def shown(context: RequestContext, asked: Repository | RepositoryChain, found: FoundDataset) -> FoundDataset:
+        if found.file is None or found.ref is None:
+            return found
+        holding = next(one for one in members_of(asked) if found.ref.repository in ("", one.name))
+        file = await with_shown_path(repositories, holding, found.file, context.caller)
+        return msgspec.structs.replace(found, file=file)
 
     async def register_type(context: RequestContext, asked: RegisterDatasetType) -> RegisteredDatasetType:
         found = await repositories.writable(asked.repository, context.caller)
@@ -95,11 +107,12 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         queried = await resolve_query(node, found, asked)
         if queried is not None:
             return FoundDataset(queried[1], None)
-        return await call(partial(found.registry.find_dataset, asked))
+        return await shown(context, found, await call(partial(found.registry.find_dataset, asked)))
 
     async def get(context: RequestContext, asked: GetDataset) -> FoundDataset:
         found = await repositories.readable_all(asked.repository, context.caller)
-        return await call(partial(found.registry.get_dataset, asked.id, dimension_records=asked.dimension_records))
+        get_dataset = partial(found.registry.get_dataset, asked.id, dimension_records=asked.dimension_records)
+        return await shown(context, found, await call(get_dataset))
 
     async def expand(context: RequestContext, asked: ExpandDataId) -> ExpandedDataId:
         found = await repositories.readable_first(asked.repository, context.caller)
@@ -109,7 +122,9 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def describe_files(context: RequestContext, asked: DescribeFiles) -> FileTable:
         found = await repositories.readable(asked.repository, context.caller)
-        return await call(partial(found.registry.describe_files, asked.dataset_type, _ids(asked.ids)))
+        table = await call(partial(found.registry.describe_files, asked.dataset_type, _ids(asked.ids)))
+        paths = await shown_paths(repositories, found, table.paths, context.caller)
+        return msgspec.structs.replace(table, paths=paths)
 
     async def describe_members(context: RequestContext, asked: DescribeMembers) -> MemberTable:
         found = await repositories.readable(asked.repository, context.caller)

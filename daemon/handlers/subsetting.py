@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pantry.daemon.datasets.copying import Copier
+from pantry.daemon.datasets.referring import Referrer
 from pantry.daemon.handlers.data import open_file
 from pantry.daemon.node import Node
 from pantry.daemon.repositories.creating import begin_subset
+from pantry.daemon.repositories.holders import find_holder
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
@@ -20,6 +24,10 @@ from pantry.wire.operations import (
     Standings,
     SubsetBegun,
 )
+
+
+async def _find_holder(node: Node, source: Repository, context: RequestContext, uuid: str) -> Repository:
+    return await find_holder(node.repositories, source, uuid, context.caller)
 
 
 def register(dispatcher: Dispatcher, node: Node) -> None:
@@ -40,7 +48,10 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         target = await repositories.writable(asked.repository, context.caller, unfinished=True)
         if source is target:
             raise InvalidRequestError("a repository is no subset of itself")
-        return Standings(await Copier(node.importer, source, open_whole, asked.transfer).copy(target, asked))
+        if asked.transfer == "view":
+            return Standings(await Referrer(node.importer, source).refer(target, asked))
+        find = partial(_find_holder, node, source, context)
+        return Standings(await Copier(node.importer, source, open_whole, find, asked.transfer).copy(target, asked))
 
     async def finish(context: RequestContext, asked: FinishSubset) -> Done:
         found = await repositories.writable(asked.repository, context.caller, unfinished=True)

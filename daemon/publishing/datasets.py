@@ -6,19 +6,24 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+import trio
+
+from pantry.daemon.datasets.holding import hold
 from pantry.daemon.datasets.opening import Opener
 from pantry.daemon.prefixes.service import Prefixes
 from pantry.daemon.publishing.documents import Opened
 from pantry.daemon.publishing.outbox import NewEntry
 from pantry.daemon.publishing.target import Target
+from pantry.daemon.registry.references import reference_in
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.service import Repositories
-from pantry.daemon.server.identity import Identity
+from pantry.daemon.server.identity import Identity, identity_of
 from pantry.errors import (
     DatasetNotFoundError,
     InvalidRequestError,
     PermissionDeniedError,
 )
+from pantry.model.datasets import DatasetRef, StoredFile
 
 
 class PublishableDatasets:
@@ -37,19 +42,25 @@ class PublishableDatasets:
         self._opener = opener
         self._prefixes = prefixes
 
-    async def open(self, repository: str, id_: UUID) -> Opened:
-        """Open a dataset; the caller closes its descriptor.
+    async def open(self, repository: str, id_: UUID, uid: int) -> Opened:
+        """Open a dataset that a user wants to be published; the caller closes its descriptor.
 
         Raises
         ------
         DatasetNotFoundError
             It is not registered, or has no file.
+        PermissionDeniedError
+            It is in a view, and the user may not read the repository that holds the file.
         """
         holder = await self._repositories.get(repository)
-        found = await self._repositories.queries.call(partial(holder.registry.get_dataset, id_))
-        ref, file = found.ref, found.file
-        if ref is None or file is None:
-            raise DatasetNotFoundError(f"the repository {repository!r} has no dataset {id_} with a file")
+        ref, file = await self._find(holder, id_)
+        if reference_in(file.path) is not None:
+            who = await trio.to_thread.run_sync(identity_of, uid)
+
+            async def look_up(other: Repository, id_: UUID) -> StoredFile:
+                return (await self._find(other, id_))[1]
+
+            holder, file = await hold(self._repositories, holder, id_, file, who, look_up)
         if file.hash:
             opened = await self._opener.open(holder, file, name=file.path, partial=False)
         else:
@@ -57,6 +68,12 @@ class PublishableDatasets:
                 file.path, partial=False, name=file.path, size_bytes=file.size_bytes
             )
         return Opened(ref, repository, file, opened.fd)
+
+    async def _find(self, repository: Repository, id_: UUID) -> tuple[DatasetRef, StoredFile]:
+        found = await self._repositories.queries.call(partial(repository.registry.get_dataset, id_))
+        if found.ref is None or found.file is None:
+            raise DatasetNotFoundError(f"the repository {repository.name!r} has no dataset {id_} with a file")
+        return found.ref, found.file
 
     async def exists(self, repository: str, id_: UUID) -> bool:
         """Tell whether a dataset is registered."""

@@ -20,14 +20,21 @@ from pantry.daemon.publishing.lane import Lane
 from pantry.daemon.publishing.outbox import Entry, NewEntry, Outbox
 from pantry.daemon.publishing.sending import Outcome, Request, send
 from pantry.daemon.publishing.target import Target
-from pantry.errors import DatasetNotFoundError, NotFoundError, PantryError, PublishError, RepositoryNotFoundError
+from pantry.errors import (
+    DatasetNotFoundError,
+    NotFoundError,
+    PantryError,
+    PermissionDeniedError,
+    PublishError,
+    RepositoryNotFoundError,
+)
 
 RECOVER_S = 30.0
 PRUNE_S = 86_400.0
 log = logging.getLogger(__name__)
 
-Open = Callable[[str, UUID], Awaitable[Opened]]
-"""Opens a dataset of a repository; `DatasetNotFoundError` if it is not registered."""
+Open = Callable[[str, UUID, int], Awaitable[Opened]]
+"""Opens a dataset of a repository for a user; `DatasetNotFoundError` if it is not registered."""
 Exists = Callable[[str, UUID], Awaitable[bool]]
 
 
@@ -225,14 +232,14 @@ class Publisher:
         if self._offline():
             return Outcome("retry", "this node works offline", concerns_all=True)
         try:
-            dataset = await self._open(entry.repository, UUID(bytes=entry.dataset))
+            dataset = await self._open(entry.repository, UUID(bytes=entry.dataset), entry.uid)
             try:
                 return await self._send_all(lane, entry, await requests_of(lane.target, dataset))
             finally:
                 os.close(dataset.fd)
         except (DatasetNotFoundError, RepositoryNotFoundError) as exc:
             return Outcome("refused", f"it is not there any more: {exc.message}")
-        except PublishError as exc:
+        except (PublishError, PermissionDeniedError) as exc:
             return Outcome("refused", exc.message)
         except PantryError as exc:
             return Outcome("retry", exc.message)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from pantry.daemon.registry.asking import Asking
 from pantry.daemon.registry.attributes import (
     REMOVING,
@@ -20,15 +22,17 @@ from pantry.daemon.registry.attributes import (
     delete_attribute,
     kept_files_of,
     read_attributes,
+    set_attribute,
 )
 from pantry.daemon.registry.changing import Changing
 from pantry.daemon.registry.datasets import Insert, NewDataset
 from pantry.daemon.registry.definitions import COLLECTIONS, DATASET_TYPES
 from pantry.daemon.registry.dropping import require_droppable
-from pantry.daemon.registry.engine import Database
+from pantry.daemon.registry.engine import Database, Session
 from pantry.daemon.registry.operator_tables import OperatorTable
 from pantry.daemon.registry.overrides import Override
 from pantry.daemon.registry.preparation import PreparedIngest, PreparedPut, PutWish
+from pantry.daemon.registry.references import HOLDERS, holders_in
 from pantry.daemon.registry.schema import Schema
 from pantry.errors import ConfigError, ConflictError
 from pantry.model.dimensions import DimensionUniverse
@@ -59,6 +63,8 @@ class Registry(Changing, Asking):
         Whether it goes with its repository.
     keeps_files_of : tuple of str
         Names of the repositories whose files stay then.
+    holders : dict of str to str
+        Names, by uuid, of the repositories whose files it refers to.
     provenance : Provenance
         What was made of what.
     imports : Imports
@@ -162,11 +168,29 @@ class Registry(Changing, Asking):
         self.is_being_removed = REMOVING in attributes
         self.keeps_files_of = tuple(kept_files_of(attributes.get(REMOVING, "[]")))
         self.is_unfinished = UNFINISHED in attributes or self.is_being_removed
+        self.holders = holders_in(attributes.get(HOLDERS, "{}"))
 
     def finish(self) -> None:
         """Say that it may be read."""
         self._write(delete_attribute, self._schema, UNFINISHED)
         self.is_unfinished = False
+
+    def read_holders(self) -> dict[str, str]:
+        """Look again which repositories it refers to: another daemon may have made it a view of more."""
+        self._learn(read_attributes(self._database))
+        return self.holders
+
+    def add_holders(self, holders: Mapping[str, str]) -> None:
+        """Remember repositories, names by uuid, before datasets are registered whose files are theirs."""
+        if not holders.items() <= self.holders.items():
+            self.holders = self._write(self._with_holders, dict(holders))
+
+    def _with_holders(self, session: Session, new: dict[str, str]) -> dict[str, str]:
+        table = self._schema.attribute
+        found = session.rows(self._database.compile(sa.select(table.c.value).where(table.c.key == HOLDERS)))
+        holders = {**holders_in(found[0][0] if found else "{}"), **new}
+        set_attribute(session, self._schema, HOLDERS, json.dumps(holders))
+        return holders
 
     @property
     def url(self) -> str:

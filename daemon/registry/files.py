@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from pantry.daemon.registry.definitions import KnownType
+from pantry.daemon.registry.references import reference_in
 from pantry.errors import InvalidRequestError
 from pantry.model import naming
 from pantry.model.data_id import DataIdValue
@@ -36,6 +37,9 @@ def file_values(file: StoredFile) -> tuple[Any, ...]:
     if not file.path:
         # A dataset whose file has not come yet: there is nothing to hash.
         return 0, b"", "", "", file.ingest_ns
+    if not file.hash and reference_in(file.path) is not None:
+        # Nor has anybody hashed it where it is.
+        return file.size_bytes, b"", file.formatter, file.path, file.ingest_ns
     try:
         digest = bytes.fromhex(file.hash)
     except ValueError:

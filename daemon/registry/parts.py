@@ -57,6 +57,7 @@ class Parts:
         self.is_unfinished = False
         self.is_being_removed = False
         self.keeps_files_of: tuple[str, ...] = ()
+        self.holders: dict[str, str] = {}
         self._database = database
         schema = self._schema = Schema(universe)
         schema.adopt(known)

@@ -53,10 +53,24 @@ Shape = Callable[[Definitions, KnownType, Rows, Shown], T]
 
 
 class NamedFile(NamedTuple):
-    """A dataset's file, and its path in the mounted view below the repository's directory."""
+    """A dataset's file.
+
+    Attributes
+    ----------
+    file : StoredFile
+        Where it is, and what.
+    name : str
+        Its path in the mounted view, below the repository's directory.
+    dataset_type : str
+        Of the dataset.
+    id : bytes
+        The dataset's, in the form that the registry's own database has.
+    """
 
     file: StoredFile
     name: str
+    dataset_type: str
+    id: bytes
 
 
 class Queries:
@@ -242,7 +256,8 @@ class Queries:
             ordered = in_path_order(known, row[2 : 2 + len(known.group.required)])
             parts = directory_parts(known.definition.name, ordered)
             run = definitions.collections_by_id[row[1]].name
-            found.append(NamedFile(file, "/".join([run, *parts, shown_name(known, ordered, file.path)])))
+            name = "/".join([run, *parts, shown_name(known, ordered, file.path)])
+            found.append(NamedFile(file, name, known.definition.name, row[0]))
         return found
 
 

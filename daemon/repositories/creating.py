@@ -57,6 +57,7 @@ class _Wanted(NamedTuple):
     formats: Formats = NO_FORMATS
     templates: dict[str, TemplateLike] = {}
     subset_of: str = ""
+    view: bool = False
 
     @property
     def has_registry_inside(self) -> bool:
@@ -76,6 +77,7 @@ class _Wanted(NamedTuple):
             formats=self.formats,
             templates=self.templates,
             subset_of=self.subset_of,
+            view=self.view,
         )
 
     def registration(self) -> Registration:
@@ -131,11 +133,12 @@ async def begin_subset(repositories: Repositories, request: BeginSubset, who: Id
     if registered is not None:
         if registered.root == root and not registered.chain:
             there = await repositories.writable(request.name, who, unfinished=True)
-            if there.description.subset_of == subset_of:
+            if (there.description.subset_of, there.description.view) == (subset_of, request.view):
                 return there, True
+        what = "view" if request.view else "subset"
         raise ConflictError(
-            f"{request.name!r} is the name of another repository, and none of a subset of {request.source!r} in {root}",
-            hint="choose another name; to go on with a subset, give source, name and root as before",
+            f"{request.name!r} is the name of another repository, and none of a {what} of {request.source!r} in {root}",
+            hint="choose another name; to go on with one, give source, name and root as before",
         )
     first = members[0]
     wanted = _Wanted(
@@ -146,6 +149,7 @@ async def begin_subset(repositories: Repositories, request: BeginSubset, who: Id
         first.description.formats,
         first.description.templates,
         subset_of,
+        request.view,
     )
     try:
         return await _make(repositories, wanted, who), False
@@ -221,7 +225,9 @@ async def _begun(
         description = await read_description(origin.primary)
     except RepositoryNotFoundError:
         return None
-    if description.subset_of != wanted.subset_of or not description.access.may_write(who):
+    if (description.subset_of, description.view) != (wanted.subset_of, wanted.view):
+        return None
+    if not description.access.may_write(who):
         return None
     connect = partial(_open_or_create_registry, wanted.universe, description.uuid)
     repository = await repositories.opener.assemble(wanted.name, registration, description, origin, connect)

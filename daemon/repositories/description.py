@@ -49,6 +49,8 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
         Where new files go: by the name of the dataset type, or a pattern, a template of their paths.
     subset_of : str
         UUID of the repository that it was made from a part of, of a chain those of all; else empty.
+    view : bool
+        Whether the files of that part have stayed where they are.
     """
 
     version: int
@@ -60,6 +62,7 @@ class RepositoryDescription(msgspec.Struct, frozen=True, kw_only=True):
     formats: Formats = NO_FORMATS
     templates: dict[str, TemplateLike] = {}
     subset_of: str = ""
+    view: bool = False
 
 
 def dump_description(description: RepositoryDescription) -> bytes:

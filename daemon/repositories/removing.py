@@ -16,6 +16,7 @@ from pantry.daemon.registry.connecting import without_password
 from pantry.daemon.registry.dropping import drop_registry
 from pantry.daemon.repositories.access import AccessRules, unknown_repository
 from pantry.daemon.repositories.description import DESCRIPTION_KEY, read_description
+from pantry.daemon.repositories.holders import refuse_viewed
 from pantry.daemon.repositories.referring import keys_below
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.repositories.roots import is_local, local_directory
@@ -39,7 +40,7 @@ async def remove_repository(
     PermissionDeniedError
         ``who`` is not its owner, or it is only read here.
     ConflictError
-        A chain names it, or views or tables of others use its registry's tables.
+        A chain names it, a view has files in it, or views or tables of others use its registry's tables.
     """
     # One after the other: who comes second would not know which files the first was told to keep.
     async with repositories.removals_from(asked.repository).of_all:
@@ -59,6 +60,7 @@ async def _remove(
     else:
         _refuse_chained(repositories, name)
         repository = await repositories.removable(name, who)
+        await refuse_viewed(repositories, name, repository.uuid)
         if repository.is_attached:
             # Nothing of it is ours but its name.
             if not asked.dry_run:

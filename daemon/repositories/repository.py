@@ -99,6 +99,7 @@ class Repository:
             and not self.is_attached
             and self.uid is None
             and self.backend.capabilities.writable,
+            view_of=tuple(sorted(self.registry.holders.values())),
             formats=self.description.formats,
             templates=self.description.templates,
         )

@@ -141,13 +141,13 @@ class Repositories:
 
     async def readable(self, name: str, who: Identity) -> Repository:
         """Return a repository that ``who`` may read, or raise."""
-        repository = await self._seen_by(name, who)
+        repository = await self.seen_by(name, who)
         repository.access.require_read(who, name)
         await self._require_finished(repository)
         return repository
 
-    async def _seen_by(self, name: str, who: Identity) -> Repository:
-        """Return a repository by name, or the user's view of it."""
+    async def seen_by(self, name: str, who: Identity) -> Repository:
+        """Return a repository by name, or the user's view of it; its rules are not asked."""
         if name in self._open:
             return self._open[name]
         registration = self.index.get(name)
@@ -198,7 +198,7 @@ class Repositories:
 
         With ``unfinished`` also one that is still being filled.
         """
-        repository = await self._seen_by(self._members(name)[0] if self.is_chain(name) else name, who)
+        repository = await self.seen_by(self._members(name)[0] if self.is_chain(name) else name, who)
         repository.access.require_write(who, name)
         if repository.uid is not None:
             raise PermissionDeniedError(
@@ -218,7 +218,7 @@ class Repositories:
 
     async def removable(self, name: str, who: Identity) -> Repository:
         """Return a repository that ``who`` may remove, or raise."""
-        repository = await self._seen_by(name, who)
+        repository = await self.seen_by(name, who)
         repository.access.require_owner(who, name)
         if not repository.is_attached:
             if repository.uid is not None or not repository.backend.capabilities.writable:
@@ -242,7 +242,7 @@ class Repositories:
             if self.is_chain(name) or (known is not None and known.remains is not None):
                 continue
             try:
-                repository = await self._seen_by(name, who)
+                repository = await self.seen_by(name, who)
             except PantryError as exc:
                 registration = self.index.get(name)
                 is_own = registration is not None and self.storage.is_for_each(registration.root)

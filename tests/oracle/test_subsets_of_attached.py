@@ -1,4 +1,4 @@
-"""Subsets of repositories of the Gen3 Butler: read alone, when neither it nor the daemon that attached it is there."""
+"""Subsets of repositories of the Gen3 Butler: copies that are read alone, and views of what it holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.oracle.test_attached import make_repository
 from tests.servers.pantryd import PantryDaemon
 
 from pantry.client import Butler
-from pantry.errors import DatasetNotFoundError, IntegrityError
+from pantry.errors import ConflictError, DatasetNotFoundError, IntegrityError, InvalidRequestError
 
 EXPOSURES = (1, 3)
 WHERE = "instrument = 'Cam' AND exposure IN (1, 3)"
@@ -91,6 +91,35 @@ def test_a_part_of_a_gen3_repository_is_used_alone(
         assert mini.get("meta", instrument="Cam", exposure=1, detector=0, collections="u/new") == {"e": 1}
         with pytest.raises(DatasetNotFoundError):
             mini.get("meta", instrument="Cam", exposure=2, detector=0, collections="chain")
+
+
+@pytest.mark.req("DMS-MWBT-REQ-0010")
+def test_a_view_of_a_gen3_repository(make_daemon: Callable[..., PantryDaemon], short_dir: Path, gen3: Path) -> None:
+    """Its files are read where Gen3 has them; outputs go beside it, where Gen3 could not take them."""
+    daemon = make_daemon()
+    files = {path: path.read_bytes() for path in gen3.rglob("*") if path.is_file()}
+    with attached(daemon, gen3) as old:
+        refs = [*old.query_datasets("meta", "run/1", where=WHERE)]
+        refs += old.query_datasets("bias", "calib", find_first=False)
+        refs += old.query_datasets("cat", "run/1", where="instrument = 'Cam' AND visit = 1")
+        before = expected(old)
+        assert old.create_view(refs, "v", short_dir / "v", collections=["chain", "tag", "calib"]).datasets == 9
+        with pytest.raises(ConflictError, match="'v' is a view, and files of it are in 'old'"):
+            Butler.remove_repository("old", socket=daemon.socket)
+    daemon.stop()
+    daemon.start()
+    with Butler("v", socket=daemon.socket) as view:
+        assert expected(view) == before
+        assert len(list(view.stage(refs, short_dir / "staged").paths)) == 9
+        view.put({"e": 1}, "meta", instrument="Cam", exposure=1, detector=0, run="u/new")
+        assert view.get("meta", instrument="Cam", exposure=1, detector=0, collections="u/new") == {"e": 1}
+        view.create_view(refs[:1], "w", short_dir / "w")
+        with pytest.raises(InvalidRequestError, match="not registered"):
+            view.prefetch("meta", collections="run/1")
+    Butler.remove_repository("v", socket=daemon.socket)
+    with Butler("w", socket=daemon.socket) as second:
+        assert second.get(refs[0]) is not None
+    assert {path: path.read_bytes() for path in gen3.rglob("*") if path.is_file()} == files
 
 
 def test_by_command_and_a_file_of_another_length(

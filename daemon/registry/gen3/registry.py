@@ -60,6 +60,7 @@ class Gen3Registry(Registry):
         self.is_unfinished = False
         self.is_being_removed = False
         self.keeps_files_of: tuple[str, ...] = ()
+        self.holders: dict[str, str] = {}
         self._database = database
         self._schema = schema
         self._definitions = Gen3Definitions(database, schema)
@@ -133,7 +134,7 @@ class Gen3Registry(Registry):
     def query_files(self, query: QueryDatasets) -> Iterator[list[NamedFile]]:
         """Find the files of datasets; see `Registry.query_files`."""
         for batch in super().query_files(query):
-            yield [NamedFile(our_file(one.file), one.name) for one in batch if one.file.path]
+            yield [one._replace(file=our_file(one.file)) for one in batch if one.file.path]
 
     def describe_files(self, dataset_type: str, ids: Sequence[bytes]) -> FileTable:
         """Describe the files of datasets, one by one: Gen3 keeps their ids in another form on each engine."""

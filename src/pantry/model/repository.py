@@ -38,6 +38,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
         Whether the asking user may write.
     chain : tuple of str
         Repositories that are read as one, in order; empty if it is one. What is said besides is of the first.
+    view_of : tuple of str
+        Of a view: the repositories that hold the files, by the names that they had when it was made.
     formats : Formats
         What its configuration says of formats.
     templates : dict of str to str or TemplateRule
@@ -54,6 +56,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     writable: bool
     chain: tuple[str, ...] = ()
+    view_of: tuple[str, ...] = ()
     formats: Formats = NO_FORMATS
     templates: dict[str, TemplateLike] = {}
     state: str = ""

@@ -15,8 +15,8 @@ from pantry.wire.operations.repositories import Done
 MAX_COPIED = 256
 """Most datasets of one `CopyDatasets`: their files are open at the same time."""
 
-SubsetTransfer = Literal["auto", "hardlink", "copy"]
-"""How a file gets into a subset; see `Butler.subset`."""
+SubsetTransfer = Literal["auto", "hardlink", "copy", "view"]
+"""How a file gets into a subset, see `Butler.subset`; with ``view`` it stays where it is, see `Butler.create_view`."""
 
 
 class SubsetBegun(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +48,8 @@ class BeginSubset(Operation[SubsetBegun], frozen=True, kw_only=True, omit_defaul
         As of `CreateRepository`.
     source : str
         The repository, or chain, that it is a part of.
+    view : bool
+        Whether the files stay where they are.
     """
 
     result_type = SubsetBegun
@@ -58,10 +60,13 @@ class BeginSubset(Operation[SubsetBegun], frozen=True, kw_only=True, omit_defaul
     storage_options: dict[str, str | int | float | bool] = {}
     readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
+    view: bool = False
 
 
 class CopyDatasets(Operation[Standings], frozen=True, kw_only=True, omit_defaults=True, tag="subset.copy"):
     """Take datasets of one type and run over from another repository, with their ids, all or none of each format.
+
+    Of a view as the source, all or none of each repository that holds files.
 
     What is there is passed over. Type, run and dimension records must be there.
 

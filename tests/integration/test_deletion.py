@@ -263,7 +263,7 @@ def test_components_go_with_their_composite(
 def test_many_are_deleted_by_several_requests(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     butler = stored.butler
     refs = [butler.put(b"x", "blob", where(number, detector), run="u/run") for number in (1, 2) for detector in (0, 1)]
-    monkeypatch.setattr("pantry.client.butler.deleting.MAX_REMOVED", 3)
+    monkeypatch.setattr("pantry.wire.operations.MAX_REMOVED", 3)
     done = butler.delete(refs)
     assert (done.datasets, done.files, done.size_bytes) == (4, 4, 4)
     assert stored.files() == set()

@@ -281,6 +281,7 @@ class Database:
             self._idle.append(connection)
             # Looked at afterwards: whoever closes either finds it there, or has said so by now.
             if self._closed and (idle := self._take_idle()) is not None:
+                idle.detach()  # else the pool would have it, which nobody closes any more
                 idle.close()
         except Exception as exc:
             self.raise_translated(exc)

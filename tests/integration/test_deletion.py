@@ -275,7 +275,7 @@ def test_what_is_left_is_what_each_repository_said_last(monkeypatch: pytest.Monk
     def call(asked: Any) -> RemovedDatasets:
         return RemovedDatasets(datasets=1, missing=0, files=1, size_bytes=1, kept=0, left=said[asked.repository].pop(0))
 
-    monkeypatch.setattr("pantry.client.butler.deleting.MAX_REMOVED", 1)
+    monkeypatch.setattr("pantry.wire.operations.MAX_REMOVED", 1)
     butler: Any = SimpleNamespace(connection=SimpleNamespace(call=call), repository="a", _writing=lambda: None)
     refs: list[Any] = [SimpleNamespace(repository=name, id=uuid4()) for name in ("a", "b", "a")]
     assert Butler.delete(butler, refs).left == 1 + 3

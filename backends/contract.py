@@ -180,10 +180,18 @@ class LocalPlacement(Protocol):
 
 
 class ObjectWrite(NamedTuple):
-    """One new object of a batch; the arguments of `ObjectBackend.write_from`."""
+    """One new object of a batch; what is said of the arguments of `ObjectBackend.write_from` holds for these.
+
+    Attributes
+    ----------
+    key, size_bytes, token
+        As there.
+    source : int or bytes
+        A descriptor, or the content itself.
+    """
 
     key: str
-    fd: int
+    source: int | bytes
     size_bytes: int
     token: str
 

@@ -33,6 +33,7 @@ from pantry.backends.posix._blocking import object_stat, prune_parents
 from pantry.backends.posix._claiming import claim, release_claim
 from pantry.backends.posix._copying import copy_range
 from pantry.backends.posix._root import Root, open_parent
+from pantry.backends.sink import write_all
 from pantry.errors import BackendError, InvalidRequestError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # readable: O_PATH descriptors cannot be fsynced
@@ -83,7 +84,7 @@ def _copy_and_link(
 ) -> ObjectStat:
     draft = Draft(root, directory, token)
     try:
-        draft.copy(key, source, size_bytes, checkpoint)
+        draft.fill(key, source, size_bytes, checkpoint)
         os.fsync(draft.fd)
         draft.publish(name)
         return object_stat(key, os.fstat(draft.fd))
@@ -104,17 +105,21 @@ class Draft:
             _names(token)[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=directory
         )
 
-    def copy(self, key: str, source: int, size_bytes: int, checkpoint: Callable[[], None]) -> None:
-        """Write the content."""
+    def fill(self, key: str, source: int | bytes, size_bytes: int, checkpoint: Callable[[], None]) -> None:
+        """Write the content, of a descriptor or in memory."""
         try:
-            copied = copy_range(source, self.fd, start=0, stop=size_bytes, target_start=0, checkpoint=checkpoint)
+            if isinstance(source, bytes):
+                write_all(self.fd, memoryview(source), 0)
+                copied = len(source)
+            else:
+                copied = copy_range(source, self.fd, start=0, stop=size_bytes, target_start=0, checkpoint=checkpoint)
         except SinkError as exc:  # here the target is the storage itself
             raise OSError(exc.errno, exc.strerror) from exc
         if copied != size_bytes:
             raise InvalidRequestError(f"the data of {key!r} has {copied} bytes, not {size_bytes}")
 
     def publish(self, name: str) -> None:
-        """Give the file, which is durable by now, its name, never replacing."""
+        """Give the file its name, never replacing."""
         directory = self._directory
         temp, new, _ = _names(self._token)
         if self._claims:
@@ -396,3 +401,12 @@ def _unlink_all(directory: int, names: tuple[str, ...]) -> bool:
         except FileNotFoundError:
             continue
     return removed
+
+
+def remove_link(directory: int, name: str, token: str) -> bool:
+    """Remove the hard link that is all the proof of most writes of ``name``; False if another one was needed."""
+    try:
+        os.unlink(_names(own_token(token, name))[0], dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True

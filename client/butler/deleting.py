@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pantry.client.butler.access import RepositoryAccess, names
 from pantry.client.connection import connect
 from pantry.model.datasets import DatasetRef
-from pantry.wire.operations import MAX_REMOVED, RemoveDatasets, RemovedRepository, RemoveRepository
+from pantry.wire import operations as ops
 
 
 class Deleted(NamedTuple):
@@ -81,7 +81,7 @@ class Deleting(RepositoryAccess):
             left = 0
             for packed in _packed(list(ids)):
                 one = self.connection.call(
-                    RemoveDatasets(repository=repository, ids=packed, missing_ok=missing_ok, dry_run=dry_run)
+                    ops.RemoveDatasets(repository=repository, ids=packed, missing_ok=missing_ok, dry_run=dry_run)
                 )
                 done = Deleted(
                     done.datasets + one.datasets,
@@ -99,7 +99,7 @@ class Deleting(RepositoryAccess):
     @classmethod
     def remove_repository(
         cls, name: str, *, keep_files_of: str | Iterable[str] = (), dry_run: bool = False, socket: str | None = None
-    ) -> RemovedRepository:
+    ) -> ops.RemovedRepository:
         """Remove a repository for good, with its files, its registry and its registration (DMS-MWBT-REQ-0005).
 
         If something cannot be removed now, nobody can use the repository any more, and the same call goes on.
@@ -123,10 +123,10 @@ class Deleting(RepositoryAccess):
         """
         with connect(socket) as connection:
             return connection.call(
-                RemoveRepository(repository=name, keep_files_of=names(keep_files_of), dry_run=dry_run)
+                ops.RemoveRepository(repository=name, keep_files_of=names(keep_files_of), dry_run=dry_run)
             )
 
 
 def _packed(ids: list[bytes]) -> Iterator[bytes]:
-    for begin in range(0, len(ids), MAX_REMOVED):
-        yield b"".join(ids[begin : begin + MAX_REMOVED])
+    for begin in range(0, len(ids), ops.MAX_REMOVED):
+        yield b"".join(ids[begin : begin + ops.MAX_REMOVED])

@@ -9,7 +9,7 @@ from pantry.client.butler.access import DataId, data_id_values
 from pantry.client.butler.exclusions import Exclude
 from pantry.client.butler.queries import Queries
 from pantry.model.datasets import DatasetType
-from pantry.wire.operations import CountDatasets
+from pantry.wire import operations as ops
 
 
 class Discovery(Queries):
@@ -72,4 +72,4 @@ class Discovery(Queries):
             limit,
             exclude,
         )
-        return self.connection.call(CountDatasets(query=query)).counts
+        return self.connection.call(ops.CountDatasets(query=query)).counts

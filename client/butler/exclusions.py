@@ -16,7 +16,8 @@ from pantry.client.butler.access import RepositoryAccess
 from pantry.errors import InvalidRequestError, PantryError
 from pantry.model.datasets import DatasetRef
 from pantry.model.dimensions import DimensionGroup, DimensionUniverse
-from pantry.wire.operations import ExcludedDataIds, ExcludedDatasets, GetDimensions, ListDatasetTypes
+from pantry.wire import operations as ops
+from pantry.wire.operations import ExcludedDataIds, ExcludedDatasets, ListDatasetTypes
 from pantry.wire.operations.exclusions import MAX_EXCLUDED
 
 Exclude = str | os.PathLike[str] | Iterable[DatasetRef | UUID | str]
@@ -130,7 +131,7 @@ def _refuse(place: str, message: str) -> NoReturn:
 def _grouped(access: RepositoryAccess, lines: list[_Line]) -> tuple[ExcludedDataIds, ...]:
     # All of them: asked for by name, the daemon would refuse an unknown one without the line it stands in.
     listed = access.connection.call(ListDatasetTypes(repository=access.repository)).dataset_types
-    universe = DimensionUniverse(access.connection.call(GetDimensions(repository=access.repository)).config)
+    universe = DimensionUniverse(access.connection.call(ops.GetDimensions(repository=access.repository)).config)
     known = {one.name: universe.group(one.dimensions) for one in listed}
     groups: dict[tuple[str, tuple[str, ...], bool], list[_Line]] = {}
     for line in lines:

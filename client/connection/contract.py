@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pantry.wire.descriptors import close_all
-from pantry.wire.envelope import Welcome
 from pantry.wire.operations import Operation, StreamOperation
+
+if TYPE_CHECKING:
+    from pantry.wire.envelope import Welcome
 
 R = TypeVar("R")
 
@@ -27,7 +28,10 @@ class Link(ABC):
     def call(self, operation: Operation[R], fds: Sequence[int] = ()) -> R:
         """Ask for one operation and wait for its result; see `Connection.call`."""
         result, came = self.call_with_fds(operation, fds)
-        close_all(came)
+        if came:
+            from pantry.wire.descriptors import close_all  # brings sockets with it, which a bundle does not need
+
+            close_all(came)
         return result
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ import xxhash
 
 from pantry.daemon.datasets.lanes import LanePut
 from pantry.daemon.journal import Intent, Target
+from pantry.daemon.registry import PreparedPut, PutWish
 from pantry.daemon.repositories.repository import Repository
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.metadata import check_columns
@@ -30,41 +30,31 @@ class ContentPut(LanePut):
         Where it goes.
     asked : PutContent
         What was asked.
-    incoming : str
-        Directory for a file that becomes part of the cache.
 
     Attributes
     ----------
-    ref, file, path
+    ref, file
         What was made of it, once it is ready.
     """
 
-    def __init__(self, repository: Repository, asked: PutContent, incoming: str) -> None:
-        super().__init__()
+    def __init__(self, repository: Repository, asked: PutContent) -> None:
+        super().__init__(PutWish(asked.dataset_type, asked.run, asked.data_id))
         self.ref: DatasetRef | None = None
         self.file: StoredFile
-        self.path = ""
-        self._fd = -1
         self._writing = ExitStack()
         self._repository = repository
         self._asked = asked
-        self._incoming = incoming
 
-    def make_ready(self) -> None:
-        """Check everything that can be known, and write the content into a file."""
+    def make_ready(self, prepared: PreparedPut) -> None:
+        """Check what the client says of its content."""
         asked = self._asked
-        prepared = self._repository.registry.prepare_put(asked.dataset_type, asked.run, asked.data_id, None, "")
         self._writing.enter_context(self._repository.names.writing([prepared.path]))
         kind = prepared.dataset_type
         if prepared.form.formatter != asked.formatter:
             raise OtherFormatterError
         ref = DatasetRef(id=asked.id or uuid.uuid4(), dataset_type=kind, data_id=prepared.data_id, run=asked.run)
         columns = {name: [value] for name, value in asked.metadata.items()}
-        checked = check_columns(kind.metadata, columns, [str(ref)])
-        self.path = os.path.join(self._incoming, f"{uuid.uuid4()}.put")
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(self._fd, "wb", buffering=0, closefd=False) as file:
-            file.write(asked.content)
+        checked = check_columns(kind.metadata, columns, [str(ref)]) if columns else {}
         self.file = StoredFile(
             path=prepared.path,
             size_bytes=len(asked.content),
@@ -74,19 +64,9 @@ class ContentPut(LanePut):
         )
         target = Target(self._repository.name, prepared.path, ref.id.bytes, self.file.ingest_ns)
         intent = Intent(uuid.uuid4().hex, (target,))
-        self.accept(intent, ref, self.file, self._fd, checked)
+        self.accept(intent, ref, self.file, asked.content, checked)
         self.ref = ref
 
     def end_writing(self) -> None:
         """Say that it is registered, or undone."""
         self._writing.close()
-
-    def release(self) -> None:
-        """Close the file, and remove it unless it became part of the cache."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        if self.path:
-            try:
-                os.unlink(self.path)
-            except FileNotFoundError:
-                return

@@ -33,7 +33,7 @@ from pantry.model.naming import extension_of
 from pantry.wire.operations import ImportDatasets, IngestFiles
 
 MAX_ITEMS = 5000
-_HASHED_AT_ONCE = 500
+_HASHED_AT_ONCE = 1000
 _PARALLEL_UPLOADS = 8
 
 

@@ -1,13 +1,16 @@
 """Small puts into local storage, committed together: one visit to a thread for all that wait.
 
 By itself each put would visit three threads, and pay for three fsyncs. The steps and their order are
-the same for a batch as for one put (see `pantry.daemon.datasets.putting`).
+the same for a group as for one put (see `pantry.daemon.datasets.putting`).
 """
 
 from __future__ import annotations
 
 import logging
+import queue
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -15,7 +18,7 @@ import trio
 from pantry.backends.admission import Admission, Askers, acting_uid
 from pantry.backends.contract import BatchWriting, ObjectWrite
 from pantry.daemon.journal import Intent, Journal
-from pantry.daemon.registry import Insert
+from pantry.daemon.registry import Insert, PreparedPut, PutWish
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import PantryError
 from pantry.model.datasets import DatasetRef, StoredFile
@@ -24,10 +27,11 @@ from pantry.model.metadata import MetadataValue
 log = logging.getLogger(__name__)
 
 MOST_PUTS = 64
-"""Puts of one batch: bounds how long the first of them waits for the last."""
+"""Puts of one turn, in one group or several: bounds how long others wait for the thread."""
 
-SETTLE_AFTER_S = 0.05
-"""How long a batch waits, in seconds, for the next one to tidy up after it; at once would be in the answer's way."""
+
+LINGER_S = 0.002
+"""How long the thread waits for the next put, in seconds: it costs less than to start again for each put of a loop."""
 
 
 class LanePut:
@@ -35,39 +39,45 @@ class LanePut:
 
     Attributes
     ----------
+    wish : PutWish or None
+        What is to be checked first, if that has not been done.
     error : BaseException or None
         Why it failed; what it left is to be undone then.
-    taken, finished : bool
-        Whether it is in a batch, and whether that has been tried.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wish: PutWish | None = None) -> None:
+        self.wish = wish
         self.intent: Intent
         self.write: ObjectWrite
         self.insert: Insert
         self.uid = acting_uid.get()
         self.error: BaseException | None = None
-        self.taken = False
-        self.finished = False
-        # Set when it is finished, or when it may be its turn to work for all who wait.
-        self.woken = trio.Event()
+        self.finished = trio.Event()
 
-    def make_ready(self) -> None:
+    def make_ready(self, prepared: PreparedPut) -> None:
         """Check what is left to check and `accept`, in the lane's thread, before anything is stored."""
+        raise NotImplementedError
 
     def accept(
-        self, intent: Intent, ref: DatasetRef, file: StoredFile, fd: int, metadata: Mapping[str, list[MetadataValue]]
+        self,
+        intent: Intent,
+        ref: DatasetRef,
+        file: StoredFile,
+        source: int | bytes,
+        metadata: Mapping[str, list[MetadataValue]],
     ) -> None:
-        """Say what is to be stored."""
+        """Say what is to be stored; its content is in memory, or a descriptor's."""
         self.intent = intent
-        self.write = ObjectWrite(file.path, fd, file.size_bytes, intent.token)
+        self.write = ObjectWrite(file.path, source, file.size_bytes, intent.token)
         self.insert = (ref.run, ref.dataset_type.name, [(ref.id, ref.data_id, file)], metadata)
 
 
 class CommitLane:
-    """Commits the puts into one repository, in the order in which they come; all state is the trio thread's.
+    """Commits the puts into one repository, in the order in which they come.
 
-    There is no task for it: of those who wait, the first works for all, and then hands over to the next.
+    While there are puts, a task has a turn in a thread. The thread commits those that wait as one group, lets them be
+    answered, and goes on with those that have come meanwhile. All state is the trio thread's, but for the left end
+    of ``_waiting``, which is the lane's thread's while it runs.
 
     Parameters
     ----------
@@ -80,7 +90,7 @@ class CommitLane:
     transfers : Admission
         Lets the lane into a thread, at the turn of any of those who wait.
     nursery : trio.Nursery
-        Owns what is still to be tidied up after an answer.
+        Owns the task.
     """
 
     def __init__(
@@ -97,63 +107,77 @@ class CommitLane:
         self._transfers = transfers
         self._nursery = nursery
         self._busy = False
-        self._waiting: list[LanePut] = []
-        self._unsettled: list[LanePut] = []
-        self._settling = False
+        self._waiting: deque[LanePut] = deque()
+        self._askers = Askers()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._listening = False
 
     async def commit(self, put: LanePut) -> None:
         """Return when the dataset is stored and registered, or raise why not."""
         self._waiting.append(put)
-        # Not interrupted: small files take milliseconds, and one batch is several callers' work.
+        self._askers.add(put.uid)
+        if self._listening:
+            self._bell.put(None)
+        if not self._busy:
+            self._busy = True
+            self._nursery.start_soon(self._work)
+        # Not interrupted: small files take milliseconds, and one group is several callers' work.
         with trio.CancelScope(shield=True):
-            try:
-                while not put.finished:
-                    if not self._busy and not put.taken:
-                        await self._commit_those_who_wait()
-                    else:
-                        await put.woken.wait()
-                        put.woken = trio.Event()
-            finally:
-                if not put.taken:
-                    # Its turn failed: whoever works next must not store what the caller is told has failed.
-                    self._waiting.remove(put)
-                    if self._waiting and not self._busy:
-                        self._waiting[0].woken.set()
+            await put.finished.wait()
         if put.error is not None:
             raise put.error
 
-    async def _commit_those_who_wait(self) -> None:
-        self._busy = True
-        batch: list[LanePut] = []
-        try:
-            async with self._transfers.turn(Askers(put.uid for put in self._waiting)) as turn:
-                batch, self._waiting = self._waiting[:MOST_PUTS], self._waiting[MOST_PUTS:]
-                for put in batch:
-                    put.taken = True
-                settled, self._unsettled = self._unsettled, []
-                await turn.run(partial(self._store, batch, settled))
-        finally:
-            self._busy = False
-            for put in batch:
-                put.finished = True
-                put.woken.set()
-            self._unsettled += _going(batch)
-            if self._waiting:
-                self._waiting[0].woken.set()
-            if self._unsettled and not self._settling:
-                self._settling = True
-                self._nursery.start_soon(self._settle_rest)
+    async def _work(self) -> None:
+        """Take turns for as long as there are puts."""
+        with trio.CancelScope(shield=True):
+            while self._waiting:
+                await self._take_turn()
+            self._busy = False  # no await since the look at those who wait
 
-    def _store(self, batch: Sequence[LanePut], settled: Sequence[LanePut]) -> None:
-        """Commit a batch, and tidy up after the one before; for a worker thread."""
-        self._settle(settled)
-        for put in batch:
-            try:
-                put.make_ready()
-            except Exception as exc:
-                put.error = exc
+    async def _take_turn(self) -> None:
+        taken: list[LanePut] = []
+        self._askers = Askers(put.uid for put in self._waiting)
         try:
-            ready = _going(batch)
+            async with self._transfers.turn(self._askers) as turn:
+                await turn.run(partial(self._commit_groups, taken, trio.lowlevel.current_trio_token()))
+        except Exception as exc:
+            # There was no turn, or no thread: whoever is told so is not stored later, and the others go on.
+            told = [put for put in taken if not put.finished.is_set()] if taken else [self._waiting.popleft()]
+            for put in told:
+                put.error = put.error or exc
+            _finish(told)
+            if not told:
+                log.error("a group of puts was stored, and cannot be tidied up", exc_info=exc)
+
+    def _commit_groups(self, taken: list[LanePut], trio_token: trio.lowlevel.TrioToken) -> None:
+        """Commit those who wait, group after group; for a worker thread.
+
+        What tidies up after a group comes with the next one, or when there is none: at once, it would be in the way
+        of the answers.
+        """
+        unsettled: list[LanePut] = []
+        while len(taken) < MOST_PUTS and self._somebody_waits():
+            group = [self._waiting.popleft() for _ in range(min(MOST_PUTS - len(taken), len(self._waiting)))]
+            taken += group
+            self._settle(unsettled)
+            self._store(group)
+            trio_token.run_sync_soon(_finish, group)
+            unsettled = _going(group)
+        self._settle(unsettled)
+
+    def _somebody_waits(self) -> bool:
+        """Tell whether there are puts; look again after a moment, in which a program begins its next one."""
+        self._listening = True
+        if not self._waiting:
+            with suppress(queue.Empty):
+                self._bell.get(timeout=LINGER_S)
+        self._listening = False
+        return bool(self._waiting)
+
+    def _store(self, group: Sequence[LanePut]) -> None:
+        try:
+            self._prepare([put for put in group if put.wish is not None])
+            ready = _going(group)
             self._journal.record_all([put.intent for put in ready])
             for put, failure in zip(ready, self._backend.write_batch([put.write for put in ready]), strict=True):
                 put.error = failure
@@ -162,20 +186,21 @@ class CommitLane:
             for put, error in zip(stored, errors, strict=True):
                 put.error = error
         except Exception as exc:
-            for put in _going(batch):
+            for put in _going(group):
                 put.error = exc
 
-    async def _settle_rest(self) -> None:
-        """Tidy up after the last batch, unless another one has come that does it."""
-        try:
-            await trio.sleep(SETTLE_AFTER_S)
-        finally:
-            self._settling = False
-            settled, self._unsettled = self._unsettled, []
-            if settled:
-                with trio.CancelScope(shield=True):
-                    async with self._transfers.turn(Askers(put.uid for put in settled)) as turn:
-                        await turn.run(partial(self._settle, settled))
+    def _prepare(self, puts: Sequence[LanePut]) -> None:
+        if not puts:
+            return
+        found = self.repository.registry.prepare_each([put.wish for put in puts if put.wish is not None])
+        for put, prepared in zip(puts, found, strict=True):
+            if isinstance(prepared, Exception):
+                put.error = prepared
+                continue
+            try:
+                put.make_ready(prepared)
+            except Exception as exc:
+                put.error = exc
 
     def _settle(self, puts: Sequence[LanePut]) -> None:
         written = [(put.write.key, put.write.token) for put in puts]
@@ -184,6 +209,11 @@ class CommitLane:
                 self._journal.clear(put.intent.token)
             else:
                 warn_unsettled(error)
+
+
+def _finish(puts: Sequence[LanePut]) -> None:
+    for put in puts:
+        put.finished.set()
 
 
 def _going(puts: Sequence[LanePut]) -> list[LanePut]:

@@ -105,9 +105,11 @@ class Datasets:
                 raise DatasetExistsError(f"two of the datasets for {run!r} have the same data id")
             keys = self._add(session, known, collection, data_ids, rows)
             self.declared.insert(session, known, keys, metadata or {})
-            if marked and (in_place or len(new) > 1):
+            if marked and in_place:
+                self._marks.mark_in_place(session, keys)
+            elif marked and len(new) > 1:
                 files = [(id_, file.path) for (id_, _), (_, _, file) in zip(rows, new, strict=True)]
-                self._marks.mark(session, files, in_place=in_place)
+                self._marks.mark(session, files, in_place=False)
         except ConstraintError as exc:
             raise self._clash(run, dataset_type, values, exc) from exc
 

@@ -12,6 +12,7 @@ import os
 import re
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -29,6 +30,8 @@ __all__ = ["ConstraintError", "Database", "Prepared", "Rows", "Session", "Transa
 # Data ids may name any combination of columns, each a statement of its own.
 _MAX_PREPARED = 4096
 _ADVISORY_LOCK = 0x70616E747279  # "pantry"
+# Connections to an SQLite file that are kept open between transactions, apart from SQLAlchemy's pool.
+_MOST_IDLE = 16
 
 _cursor_numbers = itertools.count()
 
@@ -61,6 +64,8 @@ class Database:
         self.engine = make_engine(parsed, read_only=read_only, namespace=namespace)
         self.dialect = self.engine.dialect
         self._generation = 0
+        # Out of the pool and into it again takes as long as a statement: these stay out.
+        self._idle: deque[Any] = deque()
         self._closed = False
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
@@ -73,6 +78,8 @@ class Database:
     def close(self) -> None:
         """Close all idle connections, and make no more."""
         self._closed = True
+        while (idle := self._take_idle()) is not None:
+            idle.close()
         self.engine.dispose()
 
     def state(self) -> str:
@@ -250,7 +257,7 @@ class Database:
             # The pool would connect again, and make an SQLite file anew that was removed.
             raise TransientBackendError("the registry is closed", registry=self.shown_url)
         try:
-            connection: Any = self.engine.raw_connection()
+            connection: Any = self._take_idle() or self.engine.raw_connection()
             # SQLite reads the planner's statistics when a connection is opened: older ones are replaced.
             while self.is_sqlite and connection.info.setdefault("generation", self._generation) != self._generation:
                 connection.invalidate()
@@ -259,10 +266,23 @@ class Database:
         except Exception as exc:
             self.raise_translated(exc)
 
-    def _give_back(self, connection: Any) -> None:
-        # The pool rolls back what was not committed.
+    def _take_idle(self) -> Any:
         try:
-            connection.close()
+            return self._idle.pop()
+        except IndexError:  # no look before: another thread may be quicker
+            return None
+
+    def _give_back(self, connection: Any) -> None:
+        try:
+            if not self.is_sqlite or len(self._idle) >= _MOST_IDLE:
+                connection.close()  # the pool rolls back what was not committed
+                return
+            connection.rollback()
+            self._idle.append(connection)
+            # Looked at afterwards: whoever closes either finds it there, or has said so by now.
+            if self._closed and (idle := self._take_idle()) is not None:
+                idle.detach()  # else the pool would have it, which nobody closes any more
+                idle.close()
         except Exception as exc:
             self.raise_translated(exc)
 

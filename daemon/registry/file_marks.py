@@ -73,6 +73,23 @@ class FileMarks:
         )
         session.run(statement)
 
+    def mark_in_place(self, session: Session, keys: range) -> None:
+        """Record new datasets, by their primary keys, as ingested in place."""
+        self.require(session)
+        dataset, table = self._schema.dataset, self._schema.file_mark
+        statement = self._database.prepare(
+            "mark new files",
+            lambda: sa.insert(table).from_select(
+                ["dataset_id", "path", "in_place"],
+                sa.select(dataset.c.id, dataset.c.path, sa.true()).where(
+                    sa.between(dataset.c.id, parameter("first", sa.BigInteger), parameter("last", sa.BigInteger)),
+                    dataset.c.path != "",
+                    ~sa.exists().where(table.c.dataset_id == dataset.c.id),
+                ),
+            ),
+        )
+        session.run(statement, {"first": keys.start, "last": keys.stop - 1})
+
     def sharers(self, session: Session, path: str) -> int:
         """Count the datasets that are known to have a file, not alone or not as their own."""
         if not self.exist(session):

@@ -229,10 +229,16 @@ class Connection:
 
     async def _send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
         payload = encode(message)
-        async with self._sending:
+        try:
+            self._sending.acquire_nowait()  # mostly free, and then nothing else goes before the answer
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
             # Once a frame is begun it is ended, or the connection is of no use: hence the shield.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SEND_TIMEOUT_S) as scope:
                 await send_frame(self._sock, payload, fds)
             if scope.cancelled_caught:
                 self._sock.close()
                 raise ProtocolError(f"the peer took nothing for {SEND_TIMEOUT_S:.0f} s")
+        finally:
+            self._sending.release()

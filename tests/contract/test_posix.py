@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -273,6 +274,70 @@ def test_a_batch_whose_directory_cannot_be_made_durable_is_told(
     backend.write_batch([opened("bad/0", b""), opened("good/0", b"")])  # the directories are there
     monkeypatch.setattr(os, "fsync", failing)
     assert [error is not None for error in backend.write_batch(batch)] == [True, False, True]
+
+
+def test_a_content_in_memory_is_stored_as_one_of_a_file_is(backend: PosixBackend, outside: PosixOutside) -> None:
+    batch = [ObjectWrite("a/1", b"in memory", 9, "t-1"), ObjectWrite("a/2", b"", 0, "t-2")]
+    batch.append(ObjectWrite("a/short", b"12", 3, "t-3"))
+    errors = backend.write_batch(batch)
+    assert [type(error) for error in errors] == [type(None), type(None), InvalidRequestError]
+    assert {key: outside.get(key) for key in outside.keys()} == {"a/1": b"in memory", "a/2": b""}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_in_a_batch_files_have_their_names_when_they_are_made_durable_but_not_where_others_see_them(
+    root: Path, admission: Admission, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """One commit of the file system has data and names then; other hosts see complete files only."""
+    mounted = Mounted("/", "nfs4" if shared else "ext4")
+    assert mounted.is_shared == shared
+    monkeypatch.setattr(backend_module, "mounted_at", lambda path: mounted)
+    backend = PosixBackend(str(root), admission)
+    backend.write_batch([ObjectWrite("a/before", b"", 0, "t-0")])  # the directory is there
+    synced: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        status = os.fstat(fd)
+        is_file = stat.S_ISREG(status.st_mode)
+        synced.append(("file", status.st_nlink) if is_file else ("directory", 0))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    assert backend.write_batch([ObjectWrite("a/1", b"1", 1, "t-1"), ObjectWrite("a/2", b"2", 1, "t-2")]) == [None, None]
+    links = 1 if shared else 2
+    assert synced == [("file", links), ("file", links), ("directory", 0)]
+    run(backend.aclose)
+
+
+def test_a_batched_write_that_cannot_be_made_durable_is_told_and_can_be_undone(
+    backend: PosixBackend, outside: PosixOutside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        backend.write_batch([ObjectWrite("a/before", b"", 0, "t-0")])
+        patch.setattr(os, "fsync", failing)
+        (error,) = backend.write_batch([ObjectWrite("a/1", b"1", 1, "t-1")])
+    assert isinstance(error, BackendError)
+    assert run(lambda: backend.undo_write("a/1", token="t-1"))
+    assert outside.keys() == {"a/before"}
+
+
+def test_settling_a_batch_takes_proofs_of_every_kind(
+    backend: PosixBackend, outside: PosixOutside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked, renamed = ObjectWrite("a/linked", b"1", 1, "t-1"), ObjectWrite("a/renamed", b"2", 1, "t-2")
+    assert backend.write_batch([linked]) == [None]
+    with monkeypatch.context() as patch:
+        _refuse_links(patch)
+        assert backend.write_batch([renamed]) == [None]
+    gone = ("b/gone", "t-3")
+    written = [(one.key, one.token) for one in (linked, renamed)]
+    assert backend.settle_batch([*written, gone, *written]) == [None] * 5
+    assert outside.keys() == {"a/linked", "a/renamed"}
+    assert outside.residue() == set()
 
 
 # -- placing --------------------------------------------------------------------------------------

@@ -240,6 +240,22 @@ def test_a_cache_directory_that_is_removed_is_made_anew(pantry: Pantry) -> None:
     assert pantry.status().used_bytes == sum(charged(len(pantry.contents[ref])) for ref in refs)
 
 
+def test_small_puts_into_local_storage_need_no_room_in_the_cache(
+    pantry: Pantry, disk: LoopDisk, tmp_path: Path
+) -> None:
+    pantry.daemon.expected_log = GIVEN_UP
+    local = Butler.create("local", str(tmp_path / "local"), socket=pantry.daemon.socket)
+    furnish(local, n_exposures=3, n_detectors=1)
+    where = {"instrument": INSTRUMENT, "detector": 0}
+    local.put(b"the first tells the format", "blob", where, exposure=1, run="u/disk")
+    kept = pantry.put()
+    disk.fill()
+    refs = [local.put(f"{number}".encode(), "blob", where, exposure=number, run="u/disk") for number in (2, 3)]
+    assert [local.get(ref) for ref in refs] == [b"2", b"3"]
+    disk.give_back()
+    pantry.check_caches_again(kept)
+
+
 def test_puts_on_a_full_disk_are_refused_clearly_or_done(pantry: Pantry, disk: LoopDisk) -> None:
     pantry.daemon.expected_log = GIVEN_UP
     refs = pantry.put()

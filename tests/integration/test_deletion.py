@@ -263,7 +263,7 @@ def test_components_go_with_their_composite(
 def test_many_are_deleted_by_several_requests(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     butler = stored.butler
     refs = [butler.put(b"x", "blob", where(number, detector), run="u/run") for number in (1, 2) for detector in (0, 1)]
-    monkeypatch.setattr("pantry.client.butler.deleting.MAX_REMOVED", 3)
+    monkeypatch.setattr("pantry.wire.operations.MAX_REMOVED", 3)
     done = butler.delete(refs)
     assert (done.datasets, done.files, done.size_bytes) == (4, 4, 4)
     assert stored.files() == set()
@@ -275,7 +275,7 @@ def test_what_is_left_is_what_each_repository_said_last(monkeypatch: pytest.Monk
     def call(asked: Any) -> RemovedDatasets:
         return RemovedDatasets(datasets=1, missing=0, files=1, size_bytes=1, kept=0, left=said[asked.repository].pop(0))
 
-    monkeypatch.setattr("pantry.client.butler.deleting.MAX_REMOVED", 1)
+    monkeypatch.setattr("pantry.wire.operations.MAX_REMOVED", 1)
     butler: Any = SimpleNamespace(connection=SimpleNamespace(call=call), repository="a", _writing=lambda: None)
     refs: list[Any] = [SimpleNamespace(repository=name, id=uuid4()) for name in ("a", "b", "a")]
     assert Butler.delete(butler, refs).left == 1 + 3

@@ -3,17 +3,27 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.unit.registry.world import CAMERA, DETECTORS, EXPOSURES, create, fill, put_raw, rows_of, sqlite_url, stored
 
-from pantry.daemon.registry import Registry
-from pantry.daemon.registry.engine import Database, Prepared, Session
+from pantry.daemon.registry import PreparedPut, PutWish, Registry
+from pantry.daemon.registry.engine import Database, Prepared, Session, TransactionLostError
 from pantry.daemon.registry.writer import MAX_JOBS, Writer
-from pantry.errors import ConflictError, DatasetExistsError, TransientBackendError
+from pantry.errors import (
+    ConflictError,
+    DataIdValueError,
+    DatasetExistsError,
+    MissingDatasetTypeError,
+    TransientBackendError,
+)
 
 
 def hold(writer: Writer) -> threading.Event:
@@ -125,15 +135,18 @@ def test_a_failed_commit_fails_all_its_jobs(tmp_path: Path, monkeypatch: pytest.
     registry = create(sqlite_url(tmp_path))
     fill(registry)
 
-    def fail(self: Session, statement: Prepared, rows: object) -> None:
+    def fail(self: Session, statement: Prepared | None, rows: object) -> None:
         # As after a full disk: SQLite itself has ended the transaction.
         self.run_sql("ROLLBACK")
         raise TransientBackendError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run_many", fail)
-        with pytest.raises(TransientBackendError, match="broke"):
+        with pytest.raises(TransientBackendError, match="disk full"):
             put_raw_directly(registry)
+        breaking = partial(fail, statement=None, rows=None)
+        errors = registry._writer.run_each([lambda session: None, breaking])
+        assert [type(error) for error in errors] == [TransactionLostError, TransactionLostError]
     put_raw_directly(registry)
     assert len(rows_of(registry)) == 1
     registry.close()
@@ -178,3 +191,72 @@ def test_readers_and_writers_in_many_threads(registry: Registry) -> None:
     assert read(0) == 24
     with pytest.raises(ConflictError):
         insert(registry, *jobs[0])
+
+
+def test_connections_are_kept_between_transactions_without_what_was_not_committed(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    database = Database(sqlite_url(tmp_path))
+    with database.writing() as session:
+        first = session.connection.dbapi_connection
+    with pytest.raises(ZeroDivisionError), database.writing() as session:
+        _write_and_fail(session)
+    with database.reading() as session:
+        assert session.connection.dbapi_connection is first
+        assert session.run_sql("UPDATE repository_attributes SET value = '' WHERE key = 'x'") == 0
+    database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        first.execute("SELECT 1")
+
+
+def _write_and_fail(session: Session) -> None:
+    assert session.run_sql("INSERT INTO repository_attributes VALUES ('x', 'y')") == 1
+    raise ZeroDivisionError
+
+
+def test_a_connection_that_comes_back_late_is_closed(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    database = Database(sqlite_url(tmp_path))
+    with database.reading() as session:
+        late = session.connection.dbapi_connection
+        database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        late.execute("SELECT 1")
+
+
+class Coveted(deque[Any]):
+    """Another thread takes what is there between the look and the grasp."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_a_kept_connection_may_be_taken_by_another_thread(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    database = Database(sqlite_url(tmp_path))
+    database._idle = Coveted()
+    with database.reading() as session:
+        session.run_sql("SELECT 1")
+    database.close()
+
+
+def test_no_more_connections_are_kept_than_so_many(tmp_path: Path) -> None:
+    create(sqlite_url(tmp_path)).close()
+    database = Database(sqlite_url(tmp_path))
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(database.reading())
+    assert len(database._idle) == 16
+    database.close()
+
+
+def test_several_puts_are_prepared_each_for_itself(registry: Registry) -> None:
+    known = {"instrument": CAMERA, "exposure": EXPOSURES[0], "detector": DETECTORS[0]}
+    wishes = [PutWish("raw", "r", known), PutWish("raw", "r", known | {"detector": 555}), PutWish("none", "r", known)]
+    good, no_record, no_type = registry.prepare_each(wishes)
+    assert isinstance(good, PreparedPut)
+    assert good == registry.prepare_put("raw", "r", known)
+    assert isinstance(no_record, DataIdValueError)
+    assert isinstance(no_type, MissingDatasetTypeError)

@@ -15,6 +15,7 @@ from tests.servers.other_user import run_as
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.seaweedfs import SeaweedServer
+from tests.unit.fusefs.mounted import wait_until
 
 from pantry.client import Butler
 from pantry.errors import ConflictError, InvalidRequestError, PantryError, RepositoryNotFoundError
@@ -88,6 +89,8 @@ def test_nothing_is_left_and_the_name_is_free(site: Site) -> None:
         with engine.begin() as connection:
             connection.execute(sa.text("CREATE TABLE operators_own (id INTEGER)"))
         engine.dispose()
+    # The proof of a write goes a moment after its answer.
+    wait_until(lambda: not [one for one in site.files() if ".pantry-" in one], what="the end of the puts")
     before = site.files()
     planned = Butler.remove_repository("demo", dry_run=True, socket=site.daemon.socket)
     assert (planned.datasets, planned.files, planned.size_bytes, planned.kept) == (5, 5, 50, 0)

@@ -16,7 +16,7 @@ class Ending(IntEnum):
     NO = 0
     """None that are meant to end it or what it does, such as a child's end or a profiler's timer."""
     ASKED = 1
-    """One that it is going to handle itself."""
+    """One that it is going to handle itself, as soon as the system call in which it waits returns."""
     KILLED = 2
     """It will not run again. The kernel shows every signal that kills as SIGKILL."""
 
@@ -43,4 +43,13 @@ def ending_of(thread: int) -> Ending:
         return Ending.KILLED
     if pending & _KILLED_BIT:
         return Ending.KILLED
-    return Ending.ASKED if pending & ~blocked & _ASKING_BITS else Ending.NO
+    return Ending.ASKED if pending & ~blocked & _ASKING_BITS and not _is_touching_memory(thread) else Ending.NO
+
+
+def _is_touching_memory(thread: int) -> bool:
+    """Whether a thread waits for a page of a mapped file: if that fails, it gets SIGBUS in place of its own signal."""
+    try:
+        with open(f"/proc/{thread}/syscall", encoding="ascii", errors="replace") as line:
+            return line.read().startswith("-1 ")
+    except OSError:
+        return False  # not ours to see

@@ -206,6 +206,8 @@ class FakeDaemon:
         self.fetch_error: PantryError | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.stalled: set[str] = set()
+        """Operations that are not answered while they are named here."""
         self._next_handle = 1
         self._scope: trio.CancelScope | None = None
 
@@ -428,6 +430,8 @@ class _Peer:
                     self.daemon.calls[type(operation).__name__] += 1
                     self.daemon.behalfs.append(request.behalf)
                     uid = request.behalf.uid if request.behalf else self.uid
+                    while type(operation).__name__ in self.daemon.stalled:  # noqa: ASYNC110
+                        await trio.sleep(0.005)  # the test says in another thread when it goes on
                     if isinstance(operation, ops.ListTree):
                         await self.stream(number, operation, uid)
                         answer: Any = End(number)

@@ -30,9 +30,11 @@ def public_place() -> Iterator[Path]:
     """A directory that other users can reach, which tmp_path is not; nothing may be left mounted in it."""
     directory = Path(tempfile.mkdtemp(prefix="pantry-mount-"))
     directory.chmod(0o755)
-    yield directory
-    assert not mounts_at(str(directory / "mnt"))
-    shutil.rmtree(directory)
+    try:
+        yield directory
+    finally:
+        assert not mounts_at(str(directory / "mnt"))
+        shutil.rmtree(directory)
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0, what: str = "the condition") -> None:

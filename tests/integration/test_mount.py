@@ -185,6 +185,17 @@ def test_nothing_can_be_changed(mount: MountProcess) -> None:
     assert errno_name(os.truncate, path, 0) == "EROFS"
     assert errno_name(os.utime, path) == "EROFS"
     assert errno_name(os.setxattr, path, "user.x", b"") == "EROFS"
+    assert errno_name(os.removexattr, path, "user.pantry.run") == "EROFS"
+    assert errno_name(os.mknod, directory / "new") == "EROFS"
+    assert errno_name(os.mkfifo, directory / "new") == "EROFS"
+    assert errno_name(os.open, directory, os.O_TMPFILE | os.O_RDWR) == "EROFS"
+    assert not os.access(path, os.W_OK)
+    with path.open("rb") as file:
+        assert errno_name(os.fchmod, file.fileno(), 0o777) == "EROFS"
+        assert errno_name(os.utime, file.fileno()) == "EROFS"
+        assert errno_name(os.setxattr, file.fileno(), "user.x", b"") == "EROFS"
+        assert errno_name(os.write, file.fileno(), b"x") == "EBADF"  # it is open for reading
+        assert errno_name(os.ftruncate, file.fileno(), 0) == "EINVAL"
     assert path.read_bytes() == b"{}\n"
 
 

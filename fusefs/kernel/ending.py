@@ -43,13 +43,4 @@ def ending_of(thread: int) -> Ending:
         return Ending.KILLED
     if pending & _KILLED_BIT:
         return Ending.KILLED
-    return Ending.ASKED if pending & ~blocked & _ASKING_BITS and not _is_touching_memory(thread) else Ending.NO
-
-
-def _is_touching_memory(thread: int) -> bool:
-    """Whether a thread waits for a page of a mapped file: if that fails, it gets SIGBUS in place of its own signal."""
-    try:
-        with open(f"/proc/{thread}/syscall", encoding="ascii", errors="replace") as line:
-            return line.read().startswith("-1 ")
-    except OSError:
-        return False  # not ours to see
+    return Ending.ASKED if pending & ~blocked & _ASKING_BITS else Ending.NO

@@ -257,5 +257,5 @@ def node(request: pytest.FixtureRequest) -> Iterator[tuple[FakeDaemon, Path]]:
 
 def test_the_tree_is_as_the_model_while_collections_change(node: tuple[FakeDaemon, Path]) -> None:
     run_state_machine_as_test(
-        lambda: MountMachine(*node), settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
+        lambda: MountMachine(*node), settings=settings(max_examples=40, stateful_step_count=40, deadline=None)
     )

@@ -65,6 +65,10 @@ class ExpiringMap(Generic[K, V]):
             del self._flights[key]
             flight.set()
 
+    def forget(self, key: K) -> None:
+        """Forget one value."""
+        self._values.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()

@@ -33,6 +33,8 @@ from pantry.fusefs.statistics import Statistics
 from pantry.fusefs.tree import FOR_EVER_S, Entry, File, Node, Root, Tree
 
 _DIRECTORY_IDLE_S = 3.0
+_DOTS = 2
+"""Entries before those of the tree: the directory and its parent."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND | os.O_CREAT
 
 
@@ -163,13 +165,23 @@ class PantryOperations:
         return DirectoryReader(lambda: self._tree.pages(node, user))
 
     async def readdir(self, handle: int, position: int, listing: Listing) -> Listing:
-        """Give names with their attributes, as many as the kernel has room for."""
+        """Give names with their attributes, as many as the kernel has room for.
+
+        A directory begins with itself and its parent. Else the kernel would keep the listing of an empty one for ever:
+        it forgets pages, and that has none.
+        """
+        kept = self._kept(handle)
+        found = self._node(kept.inode)
         reader = self._open_directories.get(handle)
         if reader is None:
-            kept = self._kept(handle)
-            reader = self._open_directories[handle] = self._reader(self._node(kept.inode), kept.user)
-        entries = await reader.entries_from(position)
+            reader = self._open_directories[handle] = self._reader(found, kept.user)
+        entries = await reader.entries_from(max(position - _DOTS, 0))
         # No await from here on; with attributes each entry that was taken counts as a look-up.
+        if position < _DOTS and not isinstance(found, File):
+            above = self._inodes.number_of(found.parent)
+            for name, number in ((b".", kept.inode), (b"..", above))[position:]:
+                position += 1
+                listing.add_link(name, number, position)
         for after, entry in enumerate(entries, position + 1):
             answer = self._entry(entry)
             if not listing.add(entry.name.encode(), answer, after):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+import trio
 
 from pantry.errors import NotFoundError, RepositoryNotFoundError
 from pantry.fusefs.expiring import ExpiringMap
@@ -50,6 +51,11 @@ class Root(msgspec.Struct, frozen=True, array_like=True, tag="r"):
         """What identifies the node, now and after a restart."""
         return "root"
 
+    @property
+    def parent(self) -> Root:
+        """Itself: what the mount point is in, the kernel knows."""
+        return self
+
 
 class Directory(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """A repository, or a directory below it that is known by its path."""
@@ -62,6 +68,11 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, tag="d"):
         """What identifies the node, now and after a restart."""
         return "/".join(("d", self.repository, *self.path))
 
+    @property
+    def parent(self) -> Root | Directory:
+        """The directory that it is in."""
+        return Directory(self.repository, self.path[:-1]) if self.path else Root()
+
 
 class IdDirectory(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     """``.by-id``, which cannot be listed, or the directory of one dataset in it."""
@@ -73,6 +84,11 @@ class IdDirectory(msgspec.Struct, frozen=True, array_like=True, tag="i"):
     def key(self) -> str:
         """What identifies the node, now and after a restart."""
         return f"i/{self.repository}/{self.id or ''}"
+
+    @property
+    def parent(self) -> Directory | IdDirectory:
+        """The directory that it is in."""
+        return IdDirectory(self.repository) if self.id else Directory(self.repository)
 
 
 class File(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="f"):
@@ -145,7 +161,9 @@ class Tree:
         self.collections_ttl_s = collections_ttl_s
         self._repository_valid_s = 0.0 if many_users else collections_ttl_s
         self._access: ExpiringMap[tuple[str, User], RepositoryInfo] = ExpiringMap(collections_ttl_s)
-        self._indices: ExpiringMap[str, CollectionIndex] = ExpiringMap(collections_ttl_s)
+        self._indices: ExpiringMap[str, tuple[float, CollectionIndex]] = ExpiringMap(collections_ttl_s)
+        # Each registry's state, and when it was first seen: a listing that goes by this state needs a newer index.
+        self._states: dict[str, tuple[str, float]] = {}
 
     async def authorise(self, node: Node, user: User) -> None:
         """Raise unless the user may read the node's repository now.
@@ -160,9 +178,14 @@ class Tree:
 
     async def repository(self, name: str, user: User) -> RepositoryInfo:
         """Describe a repository that the user may read."""
-        return await self._access.get(
-            (name, user), lambda: self._link.call(GetRepository(repository=name, state=True), user)
-        )
+
+        async def fetch() -> RepositoryInfo:
+            info = await self._link.call(GetRepository(repository=name, state=True), user)
+            if self._states.get(name, ("", 0.0))[0] != info.state:
+                self._states[name] = info.state, trio.current_time()
+            return info
+
+        return await self._access.get((name, user), fetch)
 
     async def listed(self, node: Node, user: User) -> Listed:
         """Authorise a listing, and tell what it is good for."""
@@ -233,11 +256,16 @@ class Tree:
     # -- below a repository ------------------------------------------------------------------------
 
     async def _index(self, repository: str, user: User) -> CollectionIndex:
-        async def fetch() -> CollectionIndex:
+        async def fetch() -> tuple[float, CollectionIndex]:
+            begun = trio.current_time()
             answer = await self._link.call(QueryCollections(repository=repository, with_dataset_types=True), user)
-            return CollectionIndex(answer.collections)
+            return begun, CollectionIndex(answer.collections)
 
-        return await self._indices.get(repository, fetch)
+        while True:
+            begun, index = await self._indices.get(repository, fetch)
+            if begun >= self._states.get(repository, ("", 0.0))[1]:
+                return index
+            self._indices.forget(repository)
 
     async def _file(self, repository: str, dataset: UUID, user: User) -> tuple[str, File]:
         await self.repository(repository, user)

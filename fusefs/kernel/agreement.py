@@ -24,7 +24,6 @@ WANTED = (
     Capability.ASYNC_READ
     | Capability.DO_READDIRPLUS
     | Capability.READDIRPLUS_AUTO
-    | Capability.ASYNC_DIO
     | Capability.PARALLEL_DIROPS
     | Capability.MAX_PAGES
     | Capability.CACHE_SYMLINKS
@@ -35,6 +34,7 @@ WANTED = (
     | Capability.PASSTHROUGH
     | Capability.HAS_RESEND
 )
+"""Not ASYNC_DIO: who reads with O_DIRECT would then wait where nothing can end it, not even SIGKILL."""
 
 
 class Agreement(NamedTuple):

@@ -16,7 +16,7 @@ class Ending(IntEnum):
     NO = 0
     """None that are meant to end it or what it does, such as a child's end or a profiler's timer."""
     ASKED = 1
-    """One that it is going to handle itself."""
+    """One that it is going to handle itself, as soon as the system call in which it waits returns."""
     KILLED = 2
     """It will not run again. The kernel shows every signal that kills as SIGKILL."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -133,6 +134,14 @@ class Listing:
         self._left -= len(part)
         self._parts.append(part)
         return True
+
+    def add_link(self, name: bytes, number: int, position: int) -> None:
+        """Add ``.`` or ``..``, which never count as a look-up; there is always room for them."""
+        part = pack_directory_entry(
+            name, number, stat.S_IFDIR, position, NoEntry(0.0) if self.with_attributes else None
+        )
+        self._left -= len(part)
+        self._parts.append(part)
 
     def pack(self) -> bytes:
         """Return what the kernel takes."""

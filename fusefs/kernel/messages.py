@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 import struct
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 MAJOR = 7
 MINOR = 41
@@ -220,7 +220,11 @@ def pack_attributes(attributes: Attributes, valid_s: float) -> bytes:
     return ATTR_OUT.pack(seconds, nanoseconds, 0) + attributes.pack()
 
 
-def pack_directory_entry(name: bytes, number: int, mode: int, position: int, entry: EntryAnswer | None) -> bytes:
+class _Packed(Protocol):
+    def pack(self) -> bytes: ...
+
+
+def pack_directory_entry(name: bytes, number: int, mode: int, position: int, entry: _Packed | None) -> bytes:
     """Return one entry of a directory.
 
     Parameters
@@ -231,8 +235,8 @@ def pack_directory_entry(name: bytes, number: int, mode: int, position: int, ent
         Of its node.
     position : int
         Where the listing goes on after it.
-    entry : EntryAnswer, optional
-        For READDIRPLUS, where it counts as a look-up.
+    entry : EntryAnswer or NoEntry, optional
+        For READDIRPLUS, where the former counts as a look-up.
     """
     padded = name + bytes(-len(name) % 8)
     plain = DIRENT.pack(number, position, len(name), stat.S_IFMT(mode) >> 12) + padded

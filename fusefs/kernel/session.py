@@ -45,15 +45,18 @@ _PATIENT_S = 0.5
 """A process that handles SIGTERM or SIGINT itself is not told EINTR by what takes no longer: few programs expect it."""
 _LOOK_AGAIN_S = 0.1
 """How often processes are looked at that got a signal which need not end them."""
+_LOOK_AT_READERS_S = 0.25
+"""How often those who wait for pages are looked at, of whose signals the kernel does not tell."""
 
 
 class Waiting:
     """A request that has a task."""
 
-    __slots__ = ("interrupted", "pid", "scope", "since")
+    __slots__ = ("interrupted", "of_page", "pid", "scope", "since")
 
-    def __init__(self, pid: int, deadline_s: float) -> None:
+    def __init__(self, pid: int, deadline_s: float, *, of_page: bool) -> None:
         self.pid = pid
+        self.of_page = of_page
         self.since = trio.current_time()
         self.scope = trio.CancelScope(deadline=self.since + deadline_s)
         self.interrupted = False
@@ -120,6 +123,7 @@ class Session:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._watch_signalled)
+            nursery.start_soon(self._watch_readers)
             self._reading = trio.CancelScope()
             try:
                 with self._reading:
@@ -192,7 +196,7 @@ class Session:
             coroutine.close()
             self.device.refuse(request.unique, errno.EBUSY)
             return
-        waiting = Waiting(request.pid, self._deadline_s)
+        waiting = Waiting(request.pid, self._deadline_s, of_page=request.opcode == Opcode.READ)
         # Interruptions name a request by the number that it had at first.
         self._waiting[request.unique & ~RESENT] = waiting
         self._nursery.start_soon(self._run, request.unique, request.opcode, waiting, coroutine, pack, undo)
@@ -248,6 +252,26 @@ class Session:
             await trio.sleep(_LOOK_AGAIN_S)
             for waiting in list(self._signalled.values()):
                 self._look_at(waiting)
+
+    async def _watch_readers(self) -> None:
+        """Let go of readers that were asked to end and wait for a page.
+
+        The kernel reads pages in the background and tells nothing of signals to who waits for them. When such a read
+        fails, it asks once more for the page, in the reader's name, and of that request it does tell. Who is killed
+        has left already.
+        """
+        while True:
+            await trio.sleep(_LOOK_AT_READERS_S)
+            overdue = trio.current_time() - _PATIENT_S
+            endings: dict[int, Ending] = {}
+            for waiting in list(self._waiting.values()):
+                if not waiting.of_page or not waiting.pid or waiting.since > overdue:
+                    continue
+                if waiting.pid not in endings:
+                    endings[waiting.pid] = ending_of(waiting.pid)
+                if endings[waiting.pid] is Ending.ASKED:
+                    waiting.interrupted = True
+                    waiting.scope.cancel()
 
     # -- the requests ----------------------------------------------------------------------------------
 

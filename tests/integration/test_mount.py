@@ -185,6 +185,17 @@ def test_nothing_can_be_changed(mount: MountProcess) -> None:
     assert errno_name(os.truncate, path, 0) == "EROFS"
     assert errno_name(os.utime, path) == "EROFS"
     assert errno_name(os.setxattr, path, "user.x", b"") == "EROFS"
+    assert errno_name(os.removexattr, path, "user.pantry.run") == "EROFS"
+    assert errno_name(os.mknod, directory / "new") == "EROFS"
+    assert errno_name(os.mkfifo, directory / "new") == "EROFS"
+    assert errno_name(os.open, directory, os.O_TMPFILE | os.O_RDWR) == "EROFS"
+    assert not os.access(path, os.W_OK)
+    with path.open("rb") as file:
+        assert errno_name(os.fchmod, file.fileno(), 0o777) == "EROFS"
+        assert errno_name(os.utime, file.fileno()) == "EROFS"
+        assert errno_name(os.setxattr, file.fileno(), "user.x", b"") == "EROFS"
+        assert errno_name(os.write, file.fileno(), b"x") == "EBADF"  # it is open for reading
+        assert errno_name(os.ftruncate, file.fileno(), 0) == "EINVAL"
     assert path.read_bytes() == b"{}\n"
 
 
@@ -407,3 +418,18 @@ def test_a_large_directory(daemon: FakeDaemon, place: Path) -> None:
                 pass
         assert daemon.batches < 40
         assert len(set(os.listdir(directory))) == 20_000
+
+
+def test_a_directory_that_was_listed_empty_fills(daemon: FakeDaemon, mount: MountProcess) -> None:
+    """The kernel keeps listings, and cannot be told that an empty one is not good any more."""
+    repository = daemon.repositories["dp1"]
+    repository.run("u/new")
+    wait_until((mount.point / "dp1/u/new").is_dir)
+    assert os.listdir(mount.point / "dp1/u/new") == []
+    repository.add("u/new", "conf", b"x", instrument="L")
+    wait_until(lambda: os.listdir(mount.point / "dp1/u/new") == ["conf"])
+    with subprocess.Popen(["ls", "-ai", mount.point / "dp1/u/new/conf"], stdout=subprocess.PIPE, text=True) as listing:
+        assert listing.stdout is not None
+        numbers = {name: int(number) for number, name in map(str.split, listing.stdout)}
+    places = {".": "dp1/u/new/conf", "..": "dp1/u/new", "conf_L.dat": "dp1/u/new/conf/conf_L.dat"}
+    assert numbers == {name: (mount.point / path).stat().st_ino for name, path in places.items()}

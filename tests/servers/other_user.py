@@ -18,10 +18,13 @@ _PRELOADED = ("hashlib", "json", "msgspec", "socket", "rich.console", "rich.tabl
 _PRELOADED += ("concurrent.futures.thread", "sqlite3", "xxhash", "pantry.model.dimensions")
 
 
-def start_as(uid: int, code: str, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start ``code`` with ``sys.argv[1:] == words`` as user and group ``uid``, without other groups."""
+def start_as(
+    uid: int, code: str, *words: str, environment: dict[str, str] | None = None, groups: Sequence[int] = ()
+) -> subprocess.Popen[str]:
+    """Start ``code`` with ``sys.argv[1:] == words`` as user and group ``uid``, in no other groups than those named."""
+    who = ",".join(map(str, (uid, *groups)))
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.other_user", str(uid), code, *words],
+        [sys.executable, "-m", "tests.servers.other_user", who, code, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -32,10 +35,10 @@ def start_as(uid: int, code: str, *words: str, environment: dict[str, str] | Non
 
 
 def run_as(
-    uid: int, code: str, *words: str, environment: dict[str, str] | None = None
+    uid: int, code: str, *words: str, environment: dict[str, str] | None = None, groups: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run ``code`` to its end, as `start_as`."""
-    process = start_as(uid, code, *words, environment=environment)
+    process = start_as(uid, code, *words, environment=environment, groups=groups)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -45,7 +48,7 @@ RUN_COMMAND = "import sys; from pantry.client.cli.main import main; sys.argv[0] 
 
 
 def _become(arguments: Sequence[str]) -> None:
-    uid, code, words = int(arguments[0]), arguments[1], list(arguments[2:])
+    (uid, *groups), code, words = map(int, arguments[0].split(",")), arguments[1], list(arguments[2:])
     import pantry.client
 
     for name in _PRELOADED:
@@ -56,7 +59,7 @@ def _become(arguments: Sequence[str]) -> None:
             importlib.import_module(module.name)
     importlib.import_module("pantry.client.formatters.plain")
     os.chdir("/")
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     sys.argv = ["-c", *words]

@@ -94,16 +94,20 @@ class FakeRepository:
     members: dict[str, list[FakeDataset]] = field(default_factory=dict)
     by_id: dict[UUID, FakeDataset] = field(default_factory=dict)
     denied: set[int] = field(default_factory=set)
+    changes: int = 0
 
     def run(self, name: str) -> None:
+        self.changes += 1
         self.collections[name] = CollectionInfo(name=name, type=CollectionType.RUN)
         self.members.setdefault(name, [])
 
     def tagged(self, name: str, datasets: list[FakeDataset]) -> None:
+        self.changes += 1
         self.collections[name] = CollectionInfo(name=name, type=CollectionType.TAGGED)
         self.members[name] = list(datasets)
 
     def chain(self, name: str, *children: str) -> None:
+        self.changes += 1
         self.collections[name] = CollectionInfo(name=name, type=CollectionType.CHAINED, children=children)
 
     def calibration(self, name: str) -> None:
@@ -137,6 +141,13 @@ class FakeRepository:
         self.members[run].append(dataset)
         self.by_id[dataset_id] = dataset
         return dataset
+
+    def remove(self, dataset: FakeDataset) -> None:
+        """Delete a dataset, also from the collections that select it."""
+        self.changes += 1
+        del self.by_id[dataset.id]
+        for name, members in self.members.items():
+            self.members[name] = [one for one in members if one is not dataset]
 
     def add_alias(self, dataset: FakeDataset, value: DataIdValue) -> None:
         """Add a dataset of another data id with the same file; cheap, for many."""
@@ -206,6 +217,8 @@ class FakeDaemon:
         self.fetch_error: PantryError | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.stalled: set[str] = set()
+        """Operations that are not answered while they are named here."""
         self._next_handle = 1
         self._scope: trio.CancelScope | None = None
 
@@ -366,7 +379,7 @@ def _info(repository: FakeRepository) -> RepositoryInfo:
         registry="",
         version=1,
         writable=False,
-        state=str({name: len(members) for name, members in repository.members.items()}),
+        state=str((repository.changes, {name: len(members) for name, members in repository.members.items()})),
     )
 
 
@@ -428,6 +441,8 @@ class _Peer:
                     self.daemon.calls[type(operation).__name__] += 1
                     self.daemon.behalfs.append(request.behalf)
                     uid = request.behalf.uid if request.behalf else self.uid
+                    while type(operation).__name__ in self.daemon.stalled:  # noqa: ASYNC110
+                        await trio.sleep(0.005)  # the test says in another thread when it goes on
                     if isinstance(operation, ops.ListTree):
                         await self.stream(number, operation, uid)
                         answer: Any = End(number)

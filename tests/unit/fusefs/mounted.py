@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,18 @@ READY_S = 20.0
 can_mount = pytest.mark.skipif(
     os.getuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="mounting needs root and /dev/fuse"
 )
+
+
+@contextmanager
+def public_place() -> Iterator[Path]:
+    """A directory that other users can reach, which tmp_path is not; nothing may be left mounted in it."""
+    directory = Path(tempfile.mkdtemp(prefix="pantry-mount-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        assert not mounts_at(str(directory / "mnt"))
+        shutil.rmtree(directory)
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0, what: str = "the condition") -> None:

@@ -172,6 +172,24 @@ def test_collections_are_believed_for_a_while_only(daemon: FakeDaemon) -> None:
     with_tree(daemon, scenario, collections_ttl_s=0.1)
 
 
+def test_a_listing_is_never_older_than_the_state_that_it_goes_by(daemon: FakeDaemon) -> None:
+    """Else the kernel would keep what lacks a collection for as long as nothing else changes."""
+    repository = daemon.repository("r")
+    repository.run("u/one")
+
+    async def scenario(tree: Tree) -> None:
+        above = Directory("r", ("u",))
+        before = await tree.listed(above, None)
+        assert await names(tree, above) == ["one"]
+        repository.run("u/two")
+        # Collections are still believed, but another user asks for the first time and hears of another state.
+        assert (await tree.listed(above, ANNA)).state != before.state
+        assert await names(tree, above, ANNA) == ["one", "two"]
+        assert (await tree.listed(above, None)).state == before.state
+
+    with_tree(daemon, scenario, collections_ttl_s=100.0)
+
+
 def test_each_user_sees_what_that_user_may(daemon: FakeDaemon) -> None:
     daemon.repository("open").add("run", "t", b"", visit=1)
     closed = daemon.repository("closed").add("run", "t", b"", visit=1)

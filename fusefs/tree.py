@@ -116,6 +116,9 @@ class Listed(NamedTuple):
     valid_s: float
 
 
+_NOT_KEPT = Listed("", 0.0)
+
+
 class Tree:
     """The mounted view.
 
@@ -167,11 +170,25 @@ class Tree:
     async def listed(self, node: Node, user: User) -> Listed:
         """Authorise a listing, and tell what it is good for."""
         if isinstance(node, Root):
-            return Listed("", 0.0)
+            return _NOT_KEPT
         info = await self.repository(node.repository, user)
         if not isinstance(node, Directory):
-            return Listed("", 0.0)
-        index = await self._index(node.repository, user)
+            return _NOT_KEPT
+        return self._listed(info, await self._index(node.repository, user), node)
+
+    def listed_at_once(self, node: Node, user: User) -> Listed | None:
+        """Do as `listed` if nothing must be asked for; else return None."""
+        if isinstance(node, Root):
+            return _NOT_KEPT
+        info = self._access.at_once((node.repository, user))
+        if info is None:
+            return None
+        if not isinstance(node, Directory):
+            return _NOT_KEPT
+        index = self._indices.at_once(node.repository)
+        return None if index is None else self._listed(info, index, node)
+
+    def _listed(self, info: RepositoryInfo, index: CollectionIndex, node: Directory) -> Listed:
         places = index.type_directories(node.path)
         above = index.below(node.path) or index.dataset_types(node.path)
         fixed = bool(places) and all(place.fixed for place in places) and not above

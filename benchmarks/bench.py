@@ -85,7 +85,7 @@ class Sizes:
     reader_threads: int = 4
     rounds: int = 7
     few_rounds: int = 3
-    fio_s: float = 3.0
+    fio_s: float = 2.0
     names: int = 100_000
     peer_names: int = 10_000
     object_mib: int = 256

@@ -98,7 +98,7 @@ def held(mount: MountProcess) -> Held:
         kinds = state_of(server)[1]
         return kinds[INODE_KIND] == kinds[HANDLE_KIND] == 0
 
-    wait_until(forgotten, what="the kernel's forgetting")
+    wait_until(forgotten, timeout_s=30, what="the kernel's forgetting")
     used_bytes, kinds = state_of(server)
     return Held(
         rss_kib(server),

@@ -16,8 +16,10 @@ from tests.servers.seaweedfs import SeaweedServer, weed_program
 
 from benchmarks import scene
 from benchmarks.channel import Worker
-from benchmarks.processes import Daemon, rclone_program
+from benchmarks.mounts import PeerMount, mount_rclone, mount_s3fs, rclone_program, s3fs_program
+from benchmarks.processes import Daemon
 from benchmarks.rows import SkippedError
+from benchmarks.shelf import Shelf
 from benchmarks.sky import Sky
 
 BUCKET = "bench"
@@ -65,8 +67,10 @@ class Sizes:
         Of the many cold readers.
     rounds : int
         Repetitions of what is cheap; expensive things have ``few_rounds``.
-    random_reads : int
-        Of 4 KiB, in one round.
+    fio_s : float
+        Seconds of one round of fio.
+    names, peer_names : int
+        Files that a program walks over in our mount, and objects that it does in those of peers.
     object_mib, small_objects : int
         Of what is read by HTTP and VOSpace: size of the large object, count of the small ones.
     rows : int
@@ -81,7 +85,9 @@ class Sizes:
     reader_threads: int = 4
     rounds: int = 7
     few_rounds: int = 3
-    random_reads: int = 20_000
+    fio_s: float = 2.0
+    names: int = 100_000
+    peer_names: int = 10_000
     object_mib: int = 256
     small_objects: int = 1000
     rows: int = 1_000_000
@@ -96,7 +102,9 @@ QUICK = Sizes(
     reader_threads=2,
     rounds=2,
     few_rounds=1,
-    random_reads=200,
+    fio_s=0.2,
+    names=1000,
+    peer_names=200,
     object_mib=4,
     small_objects=20,
     rows=20_000,
@@ -146,6 +154,13 @@ class Bench:
         daemon = Daemon(self.directory / "daemon", self.runtime / "local")
         self._stack.callback(daemon.stop)
         return daemon
+
+    @made_once
+    def walked(self) -> Path:
+        """The native tree of `Sizes.names` files that the run ``names`` of our repository ``bench`` has in place."""
+        root = self.our_root / "names"
+        self.ours.ask("ingest", run="names", files=list(scene.write_files(root, scene.keys(self.sizes.names))))
+        return root
 
     @property
     def our_root(self) -> Path:
@@ -262,20 +277,49 @@ class Bench:
     @made_once
     def sky(self) -> Sky:
         """A repository of large images in S3, with a daemon of its own."""
+        daemon = self._daemon_on_s3("sky")
+        worker = self._stack.enter_context(self.our_worker(daemon.env))
+        return Sky(daemon, worker, self.boto3, bucket=BUCKET, image_px=self.sizes.image_px, directory=self.directory)
+
+    @made_once
+    def shelf(self) -> Shelf:
+        """Many small objects in S3, and a repository of some of them, with a daemon of its own."""
+        daemon = self._daemon_on_s3("shelf")
+        worker = self._stack.enter_context(self.our_worker(daemon.env))
+        return Shelf(
+            daemon,
+            worker,
+            self.boto3,
+            bucket=BUCKET,
+            objects=self.sizes.peer_names,
+            datasets=self.sizes.small_objects,
+            directory=self.directory,
+        )
+
+    def _daemon_on_s3(self, name: str) -> Daemon:
         options: dict[str, Any] = {
             "endpoint_url": self.s3.endpoint_url,
             "access_key_id": self.s3.access_key,
             "secret_access_key": self.s3.secret_key,
             "region": self.s3.region,
         }
-        daemon = Daemon(
-            self.directory / "sky-daemon",
-            self.runtime / "sky",
-            storage=[{"match": f"s3://{BUCKET}/", "options": options}],
-        )
+        storage = [{"match": f"s3://{BUCKET}/", "options": options}]
+        daemon = Daemon(self.directory / f"{name}-daemon", self.runtime / name, storage=storage)
         self._stack.callback(daemon.stop)
-        worker = self._stack.enter_context(self.our_worker(daemon.env))
-        return Sky(daemon, worker, self.boto3, bucket=BUCKET, image_px=self.sizes.image_px, directory=self.directory)
+        return daemon
+
+    def mount_rclone(self, name: str) -> PeerMount:
+        """Mount the bucket by rclone; its cache, of this name, may be there already."""
+        log = self.directory / "rclone-mount.log"
+        remote, cache = f"bench:{BUCKET}", self.directory / f"rclone-{name}"
+        return mount_rclone(self.rclone_config, remote, self.mount_point("rclone"), cache, log)
+
+    def mount_s3fs(self, name: str) -> PeerMount:
+        """Mount the bucket by s3fs; its cache, of this name, may be there already."""
+        if not s3fs_program():
+            raise SkippedError("s3fs is not installed (apt-get install s3fs)")
+        log = self.directory / "s3fs.log"
+        return mount_s3fs(self.s3, BUCKET, self.mount_point("s3fs"), self.directory / f"s3fs-{name}", log)
 
     def mount_point(self, name: str) -> Path:
         """Give an empty directory to mount at."""

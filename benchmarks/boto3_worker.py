@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -31,6 +33,17 @@ def upload(bucket: str, key: str, path: str) -> None:
     _client.upload_file(path, bucket, key)
 
 
+def upload_tree(bucket: str, prefix: str, directory: str) -> int:
+    """Upload all files below a directory; returns how many those were."""
+
+    def one(path: Path) -> None:
+        _client.put_object(Bucket=bucket, Key=f"{prefix}/{path.relative_to(directory)}", Body=path.read_bytes())
+
+    paths = [path for path in Path(directory).rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(8) as threads:
+        return sum(1 for _ in threads.map(one, paths))
+
+
 def download(bucket: str, key: str, path: str) -> dict[str, Any]:
     """Download to a new file, and read that once through."""
     begun = time.perf_counter()
@@ -52,4 +65,12 @@ def first_byte(bucket: str, key: str) -> float:
 
 
 if __name__ == "__main__":
-    serve({"connect": connect, "upload": upload, "download": download, "first_byte": first_byte})
+    serve(
+        {
+            "connect": connect,
+            "upload": upload,
+            "upload_tree": upload_tree,
+            "download": download,
+            "first_byte": first_byte,
+        }
+    )

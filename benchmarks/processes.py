@@ -1,22 +1,18 @@
-"""Programs that a measurement needs running: our daemon, our mount, rclone's mount."""
+"""Programs of ours that a measurement needs running."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.servers.process import ServerProcess
-
 from benchmarks.channel import REPOSITORY_ROOT
 
-_START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 30.0
 
 
 class ReadyProcess:
@@ -38,7 +34,7 @@ class ReadyProcess:
                 )
             os.close(ready_for_child)
             ready_for_child = -1
-            said = select.select([ready], [], [], _START_TIMEOUT_S)[0] and os.read(ready, 16)
+            said = select.select([ready], [], [], START_TIMEOUT_S)[0] and os.read(ready, 16)
             if said != b"ready\n":
                 self.stop()
                 raise RuntimeError(f"{name} did not start; the end of {log}:\n{log.read_text()[-3000:]}")
@@ -84,58 +80,3 @@ class Daemon(ReadyProcess):
         arguments = ["pantry.daemon.main", "--config", str(config), "--socket", self.socket]
         arguments += ["--state", str(directory / "state"), "--cache", str(self.cache_directory)]
         super().__init__("pantryd", arguments, log=directory / "pantryd.log", env=self.env)
-
-
-class PantryMount(ReadyProcess):
-    """Our mounted view at ``mount_point``."""
-
-    def __init__(self, daemon: Daemon, mount_point: Path, log: Path) -> None:
-        mount_point.mkdir(parents=True, exist_ok=True)
-        self.mount_point = mount_point
-        arguments = ["pantry.fusefs.main", "--socket", daemon.socket, str(mount_point)]
-        super().__init__("pantry mount", arguments, log=log, env=daemon.env)
-
-    def stop(self) -> None:
-        """End the process, which unmounts; unmount by force what it left."""
-        super().stop()
-        unmount(self.mount_point)
-
-
-class RcloneMount:
-    """rclone's mount of ``remote`` with its full VFS cache in ``cache_directory``."""
-
-    def __init__(self, config: Path, remote: str, mount_point: Path, cache_directory: Path, log: Path) -> None:
-        mount_point.mkdir(parents=True, exist_ok=True)
-        self.mount_point = mount_point
-        argv = [rclone_program(), "mount", remote, str(mount_point), "--config", str(config)]
-        argv += ["--vfs-cache-mode", "full", "--cache-dir", str(cache_directory)]
-        self._process = ServerProcess("rclone mount", argv, log, cwd=mount_point.parent)
-        self._process.wait_ready(lambda: os.path.ismount(mount_point), timeout_s=_START_TIMEOUT_S)
-
-    def stop(self) -> None:
-        """End the process, which unmounts; unmount by force what it left."""
-        self._process.stop()
-        unmount(self.mount_point)
-
-
-def rclone_program() -> str:
-    """Path of rclone, beside this Python or on PATH; empty if there is none."""
-    beside = Path(sys.executable).with_name("rclone")
-    return str(beside) if beside.exists() else shutil.which("rclone") or ""
-
-
-def unmount(mount_point: Path) -> None:
-    """Unmount if it is still a mount."""
-    for _ in range(50):
-        if not _is_mounted(mount_point):
-            return
-        subprocess.run(["fusermount3", "-u", str(mount_point)], check=False, capture_output=True)
-        time.sleep(0.1)
-    subprocess.run(["fusermount3", "-u", "-z", str(mount_point)], check=False, capture_output=True)
-
-
-def _is_mounted(mount_point: Path) -> bool:
-    # Not os.path.ismount: of a dead mount it says no.
-    wanted = str(mount_point)
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return any(line.split(" ", 2)[1].encode().decode("unicode_escape") == wanted for line in lines)

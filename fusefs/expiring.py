@@ -33,14 +33,21 @@ class ExpiringMap(Generic[K, V]):
         self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._flights: dict[K, trio.Event] = {}
 
+    def at_once(self, key: K) -> V | None:
+        """Return the value of ``key`` if it is there and not too old."""
+        kept = self._values.get(key)
+        if kept is None or trio.current_time() >= kept[0]:
+            return None
+        self._values.move_to_end(key)
+        return kept[1]
+
     async def get(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
         """Return the value of ``key``, fetched if it is not there or too old."""
         while True:
             # No await between the miss and the claim in `_fetch`: check and claim are one step.
-            kept = self._values.get(key)
-            if kept is not None and trio.current_time() < kept[0]:
-                self._values.move_to_end(key)
-                return kept[1]
+            kept = self.at_once(key)
+            if kept is not None:
+                return kept
             flight = self._flights.get(key)
             if flight is None:
                 return await self._fetch(key, fetch)

@@ -30,7 +30,7 @@ from pantry.fusefs.modes import OpenModes
 from pantry.fusefs.reading import Files, OpenFile
 from pantry.fusefs.self_test import PassthroughTest
 from pantry.fusefs.statistics import Statistics
-from pantry.fusefs.tree import FOR_EVER_S, Entry, File, Node, Root, Tree
+from pantry.fusefs.tree import FOR_EVER_S, Entry, File, Listed, Node, Root, Tree
 
 _DIRECTORY_IDLE_S = 3.0
 _DOTS = 2
@@ -85,8 +85,9 @@ class PantryOperations:
         self._modes = modes
         self._test = test
         kept.count_opens(modes)
-        # What is missing here of the handles was opened by an earlier process; see `_again`.
+        # What is missing here of the files' handles was opened by an earlier process; see `_again`.
         self._open_files: dict[int, OpenFile] = {}
+        # Those that the process was asked to read: most listings the kernel has already.
         self._open_directories: dict[int, DirectoryReader] = {}
         self._listings = KeptListings()
         self._opening_again: dict[int, trio.Lock] = {}
@@ -125,11 +126,10 @@ class PantryOperations:
             self._listings.forget(node)
 
     def getattr(self, node: int, caller: Caller) -> tuple[Attributes, float]:
-        """Tell a node's attributes."""
+        """Tell a node's attributes, which never change."""
         if node == self_test.INODE:
             return self._test.entry().attributes, 0.0
-        found = self._node(node)
-        return attributes_of(node, found, self._owner), self._attributes_valid_s(found)
+        return attributes_of(node, self._node(node), self._owner), FOR_EVER_S
 
     async def access(self, node: int, mode: int, caller: Caller) -> None:
         """Check access; normally the kernel does, by the mode bits."""
@@ -146,23 +146,27 @@ class PantryOperations:
 
     # -- directories ------------------------------------------------------------------------------------
 
-    async def opendir(self, node: int, caller: Caller) -> Opened:
+    def opendir(self, node: int, caller: Caller) -> Soon[Opened]:
         """Open a directory for the asking user."""
         self._take_back(caller)
         found, user = self._node(node), self._callers.user(caller)
         if isinstance(found, File):
             raise FuseError(errno.ENOTDIR)
-        listed = await self._tree.listed(found, user)
-        handle = self._handles.add(Handle(node, user, caller.request, directory=True))
-        self._open_directories[handle] = self._reader(found, user)
+        listed = self._tree.listed_at_once(found, user)
+        if listed is None:
+            return self._open_directory_waiting(node, found, user, caller.request)
+        return self._open_directory(node, user, caller.request, listed)
+
+    async def _open_directory_waiting(self, node: int, found: Node, user: User, request: int) -> Opened:
+        return self._open_directory(node, user, request, await self._tree.listed(found, user))
+
+    def _open_directory(self, node: int, user: User, request: int, listed: Listed) -> Opened:
+        handle = self._handles.add(Handle(node, user, request, directory=True))
         if not listed.state:
             return Opened(handle)
         if self._listings.may_use_again(node, listed.state, listed.valid_s):
             return Opened(handle, OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE)
         return Opened(handle, OpenFlag.CACHE_DIR)
-
-    def _reader(self, node: Node, user: User) -> DirectoryReader:
-        return DirectoryReader(lambda: self._tree.pages(node, user))
 
     async def readdir(self, handle: int, position: int, listing: Listing) -> Listing:
         """Give names with their attributes, as many as the kernel has room for.
@@ -174,7 +178,8 @@ class PantryOperations:
         found = self._node(kept.inode)
         reader = self._open_directories.get(handle)
         if reader is None:
-            reader = self._open_directories[handle] = self._reader(found, kept.user)
+            # It is the first read, or an earlier process opened the directory.
+            reader = self._open_directories[handle] = DirectoryReader(lambda: self._tree.pages(found, kept.user))
         entries = await reader.entries_from(max(position - _DOTS, 0))
         # No await from here on; with attributes each entry that was taken counts as a look-up.
         if position < _DOTS and not isinstance(found, File):
@@ -329,7 +334,4 @@ class PantryOperations:
     def _entry(self, entry: Entry) -> EntryAnswer:
         number = self._inodes.number_of(entry.node)
         attributes = attributes_of(number, entry.node, self._owner)
-        return EntryAnswer(attributes, entry.valid_s, self._attributes_valid_s(entry.node))
-
-    def _attributes_valid_s(self, node: Node) -> float:
-        return FOR_EVER_S if isinstance(node, File) else self._tree.collections_ttl_s
+        return EntryAnswer(attributes, entry.valid_s, FOR_EVER_S)

@@ -132,6 +132,9 @@ class Listed(NamedTuple):
     valid_s: float
 
 
+_NOT_KEPT = Listed("", 0.0)
+
+
 class Tree:
     """The mounted view.
 
@@ -190,11 +193,27 @@ class Tree:
     async def listed(self, node: Node, user: User) -> Listed:
         """Authorise a listing, and tell what it is good for."""
         if isinstance(node, Root):
-            return Listed("", 0.0)
+            return _NOT_KEPT
         info = await self.repository(node.repository, user)
         if not isinstance(node, Directory):
-            return Listed("", 0.0)
-        index = await self._index(node.repository, user)
+            return _NOT_KEPT
+        return self._listed(info, await self._index(node.repository, user), node)
+
+    def listed_at_once(self, node: Node, user: User) -> Listed | None:
+        """Do as `listed` if nothing must be asked for; else return None."""
+        if isinstance(node, Root):
+            return _NOT_KEPT
+        info = self._access.at_once((node.repository, user))
+        if info is None:
+            return None
+        if not isinstance(node, Directory):
+            return _NOT_KEPT
+        known = self._indices.at_once(node.repository)
+        if known is None or not self._is_newer(known[0], node.repository):
+            return None
+        return self._listed(info, known[1], node)
+
+    def _listed(self, info: RepositoryInfo, index: CollectionIndex, node: Directory) -> Listed:
         places = index.type_directories(node.path)
         above = index.below(node.path) or index.dataset_types(node.path)
         fixed = bool(places) and all(place.fixed for place in places) and not above
@@ -263,9 +282,13 @@ class Tree:
 
         while True:
             begun, index = await self._indices.get(repository, fetch)
-            if begun >= self._states.get(repository, ("", 0.0))[1]:
+            if self._is_newer(begun, repository):
                 return index
             self._indices.forget(repository)
+
+    def _is_newer(self, begun: float, repository: str) -> bool:
+        """Whether an index that was asked for then is as new as the state by which listings are kept."""
+        return begun >= self._states.get(repository, ("", 0.0))[1]
 
     async def _file(self, repository: str, dataset: UUID, user: User) -> tuple[str, File]:
         await self.repository(repository, user)

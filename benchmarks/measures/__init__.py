@@ -12,6 +12,7 @@ from benchmarks.measures import (
     services,
     staging,
     starting,
+    walking,
     web,
     writers,
 )
@@ -29,4 +30,5 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *formats.MEASUREMENTS,
     *caching.MEASUREMENTS,
     *mounted.MEASUREMENTS,
+    *walking.MEASUREMENTS,
 )

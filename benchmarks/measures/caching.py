@@ -9,7 +9,7 @@ import subprocess
 from benchmarks import scene
 from benchmarks.bench import BUCKET, Bench
 from benchmarks.channel import Worker
-from benchmarks.processes import rclone_program
+from benchmarks.mounts import rclone_program
 from benchmarks.rows import Measurement, Row, SkippedError, figure, make_row
 from benchmarks.sky import PLAIN, RUN
 from benchmarks.timing import in_turns, timed

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.bench import BUCKET, Bench
 from benchmarks.channel import Worker
-from benchmarks.processes import rclone_program
+from benchmarks.mounts import rclone_program
 from benchmarks.rows import Measurement, Row, SkippedError, figure, make_row, series
 from benchmarks.scene import Key
 from benchmarks.sky import COMPRESSED, PLAIN, REPOSITORY, RUN

@@ -433,3 +433,21 @@ def test_a_directory_that_was_listed_empty_fills(daemon: FakeDaemon, mount: Moun
         numbers = {name: int(number) for number, name in map(str.split, listing.stdout)}
     places = {".": "dp1/u/new/conf", "..": "dp1/u/new", "conf_L.dat": "dp1/u/new/conf/conf_L.dat"}
     assert numbers == {name: (mount.point / path).stat().st_ino for name, path in places.items()}
+
+
+def test_attributes_of_directories_are_not_asked_for_again(daemon: FakeDaemon, place: Path) -> None:
+    """They never change; so a process that is in a directory learns them from the kernel, although nobody serves."""
+    with mounted(daemon.socket_path, place, "--collections-ttl", "0") as mount:
+        directory = os.open(mount.point / "dp1/u/anna/run", os.O_RDONLY | os.O_DIRECTORY)
+        server = mount.server_pid()
+        try:
+            mode = os.fstat(directory).st_mode
+            os.kill(server, signal.SIGSTOP)
+            said = subprocess.run(
+                [sys.executable, "-c", f"import os; print(os.fstat({directory}).st_mode)"],
+                pass_fds=[directory], cwd="/", check=True, capture_output=True, timeout=10,
+            )  # fmt: skip
+            assert int(said.stdout) == mode
+        finally:
+            os.kill(server, signal.SIGCONT)
+            os.close(directory)

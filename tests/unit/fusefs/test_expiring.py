@@ -91,3 +91,17 @@ def test_a_slow_source_is_asked_less_often_and_the_map_is_bounded() -> None:
         assert source.asked == 4
 
     run(scenario)
+
+
+def test_what_is_there_is_given_at_once_until_it_is_too_old() -> None:
+    async def scenario() -> None:
+        kept, source = ExpiringMap[str, int](2.0), Source()
+        assert kept.at_once("k") is None
+        await kept.get("k", source.fetch)
+        await trio.sleep(1.9)
+        assert kept.at_once("k") == 1
+        await trio.sleep(0.2)
+        assert kept.at_once("k") is None
+        assert source.asked == 1
+
+    run(scenario)

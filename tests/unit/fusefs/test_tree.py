@@ -309,3 +309,27 @@ def test_a_listing_that_breaks_is_an_error_and_not_an_end(daemon: FakeDaemon) ->
                 await reader.close()
 
     trio.run(scenario)
+
+
+def test_what_a_listing_is_good_for_is_told_at_once_to_whom_it_was_told_before(daemon: FakeDaemon) -> None:
+    repository = daemon.repository("dp1")
+    repository.add("run", "raw", b"1", visit=1)
+    repository.tagged("best", list(repository.by_id.values()))
+    repository.denied.add(2000)
+    ben, carl = Behalf(2000, 2000, ()), Behalf(3000, 3000, ())
+
+    async def scenario(tree: Tree) -> None:
+        nodes = [Directory("dp1", path) for path in ((), ("run",), ("run", "raw"), ("best", "raw"))]
+        nodes.append(IdDirectory("dp1"))
+        assert [tree.listed_at_once(node, ANNA) for node in nodes] == [None] * len(nodes)
+        listed = [await tree.listed(node, ANNA) for node in nodes]
+        asked = daemon.calls.total()
+        assert [tree.listed_at_once(node, ANNA) for node in nodes] == listed
+        with pytest.raises(PermissionDeniedError):
+            await tree.listed(nodes[0], ben)
+        for other in (ben, carl):
+            assert [tree.listed_at_once(node, other) for node in nodes] == [None] * len(nodes)
+        assert tree.listed_at_once(Root(), ben) == await tree.listed(Root(), ben)
+        assert daemon.calls.total() == asked + 1
+
+    with_tree(daemon, scenario)

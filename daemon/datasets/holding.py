@@ -18,6 +18,7 @@ from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity
 from pantry.errors import DatasetNotFoundError, IntegrityError, MissingDatasetTypeError, PantryError
 from pantry.model.datasets import StoredFile
+from pantry.model.remote_files import remote_file
 
 LookUp = Callable[[Repository, UUID], Awaitable[StoredFile]]
 """Gives a dataset's file as its repository's registry has it, or raises `DatasetNotFoundError`."""
@@ -126,7 +127,9 @@ def _gone(view: Repository, holder: Repository, id_: UUID) -> DatasetNotFoundErr
 
 
 def origin_of(repository: Repository, path: str) -> str:
-    """Return the URI of a file of a repository's own storage."""
+    """Return the URI of a file of a repository's own storage, or of another archive that it refers to."""
+    if (remote := remote_file(path)) is not None:
+        return remote.url
     return f"{repository.backend.location.rstrip('/')}/{path}"
 
 

@@ -24,6 +24,7 @@ from pantry.errors import (
     PermissionDeniedError,
 )
 from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.remote_files import remote_file
 
 
 class PublishableDatasets:
@@ -51,6 +52,8 @@ class PublishableDatasets:
             It is not registered, or has no file.
         PermissionDeniedError
             It is in a view, and the user may not read the repository that holds the file.
+        InvalidRequestError
+            Its file lies in another archive.
         """
         holder = await self._repositories.get(repository)
         ref, file = await self._find(holder, id_)
@@ -61,6 +64,11 @@ class PublishableDatasets:
                 return (await self._find(other, id_))[1]
 
             holder, file = await hold(self._repositories, holder, id_, file, who, look_up)
+        if (remote := remote_file(file.path)) is not None:
+            raise InvalidRequestError(
+                f"{ref} is not published: its file is {remote.url}",
+                hint="whoever should have it can be told the URL; a subset has a copy of the file",
+            )
         if file.hash:
             opened = await self._opener.open(holder, file, name=file.path, partial=False)
         else:

@@ -22,6 +22,7 @@ from pantry.errors import (
     DatasetNotFoundError,
     InvalidRequestError,
     PermissionDeniedError,
+    PublishError,
 )
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.remote_files import remote_file
@@ -52,7 +53,7 @@ class PublishableDatasets:
             It is not registered, or has no file.
         PermissionDeniedError
             It is in a view, and the user may not read the repository that holds the file.
-        InvalidRequestError
+        PublishError
             Its file lies in another archive.
         """
         holder = await self._repositories.get(repository)
@@ -65,7 +66,7 @@ class PublishableDatasets:
 
             holder, file = await hold(self._repositories, holder, id_, file, who, look_up)
         if (remote := remote_file(file.path)) is not None:
-            raise InvalidRequestError(
+            raise PublishError(
                 f"{ref} is not published: its file is {remote.url}",
                 hint="whoever should have it can be told the URL; a subset has a copy of the file",
             )

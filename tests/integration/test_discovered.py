@@ -31,6 +31,7 @@ from pantry.errors import (
     MissingDatasetTypeError,
     NotCachedError,
     ObjectChangedError,
+    PublishError,
     TransientBackendError,
 )
 from pantry.wire import operations as ops
@@ -311,6 +312,29 @@ def test_a_subset_has_a_copy_of_the_files(archive: Archive) -> None:
     archive.proxy.clear()
     assert part.get("sky_image", instrument="HillCam", visit=1).data[0, 1] == 77
     assert [path.name for path in root.rglob("*.fits")] == ["sky_image_HillCam_1.fits"]
+
+
+def test_what_needs_the_content_says_that_nobody_knows_it(archive: Archive) -> None:
+    archive.ingest(archive.add(1))
+    with pytest.raises(InvalidRequestError, match="another archive"):
+        archive.butler.prefetch("sky_image", collections="hill")
+    pinned = pantry(archive.butler, "cache", "pin", "demo", "sky_image", "-c", "hill")
+    assert "lies in another archive" in pinned.stderr
+    archive.daemon.stop()
+    archive.daemon.config["publish"] = {"qa": {"url": "http://127.0.0.1:1/{id}", "dataset_types": ["*"]}}
+    archive.daemon.expected_log = ("publish",)
+    archive.daemon.start()
+    with pytest.raises(PublishError, match="its file is http"):
+        archive.butler.publish(list(archive.butler.query_datasets("sky_image", "hill")), "qa", wait=True)
+
+
+def test_a_repository_goes_and_the_archive_stays(archive: Archive) -> None:
+    archive.ingest(archive.add(1), archive.add(2))
+    archive.proxy.clear()
+    Butler.remove_repository("demo", socket=archive.daemon.socket)
+    assert len(list((archive.directory / "images").iterdir())) == 2
+    assert archive.proxy.count() == 0
+    assert not (archive.daemon.directory / "demo").exists()
 
 
 def test_no_request_is_believed(archive: Archive) -> None:

@@ -136,7 +136,10 @@ def origin_of(repository: Repository, path: str) -> str:
 async def shown_paths(
     repositories: Repositories, repository: Repository, paths: Sequence[str], who: Identity
 ) -> list[str]:
-    """Give stored paths as people may see them: references as URIs of the files, if ``who`` may read their holder."""
+    """Give stored paths as people may see them: references as URIs of the files, if ``who`` may read their holder.
+
+    Files of other archives are given as their URLs.
+    """
     holders: dict[str, Repository | None] = {}
     shown = []
     for path in paths:
@@ -149,6 +152,8 @@ async def shown_paths(
                     holders[reference.holder] = None
             holder = holders[reference.holder]
             path = origin_of(holder, reference.path) if holder is not None else path
+        elif (remote := remote_file(path)) is not None:
+            path = remote.url
         shown.append(path)
     return shown
 

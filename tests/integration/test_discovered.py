@@ -314,6 +314,22 @@ def test_a_subset_has_a_copy_of_the_files(archive: Archive) -> None:
     assert [path.name for path in root.rglob("*.fits")] == ["sky_image_HillCam_1.fits"]
 
 
+def test_a_view_reads_them_as_its_holder_does(archive: Archive) -> None:
+    archive.ingest(archive.add(1))
+    refs = list(archive.butler.query_datasets("sky_image", "hill"))
+    archive.butler.create_view(refs, "part", archive.daemon.directory / "part")
+    part = Butler("part", collections="hill", socket=archive.daemon.socket)
+    assert part.get("sky_image", instrument="HillCam", visit=1).data[0, 1] == 77
+    (ref,) = part.query_datasets("sky_image")
+    for butler in (part, archive.butler):
+        asked = ops.DescribeFiles(repository=butler.repository, dataset_type="sky_image", ids=ref.id.bytes)
+        described = butler.connection.call(asked)
+        assert described.paths == [f"{archive.proxy.endpoint_url}/{archive.directory.name}/images/image%201.fits"]
+        assert described.names[0].endswith("sky_image_HillCam_1.fits")
+    part.subset([ref], "copied", archive.daemon.directory / "copied")
+    assert Butler("copied", collections="hill", socket=archive.daemon.socket).get(ref).data[0, 1] == 77
+
+
 def test_what_needs_the_content_says_that_nobody_knows_it(archive: Archive) -> None:
     archive.ingest(archive.add(1))
     with pytest.raises(InvalidRequestError, match="another archive"):

@@ -112,7 +112,8 @@ class RepositoryAccess:
     def _to_open(self, repository: str, **asked: Any) -> OpenDataset:
         """Make the operation that opens a dataset; where a missing file is an error, one that fetches nothing."""
         cached_only = self.missing == "error" and not self._is_local(repository)
-        return OpenDataset(repository=repository, cached_only=cached_only, **asked)
+        # Also a repository in a directory may refer to files in another archive.
+        return OpenDataset(repository=repository, cached_only=cached_only, here_only=self.missing == "error", **asked)
 
     def _is_local(self, repository: str) -> bool:
         """Whether the files of a repository, or of all of a chain, lie in directories of this node."""

@@ -14,6 +14,7 @@ from pantry.client.butler.correcting import Correcting
 from pantry.client.butler.definitions import Definitions
 from pantry.client.butler.deleting import Deleting
 from pantry.client.butler.describing import Describing
+from pantry.client.butler.discovered import Discovered
 from pantry.client.butler.discovery import Discovery
 from pantry.client.butler.engineering import Engineering
 from pantry.client.butler.forms import FormatsLike, TemplatesLike, path_templates, user_formats
@@ -47,6 +48,7 @@ class Butler(
     Composing,
     Ingesting,
     Importing,
+    Discovered,
     Prefetching,
     TakingAway,
     Deleting,

@@ -39,6 +39,10 @@ _COMMANDS = {
         "calibrations:ingest_calibrations",
         "Take master calibrations in; their headers say what they are.",
     ),
+    "ingest-discovered": (
+        "ingest_discovered:ingest_discovered",
+        "Register files that an archive's discovery service finds.",
+    ),
     "ingest-raws": ("ingest_raws:ingest_raws", "Take raw exposures in; their headers say what they are."),
     "join-by-time": ("join_by_time:join_by_time", "Join a table with observations by time."),
     "metrics": ("cache:metrics", "Print the daemon's numbers for Prometheus."),

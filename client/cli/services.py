@@ -69,11 +69,7 @@ def ask(
     """
     kind = chosen_format(written_as, output, force=force)
     asked = _service(ctx, "")
-    found = next((one for one in asked.queries() if one.name == query), None)
-    if found is None:
-        raise NotFoundError(f"there is no query {query!r} that you may ask", hint="`pantry service queries` lists them")
-    types = {name: one.type for name, one in found.parameters.items()}
-    table = asked.ask(query, form="arrow", **_values(values, types))
+    table = ask_by_words(asked, query, values)
     write_table(table, kind, output)
     note(f"{table.num_rows} rows")
 
@@ -109,6 +105,15 @@ def run(
     table = _service(ctx, name).run(text, _values(values, {}), max_rows=max_rows, form="arrow")
     write_table(table, kind, output)
     note(f"{table.num_rows} rows")
+
+
+def ask_by_words(asked: QueryService, query: str, words: tuple[str, ...]) -> Any:
+    """Ask a configured query with values given as ``NAME=VALUE``; give a pyarrow Table."""
+    found = next((one for one in asked.queries() if one.name == query), None)
+    if found is None:
+        raise NotFoundError(f"there is no query {query!r} that you may ask", hint="`pantry service queries` lists them")
+    types = {name: one.type for name, one in found.parameters.items()}
+    return asked.ask(query, form="arrow", **_values(words, types))
 
 
 def _service(ctx: click.Context, name: str) -> QueryService:

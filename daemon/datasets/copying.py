@@ -21,6 +21,7 @@ from pantry.daemon.registry.references import reference_in
 from pantry.daemon.repositories.repository import Repository
 from pantry.errors import BackendError, DatasetNotFoundError, IntegrityError, InvalidRequestError, ObjectExistsError
 from pantry.model.datasets import StoredFile
+from pantry.model.remote_files import remote_file
 from pantry.wire.operations import CopyDatasets, FileTable, ImportDatasets, ImportItem, IngestFiles
 from pantry.wire.operations.importing import IS_STORED
 from pantry.wire.operations.subsetting import MAX_COPIED, SubsetTransfer
@@ -161,20 +162,19 @@ class Copier(Importer):
                 f"the dataset {id_.hex()} is registered in {self._source.name!r} without a file",
                 hint="import it again from where its file is, or leave it out",
             )
-        return os.path.join(self._root, key)
+        return key if remote_file(key) is not None else os.path.join(self._root, key)
 
     async def _open_all(self, opened: ExitStack, table: FileTable, places: list[int]) -> list[int]:
-        if (local := self._local) is not None:
-
-            def open_each() -> list[int]:
-                fds = []
-                for fd, _ in local.open_each([table.paths[place] for place in places]):
-                    opened.callback(os.close, fd)
-                    fds.append(fd)
-                return fds
-
-            return await self._transfers.call(open_each)
         found: dict[int, int] = {}
+        if (local := self._local) is not None:
+            here = [place for place in places if remote_file(table.paths[place]) is None]
+
+            def open_each() -> None:
+                for place, (fd, _) in zip(here, local.open_each([table.paths[place] for place in here]), strict=True):
+                    opened.callback(os.close, fd)
+                    found[place] = fd
+
+            await self._transfers.call(open_each)
         limit = trio.CapacityLimiter(_OPENED_AT_ONCE)
 
         async def open_one(place: int) -> None:
@@ -190,7 +190,7 @@ class Copier(Importer):
                 opened.callback(os.close, fd)
                 found[place] = fd
 
-        await each(open_one, places)
+        await each(open_one, [place for place in places if place not in found])
         return [found[place] for place in places]
 
     async def _measure(
@@ -235,7 +235,8 @@ class Copier(Importer):
     async def _is_linked(self, repository: Repository, dataset: NewFile, source: SourceFile, token: str) -> bool:
         backend = repository.backend
         try:
-            if self._local is None or not isinstance(backend, LocalPlacement):
+            is_remote = remote_file(source.path) is not None
+            if is_remote or self._local is None or not isinstance(backend, LocalPlacement):
                 raise BackendError("only files between two directories can be linked")
             await self._link(backend, dataset.file.path, source, "hardlink", token)
         except ObjectExistsError:

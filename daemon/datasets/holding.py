@@ -18,6 +18,7 @@ from pantry.daemon.repositories.service import Repositories
 from pantry.daemon.server.identity import Identity
 from pantry.errors import DatasetNotFoundError, IntegrityError, MissingDatasetTypeError, PantryError
 from pantry.model.datasets import StoredFile
+from pantry.model.remote_files import remote_file
 
 LookUp = Callable[[Repository, UUID], Awaitable[StoredFile]]
 """Gives a dataset's file as its repository's registry has it, or raises `DatasetNotFoundError`."""
@@ -126,14 +127,19 @@ def _gone(view: Repository, holder: Repository, id_: UUID) -> DatasetNotFoundErr
 
 
 def origin_of(repository: Repository, path: str) -> str:
-    """Return the URI of a file of a repository's own storage."""
+    """Return the URI of a file of a repository's own storage, or of another archive that it refers to."""
+    if (remote := remote_file(path)) is not None:
+        return remote.url
     return f"{repository.backend.location.rstrip('/')}/{path}"
 
 
 async def shown_paths(
     repositories: Repositories, repository: Repository, paths: Sequence[str], who: Identity
 ) -> list[str]:
-    """Give stored paths as people may see them: references as URIs of the files, if ``who`` may read their holder."""
+    """Give stored paths as people may see them: references as URIs of the files, if ``who`` may read their holder.
+
+    Files of other archives are given as their URLs.
+    """
     holders: dict[str, Repository | None] = {}
     shown = []
     for path in paths:
@@ -146,6 +152,8 @@ async def shown_paths(
                     holders[reference.holder] = None
             holder = holders[reference.holder]
             path = origin_of(holder, reference.path) if holder is not None else path
+        elif (remote := remote_file(path)) is not None:
+            path = remote.url
         shown.append(path)
     return shown
 

@@ -24,6 +24,9 @@ from pantry.model.naming import extension_of
 from pantry.wire.operations import ImportDatasets
 from pantry.wire.operations.importing import IS_NEW, IS_STORED
 
+STAYING = ("in_place", "direct")
+"""Transfers of files that stay where they are, and are not the repository's to delete."""
+
 _Columns = dict[str, list[MetadataValue]]
 
 
@@ -75,7 +78,7 @@ class Importer(Ingester):
         files = self._files(repository, request, prepared, wanted, dict(zip(needed, sources, strict=True)))
         work = _work(request, prepared, wanted, standings, files)
         register = partial(self._record, repository, request, work)
-        if needed and request.transfer != "in_place":
+        if needed and request.transfer not in STAYING:
             stored = _stored(request, prepared, wanted, files)
             await self._take_over(repository, request, stored, sources, register, verb="import")
         else:
@@ -154,7 +157,7 @@ class Importer(Ingester):
                     work.new,
                     work.lacking,
                     work.metadata,
-                    in_place=request.transfer == "in_place",
+                    in_place=request.transfer in STAYING,
                 )
             )
         for _, _, file in work.new:

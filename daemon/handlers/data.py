@@ -22,9 +22,10 @@ from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
 from pantry.daemon.server.identity import Identity
-from pantry.errors import DatasetNotFoundError, InvalidRequestError
+from pantry.errors import DatasetNotFoundError, InvalidRequestError, ObjectChangedError
 from pantry.model.datasets import DatasetRef, StoredFile
 from pantry.model.naming import directory_parts, ordered_values
+from pantry.model.remote_files import RemoteFile, remote_file
 from pantry.wire.operations import (
     AbortPut,
     BeginPut,
@@ -156,8 +157,12 @@ async def resolve_query(
     return None
 
 
-async def open_file(node: Node, repository: Repository, file: StoredFile, name: str, asked: OpenDataset) -> OpenedFile:
-    """Open a resolved dataset's file."""
+async def open_file(
+    node: Node, repository: Repository, file: StoredFile, name: str, asked: OpenDataset, who: Identity
+) -> OpenedFile:
+    """Open a resolved dataset's file for somebody who may read the repository."""
+    if (remote := remote_file(file.path)) is not None:
+        return await _open_remote(node, remote, file.size_bytes, name, asked, who)
     if not file.hash:
         _, _, opened = await node.prefixes.of_repository(repository).open(
             file.path,
@@ -181,6 +186,26 @@ async def open_file(node: Node, repository: Repository, file: StoredFile, name: 
     )
 
 
+async def _open_remote(
+    node: Node, remote: RemoteFile, size_bytes: int, name: str, asked: OpenDataset, who: Identity
+) -> OpenedFile:
+    """Open a file of another archive in the version that was registered, if ``who`` may read that archive too."""
+    prefix, key = node.prefixes.at_url(remote.url, who, administers=node.is_administrator(who))
+    try:
+        return await node.opener.open_wanted(
+            prefix.fixed(key, version=remote.version, size_bytes=size_bytes, name=name),
+            partial=asked.partial,
+            uncached=asked.uncached,
+            cached_only=asked.cached_only or asked.here_only,
+            ahead=asked.ahead,
+        )
+    except ObjectChangedError:
+        raise ObjectChangedError(
+            f"{remote.url} is not in the version that was registered",
+            hint="the archive has replaced the file: delete the dataset and ingest it again",
+        ) from None
+
+
 def register(dispatcher: Dispatcher, node: Node) -> None:
     """Register the handlers."""
     repositories = node.repositories
@@ -199,7 +224,7 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             return answer
         repository, resolved = await resolve_first(node, found, asked)
         holder, file = await held_by(node, repository, resolved, context.caller)
-        opened = await open_file(node, holder, file, resolved.name, asked)
+        opened = await open_file(node, holder, file, resolved.name, asked, context.caller)
         context.attach(opened.fd)
         handle = context.session.hold(opened.partial) if opened.partial is not None else 0
         return Opened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pantry.daemon.datasets.remote import RemoteImporter
 from pantry.daemon.node import Node
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
@@ -22,8 +23,13 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
 
     async def datasets(context: RequestContext, asked: ImportDatasets) -> Standings:
         found = await repositories.writable(asked.repository, context.caller)
-        same_user = context.caller.uid == node.own_uid
-        return Standings(await node.importer.load(found, asked, context.fds, same_user=same_user))
+        who = context.caller
+        importer = node.importer
+        if asked.transfer == "direct":
+            importer = RemoteImporter(
+                importer, partial(node.prefixes.at_url, who=who, administers=node.is_administrator(who))
+            )
+        return Standings(await importer.load(found, asked, context.fds, same_user=who.uid == node.own_uid))
 
     async def members(context: RequestContext, asked: ImportMembers) -> CountDone:
         found = await repositories.writable(asked.repository, context.caller, unfinished=True)

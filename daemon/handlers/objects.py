@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+import trio
+
+from pantry.daemon.datasets.side_by_side import each
 from pantry.daemon.node import Node
 from pantry.daemon.prefixes.current import Current
 from pantry.daemon.prefixes.prefix import PlainPrefix
 from pantry.daemon.server.context import RequestContext
 from pantry.daemon.server.dispatch import Dispatcher
+from pantry.errors import BackendError, InvalidRequestError, PermissionDeniedError, TransientBackendError
+from pantry.model.remote_files import plain_url
 from pantry.wire.operations import (
+    MAX_LOCATED,
     ListObjects,
     ListPrefixes,
+    LocatedObject,
+    LocatedObjects,
+    LocateObjects,
     ObjectBatch,
     ObjectInfo,
     OpenedObject,
@@ -22,6 +31,8 @@ from pantry.wire.operations import (
 )
 
 _BATCH = 1000
+_ASKED_AT_ONCE = 8
+"""Requests to servers for one `LocateObjects`."""
 
 
 def _shown(current: Current, *, stale: bool = False) -> ObjectInfo:
@@ -72,6 +83,30 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         current, stale = await readable(context, asked.prefix).current(asked.key)
         return _shown(current, stale=stale)
 
+    async def locate(context: RequestContext, asked: LocateObjects) -> LocatedObjects:
+        if not 0 < len(asked.urls) <= MAX_LOCATED:
+            raise InvalidRequestError(f"one request describes 1 to {MAX_LOCATED} files, not {len(asked.urls)}")
+        who = context.caller
+        administers = node.is_administrator(who)
+        found: dict[int, LocatedObject] = {}
+        limit = trio.CapacityLimiter(_ASKED_AT_ONCE)
+
+        async def describe(number: int) -> None:
+            async with limit:
+                try:
+                    url = plain_url(asked.urls[number])
+                    prefix, key = node.prefixes.at_url(url, who, administers=administers)
+                    current, _ = await prefix.current(key, anew=True)
+                except TransientBackendError:
+                    raise
+                except (BackendError, InvalidRequestError, PermissionDeniedError) as exc:
+                    found[number] = LocatedObject(problem=exc.message)
+                else:
+                    found[number] = LocatedObject(url=url, size_bytes=current.stat.size_bytes)
+
+        await each(describe, range(len(asked.urls)))
+        return LocatedObjects(tuple(found[number] for number in range(len(asked.urls))))
+
     async def open_object(context: RequestContext, asked: OpenObject) -> OpenedObject:
         prefix = readable(context, asked.prefix)
         current, stale, opened = await prefix.open(
@@ -90,4 +125,5 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
     dispatcher.register(ListPrefixes, list_prefixes)
     dispatcher.register(ListObjects, list_objects)
     dispatcher.register(StatObject, stat)
+    dispatcher.register(LocateObjects, locate)
     dispatcher.register(OpenObject, open_object)

@@ -40,9 +40,6 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
             repository=made.info(context.caller), dimensions=dict(made.registry.universe.config), resumed=resumed
         )
 
-    async def open_whole(repository: Repository, file: StoredFile, name: str) -> int:
-        return (await open_file(node, repository, file, name, OpenDataset(repository=repository.name))).fd
-
     async def copy(context: RequestContext, asked: CopyDatasets) -> Standings:
         source = await repositories.readable(asked.source, context.caller)
         target = await repositories.writable(asked.repository, context.caller, unfinished=True)
@@ -51,6 +48,11 @@ def register(dispatcher: Dispatcher, node: Node) -> None:
         if asked.transfer == "view":
             return Standings(await Referrer(node.importer, source).refer(target, asked))
         find = partial(_find_holder, node, source, context)
+
+        async def open_whole(repository: Repository, file: StoredFile, name: str) -> int:
+            asked = OpenDataset(repository=repository.name)
+            return (await open_file(node, repository, file, name, asked, context.caller)).fd
+
         return Standings(await Copier(node.importer, source, open_whole, find, asked.transfer).copy(target, asked))
 
     async def finish(context: RequestContext, asked: FinishSubset) -> Done:

@@ -179,6 +179,18 @@ class PlainPrefix:
             checked_ns=current.checked_ns,
         )
 
+    def fixed(self, key: str, *, version: str, size_bytes: int, name: str) -> Wanted:
+        """Return what to open for one version of an object, whatever the present one is; the origin is not asked."""
+        stat = ObjectStat(key=check_key(key), size_bytes=size_bytes, version=version, modified_ns=0)
+        return Wanted(
+            object_id=self.object_id(stat),
+            size_bytes=size_bytes,
+            source=Source(self.origin, key),
+            name=name,
+            repository=self.name,
+            version=version,
+        )
+
     def renew(self) -> None:
         """Ask the origin again for whatever is wanted next, if it is asked with another credential than before."""
         if self._rights != (rights := self.origin.rights()):

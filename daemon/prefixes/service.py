@@ -14,7 +14,8 @@ from pantry.daemon.prefixes.prefix import PlainPrefix
 from pantry.daemon.repositories.repository import Repository
 from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.storage import Storage
-from pantry.errors import NotFoundError, PermissionDeniedError
+from pantry.errors import InvalidRequestError, NotFoundError, PermissionDeniedError
+from pantry.model.remote_files import key_below
 
 # The Gen3 Butler never changes a dataset's file, but a deleted one's path may be used again.
 _ATTACHED = PrefixConfig(root="", ttl_s=300.0, stale_if_error_s=10 * 365 * 86_400.0)
@@ -102,6 +103,31 @@ class Prefixes:
         found = self.get(name, who.uid)
         found.renew()
         return found
+
+    def at_url(self, url: str, who: Identity, *, administers: bool) -> tuple[PlainPrefix, str]:
+        """Return the prefix below whose root a file lies, and its key there, if ``who`` may read it.
+
+        Parameters
+        ----------
+        url : str
+            As of `pantry.model.remote_files.plain_url`. Nothing is ever asked of a server that no prefix names.
+
+        Raises
+        ------
+        InvalidRequestError
+            It lies below the root of no prefix.
+        PermissionDeniedError
+            ``who`` may read none of those prefixes.
+        """
+        found = {name: key for name, one in self._configured.items() if (key := key_below(one.root, url)) is not None}
+        if not found:
+            raise InvalidRequestError(
+                f"{url} is below no root that this node's configuration names",
+                hint="the node's administrator can add the archive's root to 'prefixes' in the daemon's configuration",
+            )
+        # The shortest key is that of the most particular root.
+        name = min(found, key=lambda one: (not self.may_read(one, who, administers=administers), len(found[one]), one))
+        return self.readable(name, who, administers=administers), found[name]
 
     def all_readable(self, who: Identity, *, administers: bool) -> list[ListedPrefix]:
         """Return every prefix that ``who`` may read, by name; no credential is asked for."""

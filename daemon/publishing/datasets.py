@@ -22,8 +22,10 @@ from pantry.errors import (
     DatasetNotFoundError,
     InvalidRequestError,
     PermissionDeniedError,
+    PublishError,
 )
 from pantry.model.datasets import DatasetRef, StoredFile
+from pantry.model.remote_files import remote_file
 
 
 class PublishableDatasets:
@@ -51,6 +53,8 @@ class PublishableDatasets:
             It is not registered, or has no file.
         PermissionDeniedError
             It is in a view, and the user may not read the repository that holds the file.
+        PublishError
+            Its file lies in another archive.
         """
         holder = await self._repositories.get(repository)
         ref, file = await self._find(holder, id_)
@@ -61,6 +65,11 @@ class PublishableDatasets:
                 return (await self._find(other, id_))[1]
 
             holder, file = await hold(self._repositories, holder, id_, file, who, look_up)
+        if (remote := remote_file(file.path)) is not None:
+            raise PublishError(
+                f"{ref} is not published: its file is {remote.url}",
+                hint="whoever should have it can be told the URL; a subset has a copy of the file",
+            )
         if file.hash:
             opened = await self._opener.open(holder, file, name=file.path, partial=False)
         else:

@@ -14,6 +14,7 @@ from pantry.errors import InvalidRequestError
 from pantry.model import naming
 from pantry.model.data_id import DataIdValue
 from pantry.model.datasets import StoredFile
+from pantry.model.remote_files import remote_file
 
 FILE_COLUMNS = ("size_bytes", "hash", "formatter", "path", "ingest_ns")
 """Columns of the table ``dataset`` that describe the file."""
@@ -37,8 +38,8 @@ def file_values(file: StoredFile) -> tuple[Any, ...]:
     if not file.path:
         # A dataset whose file has not come yet: there is nothing to hash.
         return 0, b"", "", "", file.ingest_ns
-    if not file.hash and reference_in(file.path) is not None:
-        # Nor has anybody hashed it where it is.
+    if not file.hash and (reference_in(file.path) is not None or remote_file(file.path) is not None):
+        # Nor has anybody hashed it where it is; of one in another archive the version is known, which is in the path.
         return file.size_bytes, b"", file.formatter, file.path, file.ingest_ns
     try:
         digest = bytes.fromhex(file.hash)

@@ -13,6 +13,7 @@ from pantry.daemon.server.identity import Identity
 from pantry.daemon.transfers.origin import Origin
 from pantry.errors import InvalidRequestError
 from pantry.model.datasets import StoredFile
+from pantry.model.remote_files import remote_file
 from pantry.model.repository import RepositoryInfo
 
 
@@ -112,6 +113,11 @@ class Repository:
         InvalidRequestError
             If nobody has registered what the content is.
         """
+        if (remote := remote_file(file.path)) is not None:
+            raise InvalidRequestError(
+                f"{remote.url} lies in another archive, and its content is not registered",
+                hint="such files are cached as they are read, but cannot be prefetched, pinned or verified",
+            )
         if not file.hash:
             raise InvalidRequestError(
                 f"the content of {file.path} is not registered, as in every attached repository",

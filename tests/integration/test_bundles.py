@@ -753,7 +753,7 @@ CANNOT = {
     # Of the node: its cache, its mounts, its storage.
     "cache.damage", "cache.evict", "cache.list", "cache.offline", "cache.pin", "cache.pins", "cache.prefetch",
     "cache.status", "cache.unpin", "cache.verify", "metrics", "status", "tree.list", "object.list", "object.open",
-    "object.prefixes", "object.stat", "data.fetch",
+    "object.prefixes", "object.stat", "object.locate", "data.fetch",
     # Of the daemon and the network.
     "backends", "config.get", "credentials.add", "credentials.list", "credentials.remove",
     "query.list", "query.run",

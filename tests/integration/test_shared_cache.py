@@ -74,6 +74,8 @@ doors = [
                        items=(), ids=b""),
     ops.ImportDatasets(repository="shared", dataset_type="blob", run="u/mine", transfer="copy", dimensions=(),
                        items=(ops.ImportItem("", ()),), ids=bytes(16), check=True),
+    ops.ImportDatasets(repository="shared", dataset_type="blob", run="u/mine", transfer="direct", dimensions=(),
+                       items=(ops.ImportItem("http://127.0.0.1/x", ()),), ids=bytes(16)),
     ops.ImportMembers(repository="shared"),
     ops.BeginSubset(name="mine", root="/tmp/mine", source="shared"),
     ops.CopyDatasets(repository="mine", source="shared", dataset_type="blob", run="u/one", dimensions=(), values=((),),
@@ -194,7 +196,7 @@ def test_a_user_without_permission_is_refused_by_every_door_also_when_it_is_cach
     assert not err
     lines = out.splitlines()
     assert lines[-4:] == ["repositories 0", "backends 0", "credentials 0", "cached 0"]
-    assert len(lines) == 50
+    assert len(lines) == 51
     assert all(line.endswith(" permission_denied") for line in lines[:-4]), out
     name = "blob_TestCam_1_0.bin"
     path = f"shared/u/one/blob/TestCam/1/{name}"

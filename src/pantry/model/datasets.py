@@ -124,12 +124,13 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes
     ----------
     path : str
-        Key in the repository's storage, relative to its root.
+        Key in the repository's storage, relative to its root; or of a file in another archive its version and URL,
+        see `pantry.model.remote_files`.
     size_bytes : int
         Length of the file.
     hash : str
         xxh3-128 of the content, 32 lower-case hex digits, as ``xxh128sum`` prints it; empty if nobody has
-        computed it, as for the files of an attached repository.
+        computed it, as for the files of an attached repository or of another archive.
     formatter : str
         Name of the formatter that reads the file.
     ingest_ns : int

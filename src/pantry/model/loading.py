@@ -153,12 +153,13 @@ def _plain(
 
 
 def _structs_in(kind: Any) -> Iterator[tuple[str, type[msgspec.Struct]]]:
-    """Give the struct types inside a field's type, with how they are reached: '', '[]' or '{}'."""
+    """Give the struct types inside a field's type, with how they are reached: '', '[]', '{}', or '{}{}' and so on."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield "", kind
+    origin = getattr(kind, "__origin__", None)
     for argument in get_args(kind):
-        for _, inner in _structs_in(argument):
-            yield "{}" if getattr(kind, "__origin__", None) is dict else "[]", inner
+        for how, inner in _structs_in(argument):
+            yield ("{}" if origin is dict else "" if origin is None else "[]") + how, inner
 
 
 def _refuse_unknown(value: Any, kind: type[msgspec.Struct], place: str, lines: dict[str, int], source: str) -> None:
@@ -172,11 +173,17 @@ def _refuse_unknown(value: Any, kind: type[msgspec.Struct], place: str, lines: d
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(types))}"
             raise ConfigError(f"{source}:{lines[below]}: unknown key {below.removeprefix('$.')!r}", hint=hint)
         for how, struct in _structs_in(types[key]):
-            if how == "":
-                _refuse_unknown(inner, struct, below, lines, source)
-            elif how == "[]" and isinstance(inner, list):
-                for number, item in enumerate(inner):
-                    _refuse_unknown(item, struct, f"{below}[{number}]", lines, source)
-            elif how == "{}" and isinstance(inner, dict):
-                for name, item in inner.items():
-                    _refuse_unknown(item, struct, f"{below}.{name}", lines, source)
+            for place_of_one, one in _reached(inner, how, below):
+                _refuse_unknown(one, struct, place_of_one, lines, source)
+
+
+def _reached(value: Any, how: str, place: str) -> Iterator[tuple[str, Any]]:
+    """Give the values that `_structs_in` says are structs, with their places."""
+    if not how:
+        yield place, value
+    elif how.startswith("[]") and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _reached(item, how[2:], f"{place}[{number}]")
+    elif how.startswith("{}") and isinstance(value, dict):
+        for name, item in value.items():
+            yield from _reached(item, how[2:], f"{place}.{name}")

@@ -67,7 +67,8 @@ _HOMES = {
     "keeping": "ListPins Pin PinDatasets PinList Pinned Prefetch PrefetchFailure PrefetchProgress UnpinDatasets",
     "metadata": "MAX_RECORDED DatasetMetadata GetMetadata MetadataBatch QueryMetadata RecordMetadata",
     "objects": (
-        "ListObjects ListPrefixes ObjectBatch ObjectInfo OpenObject OpenedObject PrefixInfo PrefixList StatObject"
+        "MAX_LOCATED ListObjects ListPrefixes LocateObjects LocatedObject LocatedObjects ObjectBatch ObjectInfo "
+        "OpenObject OpenedObject PrefixInfo PrefixList StatObject"
     ),
     "provenance": (
         "MAX_PRODUCED MAX_QUANTA MAX_STARTS Direction GetProvenance QuantumBatch QueryQuanta QueryRelatives "

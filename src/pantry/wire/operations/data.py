@@ -70,6 +70,8 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
         Answer at once, also when the file is not complete in the cache.
     cached_only : bool
         Answer only if it is complete there, without asking its origin for anything; else `NotCachedError`.
+    here_only : bool
+        The same for a file in another archive; the repository's own files are fetched.
     uncached : bool
         If it is not complete there, read it through memory: its handle became stale (`StaleHandleError`), as
         the disk cannot take more.
@@ -86,6 +88,7 @@ class OpenDataset(Operation[Opened], frozen=True, kw_only=True, omit_defaults=Tr
     timespan: Timespan | None = None
     partial: bool = False
     cached_only: bool = False
+    here_only: bool = False
     uncached: bool = False
     ahead: bool = True
 

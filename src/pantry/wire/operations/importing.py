@@ -6,6 +6,8 @@ Each is all or nothing and may be asked again: what is there and equal is passed
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from pantry.model.collections import CollectionType
@@ -80,7 +82,8 @@ class ImportDatasets(Operation[Standings], frozen=True, kw_only=True, omit_defau
     repository, dataset_type, run : str
         Where to and as what; both are registered, or with ``check`` need not be.
     transfer : str
-        See `Transfer`.
+        See `Transfer`; or ``direct``: the paths are URLs of files below roots that the node's configuration names
+        under ``prefixes``, and whoever asks may read. They stay there, and are read in the version that they have now.
     dimensions : tuple of str
         What the items' values are of.
     items : tuple of ImportItem
@@ -99,7 +102,7 @@ class ImportDatasets(Operation[Standings], frozen=True, kw_only=True, omit_defau
     repository: str
     dataset_type: str
     run: str
-    transfer: Transfer
+    transfer: Transfer | Literal["direct"]
     dimensions: tuple[str, ...]
     items: tuple[ImportItem, ...]
     ids: bytes

@@ -87,6 +87,45 @@ class StatObject(Operation[ObjectInfo], frozen=True, kw_only=True, tag="object.s
     key: str
 
 
+MAX_LOCATED = 500
+"""Most URLs of one `LocateObjects`."""
+
+
+class LocatedObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a file by its URL.
+
+    Attributes
+    ----------
+    url : str
+        In the form in which it is registered; empty if there is no such file.
+    size_bytes : int
+        Its length.
+    problem : str
+        Why it cannot be read; empty if it can.
+    """
+
+    url: str = ""
+    size_bytes: int = 0
+    problem: str = ""
+
+
+class LocatedObjects(msgspec.Struct, frozen=True):
+    """One for each URL, in their order."""
+
+    objects: tuple[LocatedObject, ...]
+
+
+class LocateObjects(Operation[LocatedObjects], frozen=True, kw_only=True, tag="object.locate"):
+    """Describe up to `MAX_LOCATED` files by their URLs, as the servers have them now.
+
+    They lie below roots of prefixes that the asking user may read; nothing is asked of any other server. A server that
+    cannot be asked at present is an error; what it says of a single file is told with that file.
+    """
+
+    result_type = LocatedObjects
+    urls: tuple[str, ...]
+
+
 class OpenedObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An opened object; the read-only descriptor of its cached file comes with it.
 

@@ -266,18 +266,25 @@ class PantryOperations:
     async def _again(self, handle: int) -> OpenFile:
         """Open again, for whom it was opened, a file that an earlier process had opened."""
         kept = self._kept(handle)
-        async with self._opening_again.setdefault(handle, trio.Lock()):
-            if handle not in self._open_files:
-                node = self._node(kept.inode)
-                if not isinstance(node, File):
-                    raise FuseError(errno.EBADF)
-                opened = await self._files.open(node, kept.user)
-                if handle not in self._handles:
-                    self._files.close_soon(opened)
-                    raise FuseError(errno.EBADF)
-                self._open_files[handle] = opened
-        self._opening_again.pop(handle, None)
+        lock = self._opening_again.setdefault(handle, trio.Lock())
+        try:
+            async with lock:
+                if handle not in self._open_files:
+                    self._open_files[handle] = await self._open_again(handle, kept)
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._opening_again.pop(handle, None)
         return self._open_files[handle]
+
+    async def _open_again(self, handle: int, kept: Handle) -> OpenFile:
+        node = self._node(kept.inode)
+        if not isinstance(node, File):
+            raise FuseError(errno.EBADF)
+        opened = await self._files.open(node, kept.user)
+        if handle not in self._handles:
+            self._files.close_soon(opened)
+            raise FuseError(errno.EBADF)
+        return opened
 
     def release(self, handle: int) -> Soon[None]:
         """Close a file."""

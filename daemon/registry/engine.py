@@ -8,7 +8,6 @@ they run on plain DBAPI cursors, since SQLAlchemy's per-execution work costs mor
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from pantry.daemon.registry.changes import FileChanges
 from pantry.daemon.registry.connecting import make_engine, parse_url
 from pantry.daemon.registry.prepared import Prepared, parameter
 from pantry.daemon.registry.session import Rows, Session
@@ -67,6 +67,7 @@ class Database:
         # Out of the pool and into it again takes as long as a statement: these stay out.
         self._idle: deque[Any] = deque()
         self._closed = False
+        self._changes = FileChanges(self._connect)
         self._prepared: dict[Hashable, Prepared] = {}
         self._texts: dict[Hashable, str] = {}
 
@@ -80,6 +81,7 @@ class Database:
         self._closed = True
         while (idle := self._take_idle()) is not None:
             idle.close()
+        self._changes.close()
         self.engine.dispose()
 
     def state(self) -> str:
@@ -90,15 +92,10 @@ class Database:
                 row = session.row(self.prepare("state", lambda: sa.select(snapshot)))
             assert row is not None  # noqa: S101 - a SELECT without FROM
             return str(row[0])
-        found = []
-        file = self.engine.url.database or ""
-        for path in (file, f"{file}-wal"):
-            try:
-                info = os.stat(path)
-                found.append(f"{info.st_mtime_ns} {info.st_size} {info.st_ino}")
-            except FileNotFoundError:
-                found.append("-")
-        return " ".join(found)
+        try:
+            return self._changes.state()
+        except Exception as exc:
+            self.raise_translated(exc)
 
     # -- statements ------------------------------------------------------------------------------
 

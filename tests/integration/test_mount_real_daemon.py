@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.fault.proxy import FaultProxy
 from tests.integration.observatory import INSTRUMENT, furnish
-from tests.integration.verifying_readers import LONGEST_PAUSE_S, READERS, readers
+from tests.integration.verifying_readers import READERS, longest_pause_s, readers
 from tests.servers.mounting import PantryMount
 from tests.servers.pantryd import PantryDaemon
 from tests.servers.seaweedfs import SeaweedServer
@@ -133,6 +133,7 @@ def test_an_open_file_outlives_the_daemon_and_an_incomplete_one_its_restart(node
         assert os.pread(cold_file.fileno(), SIZE, 0) == content[::-1]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
 def test_readers_do_not_notice_that_the_daemon_is_killed(node: Node, kills: int) -> None:
     """Half of what they read is not in the cache at first, and is dropped from it again and again."""
@@ -158,7 +159,7 @@ def test_readers_do_not_notice_that_the_daemon_is_killed(node: Node, kills: int)
     assert len(pids) == kills + 1
     assert min(rounds for rounds, _ in results) > 0
     assert sum(rounds for rounds, _ in results) > READERS
-    assert max(longest for _, longest in results) < LONGEST_PAUSE_S
+    assert max(longest for _, longest in results) < longest_pause_s(kills)
 
 
 def _reads(fd: int) -> bool:
@@ -202,9 +203,12 @@ def test_calibrations_are_below_their_times_of_validity(node: Node) -> None:
         f"calib/bias/{INSTRUMENT}/20260315T000000_20260315T120000.500000000/bias_{INSTRUMENT}_1.bin": b"new 1",
     }
 
-    def found() -> dict[str, bytes]:
+    def found() -> dict[str, bytes] | None:
         below = files_below(node.mount)
-        return {name: path.read_bytes() for name, path in below.items() if name.startswith("calib/")}
+        try:
+            return {name: path.read_bytes() for name, path in below.items() if name.startswith("calib/")}
+        except FileNotFoundError:
+            return None  # a name may be listed for a moment after it went
 
     wait_until(lambda: found() == expected)
     in_calib = node.mount / next(name for name in expected if "open_open" in name)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 READERS = 8
 LONGEST_PAUSE_S = 5.0
+"""What is promised, on a machine that does nothing else: measured by the long tests."""
+STUCK_S = 30.0
 
 _READER = """
 import hashlib, json, os, random, signal, sys, time
@@ -45,6 +47,11 @@ while running:
     rounds += 1
 print(json.dumps([rounds, longest]), flush=True)
 """
+
+
+def longest_pause_s(kills: int) -> float:
+    """How long one call may take, in seconds."""
+    return LONGEST_PAUSE_S if kills >= 100 else STUCK_S
 
 
 @contextmanager

@@ -79,10 +79,20 @@ class Database:
     def close(self) -> None:
         """Close all idle connections, and make no more."""
         self._closed = True
+        self._changes.close()
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close all connections that nobody uses."""
         while (idle := self._take_idle()) is not None:
             idle.close()
-        self._changes.close()
         self.engine.dispose()
+
+    @property
+    def connections_in_use(self) -> int:
+        """Connections that somebody uses now."""
+        pool: Any = self.engine.pool
+        return int(pool.checkedout()) - len(self._idle)
 
     def state(self) -> str:
         """Return another text after each commit, also of other processes."""

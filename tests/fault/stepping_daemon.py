@@ -2,7 +2,8 @@
 
 ``STEPS_FILE`` names a file: while it exists, each step appends its name to it, and the step with the number ``STEP_AT``
 does what ``STEP_DO`` says: ``kill`` or ``fail``, ``before`` or ``after`` it (as ``kill-before``). ``STEP_BROKEN`` names
-a method that always fails.
+a method that always fails. With ``STEP_WITHIN=remove`` only what a request to delete datasets does is a step, and not
+what the daemon goes on with from before meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from pantry.backends.posix import PosixBackend
@@ -54,7 +56,26 @@ STEPS: list[tuple[type[Any], str]] = [
 _lock = threading.Lock()
 
 
+_removing: ContextVar[bool] = ContextVar("removing", default=False)
+
+
+def _mark_removals() -> None:
+    inner = Remover.remove
+
+    @functools.wraps(inner)
+    async def remove(*args: Any, **options: Any) -> Any:
+        before = _removing.set(True)
+        try:
+            return await inner(*args, **options)
+        finally:
+            _removing.reset(before)
+
+    Remover.remove = remove  # type: ignore[method-assign]
+
+
 def _is_the_one(name: str) -> bool:
+    if os.environ.get("STEP_WITHIN") == "remove" and not _removing.get():
+        return False
     path = os.environ["STEPS_FILE"]
     with _lock:
         if not os.path.exists(path):
@@ -116,6 +137,7 @@ def _break(name: str) -> None:
 
 
 if __name__ == "__main__":
+    _mark_removals()
     for step in STEPS:
         _stepping(*step)
     if os.environ.get("STEP_BROKEN"):

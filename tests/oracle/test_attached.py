@@ -108,7 +108,7 @@ def test_files_and_members_of_many(registry: Gen3Registry) -> None:
     found = [batch.ids for batch in registry.query_datasets(query)]
     ids = list(dict.fromkeys(packed[n : n + 16] for packed in found for n in range(0, len(packed), 16)))
     table = registry.describe_files("bias", ids)
-    named = {file.path: name for batch in registry.query_files(query) for file, name in batch}
+    named = {one.file.path: one.name for batch in registry.query_files(query) for one in batch}
     assert dict(zip(table.paths, table.names, strict=True)) == named
     members = registry.describe_members("bias", ids, ["calib"])
     assert set(members.datasets) == set(range(len(ids)))

@@ -182,8 +182,8 @@ def test_an_open_iterator_sees_one_state_and_gives_its_connection_back(
     raws: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pantry.daemon.registry.searching.BATCH_ROWS", 10)
-    pool = raws._database.engine.pool
-    before = pool.checkedout()  # type: ignore[attr-defined]
+    database = raws._database
+    before = database.connections_in_use
     query = QueryDatasets(repository="r", dataset_types=("raw",), collections=("run",))
     running = raws.query_datasets(query)
     seen = len(next(running).run_index)
@@ -195,9 +195,9 @@ def test_an_open_iterator_sees_one_state_and_gives_its_connection_back(
     put_raw(raws, "run")
     running = raws.query_datasets(query)
     next(running)
-    assert pool.checkedout() == before + 1  # type: ignore[attr-defined]
+    assert database.connections_in_use == before + 1
     running.close()  # type: ignore[attr-defined]
-    assert pool.checkedout() == before  # type: ignore[attr-defined]
+    assert database.connections_in_use == before
 
 
 def test_data_ids_over_records(registry: Registry) -> None:

@@ -118,11 +118,11 @@ def counting(registry: Registry) -> Iterator[list[int]]:
         connection.set_progress_handler(step, 1)
 
     if database.is_sqlite:
-        database.engine.dispose()  # so that every connection is a new one
+        database.close_idle()  # so that every connection is a new one
         sa.event.listen(database.engine, "connect", listen)
         yield done
         sa.event.remove(database.engine, "connect", listen)
-        database.engine.dispose()
+        database.close_idle()
         return
 
     def explained(session: Session, statement: Prepared, values: Any, declare: str = "") -> None:
